@@ -1,0 +1,188 @@
+"""What an engine tells: a union of frozen values that pickle and hold no tensors.
+
+Every job has one `Queued`, at most one `Started`, and exactly one of `Done`, `Failed` or `Cancelled`, in that order.
+What comes between them may be dropped by a slow consumer (only the newest `Stepped` and `Previewed` matter); the
+others may not.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from engines.requests import Job, JobId, Picture
+
+
+@dataclass(frozen=True, slots=True)
+class Pixels:
+    """A small picture as plain bytes."""
+
+    width: int
+    "Pixels."
+    height: int
+    "Pixels."
+    data: bytes
+    "height × width × 3 bytes of sRGB, rows from the top."
+
+
+@dataclass(frozen=True, slots=True)
+class Queued:
+    """The job is in the store; it survives a crash from here on."""
+
+    job: Job
+    "The job as it was stored."
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The engine works on the job."""
+
+    job_id: JobId
+    "Whose."
+
+
+@dataclass(frozen=True, slots=True)
+class Loading:
+    """Something that takes time is being made ready."""
+
+    job_id: JobId
+    "Whose."
+    what: str
+    "What is loaded, in words for the user."
+    fraction: float | None = None
+    "0 … 1, or None where it can't be known."
+
+
+@dataclass(frozen=True, slots=True)
+class Stepped:
+    """One denoising step is done."""
+
+    job_id: JobId
+    "Whose."
+    step: int
+    "1 … of."
+    of: int
+    "Steps in all."
+    seconds: float
+    "Median seconds a step so far, for this job."
+
+
+@dataclass(frozen=True, slots=True)
+class Previewed:
+    """How the picture looks so far."""
+
+    job_id: JobId
+    "Whose."
+    step: int
+    "The step after which it was taken."
+    image: Pixels
+    "The first picture of the batch, decoded small."
+
+
+@dataclass(frozen=True, slots=True)
+class Finishing:
+    """The steps are done; decoding, scoring or saving goes on."""
+
+    job_id: JobId
+    "Whose."
+    what: Literal["decoding", "scoring", "saving"]
+    "Which of them."
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """A picture file's score, from a Score request."""
+
+    job_id: JobId
+    "Whose."
+    path: str
+    "The file."
+    scorer: str
+    "Who judged."
+    score: float
+    "Its number; comparable only within one scorer and one prompt."
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The job is finished, and what it made is on disk and in the history."""
+
+    job_id: JobId
+    "Whose."
+    pictures: tuple[Picture, ...] = ()
+    "What a Generate made, in the order of the seeds."
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The job ended without its result."""
+
+    job_id: JobId
+    "Whose."
+    message: str
+    "One line, what went wrong."
+    hint: str
+    "One line, what to do."
+    exit_code: int = 1
+    "1 the world said no, 2 what was asked is wrong."
+    trace: str = ""
+    "The traceback, for the log and --debug only."
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """The job was cancelled before it was done."""
+
+    job_id: JobId
+    "Whose."
+
+
+@dataclass(frozen=True, slots=True)
+class Vitals:
+    """How the device is."""
+
+    device: str
+    "For instance 'cuda:0 NVIDIA H100' or 'cpu, 2 threads'."
+    precision: str
+    "What the denoiser computes in."
+    memory_used: int
+    "Bytes: the device's, or of this process on a CPU."
+    memory_total: int
+    "Bytes."
+    resident: tuple[str, ...]
+    "Ids of the models that are ready."
+
+
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """Something the user should know that is no failure."""
+
+    level: Literal["info", "warning"]
+    "How much it matters."
+    text: str
+    "One line."
+    job_id: JobId | None = None
+    "Whose, if it concerns one job."
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """The engine has ended; no event follows."""
+
+
+Event: TypeAlias = (
+    Queued
+    | Started
+    | Loading
+    | Stepped
+    | Previewed
+    | Finishing
+    | Scored
+    | Done
+    | Failed
+    | Cancelled
+    | Vitals
+    | Noted
+    | Closed
+)
+FINAL = (Done, Failed, Cancelled)

@@ -1,0 +1,293 @@
+"""What may be asked of an engine, and what it hands back: plain frozen values that pickle.
+
+A request is complete. Whoever makes one has already filled in what the model's recipe decides (see
+`engines.catalogue.Recipe`), so a request that is repeated gives the same picture whatever the defaults have become.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal, TypeAlias
+
+from engines.errors import InvalidRequest
+
+JobId: TypeAlias = int
+Precision: TypeAlias = Literal["auto", "fp16", "bf16", "fp32"]
+
+PRECISIONS: tuple[Precision, ...] = ("auto", "fp16", "bf16", "fp32")
+MAX_SEED = 2**63 - 1
+MAX_STEPS = 1000
+MAX_SIDE = 8192
+MAX_PIXELS = 4096 * 4096
+MAX_GUIDANCE = 100.0
+MAX_PROMPT = 20_000
+MAX_COUNT = 10_000
+MAX_BATCH = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Lora:
+    """A LoRA on top of the model."""
+
+    name: str
+    "The catalogue's id of the LoRA."
+    weight: float = 1.0
+    "How strongly it is added: 0 not at all, 1 as it was trained."
+
+
+@dataclass(frozen=True, slots=True)
+class Generate:
+    """Make `batch_size` pictures in one run of the denoiser."""
+
+    prompt: str
+    "What to draw, in compel's weighting syntax; at most MAX_PROMPT characters."
+    model: str
+    "The catalogue's id of the model."
+    seed: int
+    "0 … 2^63−1. Picture i of the batch is drawn from a generator of its own, seeded with seed + i."
+    width: int
+    "Pixels, a multiple of 8."
+    height: int
+    "Pixels, a multiple of 8."
+    num_inference_steps: int
+    "Denoising steps, 1 … MAX_STEPS."
+    guidance_scale: float
+    "Classifier-free guidance, 0 … MAX_GUIDANCE; it acts only above 1 (arXiv:2207.12598)."
+    guidance_rescale: float = 0.0
+    "0 … 1, pulls the guided prediction back to the contrast of the unguided one (arXiv:2305.08891, section 3.4)."
+    scheduler: str = "euler"
+    "A name from engines.schedulers."
+    timestep_spacing: str | None = None
+    "leading, trailing or linspace, as in diffusers; None leaves it to the scheduler's row."
+    negative_prompt: str | None = None
+    "What to stay away from. None is SDXL's unconditional zeros, an empty string is the encoded empty prompt."
+    loras: tuple[Lora, ...] = ()
+    "LoRAs added to those that the model itself is made of."
+    precision: Precision = "auto"
+    "The arithmetic of the denoiser; auto takes the device's best."
+    clip_skip: int | None = None
+    "None takes the last hidden state but one of both text encoders, as SDXL was trained; n skips n more."
+    score: str | None = None
+    "The scorer that judges the finished picture, or None."
+    batch_size: int = 1
+    "Pictures drawn together; each has the latents that it would have alone."
+    preview_every: int = 1
+    "Offer a preview every so many steps (the engine also limits their rate); 0 for none."
+    folder: str | None = None
+    "Where the pictures are saved; None for the engine's own folder."
+
+    def validate(self) -> None:
+        """Raises InvalidRequest for a value that no model can be run with."""
+        check_prompt(self.prompt, "prompt")
+        check_prompt(self.negative_prompt or "", "negative_prompt")
+        check_seed(self.seed)
+        check_size(self.width, self.height)
+        if not 1 <= self.num_inference_steps <= MAX_STEPS:
+            raise InvalidRequest(
+                f"steps must be 1 to {MAX_STEPS}, not {self.num_inference_steps}",
+                "leave it out for the model's own number of steps",
+                "num_inference_steps",
+            )
+        check_number("guidance scale", self.guidance_scale, 0.0, MAX_GUIDANCE, "guidance_scale")
+        check_number("guidance rescale", self.guidance_rescale, 0.0, 1.0, "guidance_rescale")
+        if self.precision not in PRECISIONS:
+            raise InvalidRequest(f"no precision '{self.precision}'", f"one of {', '.join(PRECISIONS)}", "precision")
+        if not 1 <= self.batch_size <= MAX_BATCH:
+            raise InvalidRequest(f"batch size must be 1 to {MAX_BATCH}, not {self.batch_size}", "", "batch_size")
+        if self.seed + self.batch_size - 1 > MAX_SEED:
+            raise InvalidRequest(
+                f"seed {self.seed} leaves no room for {self.batch_size} pictures", "take a smaller seed", "seed"
+            )
+        if self.clip_skip is not None and not 0 <= self.clip_skip <= 11:
+            raise InvalidRequest(f"clip skip must be 0 to 11, not {self.clip_skip}", "", "clip_skip")
+        for lora in self.loras:
+            check_number(f"the weight of LoRA {lora.name}", lora.weight, -10.0, 10.0, "loras")
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """Judge how well pictures that are files show a prompt."""
+
+    pictures: tuple[str, ...]
+    "Paths of picture files, ours or not."
+    prompt: str
+    "The text that they are held against; weighting syntax is stripped."
+    scorer: str
+    "The catalogue's id of the scorer."
+
+    def validate(self) -> None:
+        """Raises InvalidRequest if there is nothing to score or to score against."""
+        check_prompt(self.prompt, "prompt")
+        if not self.prompt.strip():
+            raise InvalidRequest("a score needs a prompt to hold the picture against", "give --prompt TEXT", "prompt")
+        if not self.pictures:
+            raise InvalidRequest("no picture to score", "name one or more files")
+
+
+@dataclass(frozen=True, slots=True)
+class Warm:
+    """Get a model ready, so that the next picture starts at once."""
+
+    model: str
+    "The catalogue's id of the model."
+    precision: Precision = "auto"
+    "As in Generate."
+
+    def validate(self) -> None:
+        """Nothing to check beyond the model's name, which the engine looks up."""
+
+
+Request: TypeAlias = Generate | Score | Warm
+_KINDS: dict[str, type[Generate] | type[Score] | type[Warm]] = {"generate": Generate, "score": Score, "warm": Warm}
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A request in the queue."""
+
+    id: JobId
+    "A number of the store's own; later jobs have higher ones."
+    request: Request
+    "What was asked."
+    group: str | None
+    "Jobs that were asked for together share a group."
+    created: float
+    "Seconds since 1970."
+    attempts: int = 0
+    "How often an engine went down while it ran."
+
+
+@dataclass(frozen=True, slots=True)
+class Seconds:
+    """Where the time of one picture went, in seconds."""
+
+    load: float = 0.0
+    "Loading and moving the model; torch's import is part of the first."
+    encode: float = 0.0
+    "Text encoders."
+    denoise: float = 0.0
+    "All steps."
+    decode: float = 0.0
+    "Latents to pixels."
+    score: float = 0.0
+    "Scoring, if asked."
+    save: float = 0.0
+    "PNG encoding, fsync and rename."
+    total: float = 0.0
+    "From the start of the job to the file on disk."
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A file with the request that made it."""
+
+    id: int
+    "A number of the store's own."
+    path: str
+    "Absolute path of the PNG."
+    request: Generate
+    "The request for this picture alone: its own seed, batch_size 1."
+    width: int
+    "Pixels of the file."
+    height: int
+    "Pixels of the file."
+    seconds: Seconds
+    "Where the time went."
+    created: float
+    "Seconds since 1970."
+    scores: dict[str, float] = field(default_factory=dict)
+    "scorer id → score."
+    made_with: dict[str, str] = field(default_factory=dict)
+    "Versions, device, dtype and hashes that shaped the pixels."
+    rating: int | None = None
+    "A person's own judgement, 1 … 5, kept apart from the scores."
+
+    def to_json(self) -> dict[str, Any]:
+        """The picture as the command line prints it; the field names are a contract."""
+        from datetime import UTC, datetime
+
+        r = self.request
+        return {
+            "id": self.id,
+            "path": self.path,
+            "prompt": r.prompt,
+            "negative_prompt": r.negative_prompt,
+            "model": r.model,
+            "seed": r.seed,
+            "width": self.width,
+            "height": self.height,
+            "num_inference_steps": r.num_inference_steps,
+            "guidance_scale": r.guidance_scale,
+            "guidance_rescale": r.guidance_rescale,
+            "scheduler": r.scheduler,
+            "timestep_spacing": r.timestep_spacing,
+            "loras": [{"name": x.name, "weight": x.weight} for x in r.loras],
+            "scores": dict(self.scores),
+            "rating": self.rating,
+            "seconds": {k: round(v, 4) for k, v in asdict(self.seconds).items()},
+            "created": datetime.fromtimestamp(self.created, UTC).isoformat(timespec="milliseconds"),
+            "made_with": dict(self.made_with),
+        }
+
+
+def to_json(request: Request) -> str:
+    """A request as one line of JSON, its kind beside its fields."""
+    kind = next(name for name, cls in _KINDS.items() if isinstance(request, cls))
+    return json.dumps({"kind": kind, **asdict(request)}, ensure_ascii=False, sort_keys=True)
+
+
+def from_json(text: str) -> Request:
+    """The request that `to_json` wrote. Fields it doesn't know are dropped; raises InvalidRequest on anything else."""
+    try:
+        values = json.loads(text)
+        cls = _KINDS[values.pop("kind")]
+        known = {f.name for f in fields(cls)}
+        values = {k: v for k, v in values.items() if k in known}
+        if "loras" in values:
+            values["loras"] = tuple(Lora(str(x["name"]), float(x["weight"])) for x in values["loras"])
+        if "pictures" in values:
+            values["pictures"] = tuple(values["pictures"])
+        return cls(**values)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
+        raise InvalidRequest(f"a stored request can't be read ({type(e).__name__})") from e
+
+
+def check_number(what: str, value: float, low: float, high: float, field: str) -> None:
+    """Raises InvalidRequest unless low ≤ value ≤ high; NaN and infinities are refused."""
+    if not math.isfinite(value) or not low <= value <= high:
+        raise InvalidRequest(f"{what} must be {low:g} to {high:g}, not {value:g}", "", field)
+
+
+def check_prompt(text: str, field: str) -> None:
+    """Raises InvalidRequest for a text longer than MAX_PROMPT characters."""
+    if len(text) > MAX_PROMPT:
+        name = field.replace("_", " ")
+        raise InvalidRequest(
+            f"the {name} has {len(text):,} characters; at most {MAX_PROMPT:,} are taken", "shorten it", field
+        )
+
+
+def check_seed(seed: int) -> None:
+    """Raises InvalidRequest unless 0 ≤ seed ≤ 2^63−1."""
+    if not 0 <= seed <= MAX_SEED:
+        raise InvalidRequest(
+            f"seed must be 0 to {MAX_SEED}, not {str(seed)[:40]}", "leave it out to have one drawn", "seed"
+        )
+
+
+def check_size(width: int, height: int) -> None:
+    """Raises InvalidRequest unless both sides are positive multiples of 8 within the caps."""
+    for name, side in (("width", width), ("height", height)):
+        if side < 16 or side > MAX_SIDE or side % 8:
+            near = min(max(round(min(side, MAX_SIDE) / 8) * 8, 16), MAX_SIDE)
+            raise InvalidRequest(
+                f"{name} must be a multiple of 8 from 16 to {MAX_SIDE} pixels, not {side}", f"try {near}", "size"
+            )
+    if width * height > MAX_PIXELS:
+        raise InvalidRequest(
+            f"{width}x{height} is {width * height / 1e6:.1f} megapixels; at most {MAX_PIXELS / 1e6:.1f} are made",
+            "make it smaller and upscale the picture",
+            "size",
+        )

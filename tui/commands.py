@@ -1,0 +1,324 @@
+"""The commands, as typer reads them: each a docstring, its options, and a call to what does the work."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from engines.errors import InvalidRequest, SafelightError, near
+from tui import session as sessions
+from tui.session import Session
+
+app = typer.Typer(
+    name="safelight",
+    help="A terminal darkroom for text-to-image diffusion. Alone, it opens the workbench.",
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+models_app = typer.Typer(help="Which models there are.", rich_markup_mode=None)
+history_app = typer.Typer(help="Pictures that were made.", rich_markup_mode=None)
+app.add_typer(models_app, name="models")
+app.add_typer(history_app, name="history")
+
+Json = Annotated[bool, typer.Option("--json", help="JSON objects on stdout, one a line, and nothing else there.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks, and log more.")]
+Device = Annotated[str, typer.Option("--device", metavar="NAME", help="cpu, cuda, cuda:N or mps.")]
+Threads = Annotated[int, typer.Option("--threads", metavar="N", min=0, max=1024, help="CPU threads; 0 for all cores.")]
+ModelId = Annotated[str, typer.Option("-m", "--model", metavar="ID", help="The model; the best that is here if not given.")]
+
+USAGE_ERROR: Any = typer.BadParameter.__mro__[1]
+"What typer raises for anything that was typed wrong; it exports only the subclass."
+
+MAX_STDIN = 1_000_000
+"Characters of a prompt from stdin that are read before it is refused as too long."
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Runs one command line and returns its exit code.
+
+    Raises:
+        SafelightError: what is told as `error:` and `hint:`.
+    """
+    command = typer.main.get_command(app)
+    try:
+        result = command.main(list(arguments), prog_name="safelight", standalone_mode=False)
+    except USAGE_ERROR as e:
+        if unknown := getattr(e, "option_name", None):
+            hint = _possible(getattr(e, "possibilities", None)) or _see(e.ctx)
+            raise InvalidRequest(f"no option '{unknown}'", hint) from None
+        message = e.format_message().strip().splitlines()[0].partition(" Did you mean")[0].rstrip(".")
+        raise InvalidRequest(message[:1].lower() + message[1:], _hint(e, arguments)) from None
+    except (typer.Abort, EOFError):
+        return 130
+    except typer.Exit as e:
+        return e.exit_code
+    return result if isinstance(result, int) else 0
+
+
+def _possible(names: Sequence[str] | None) -> str:
+    return f"did you mean {' or '.join(names[:3])}?" if names else ""
+
+
+def _see(context: Any) -> str:
+    return f"{context.command_path if context is not None else 'safelight'} --help shows what there is"
+
+
+def _hint(error: Any, arguments: Sequence[str]) -> str:
+    known = getattr(getattr(error.ctx, "command", None), "commands", None)
+    if known and "No such command" in error.format_message():
+        typed = next((a for a in reversed(arguments) if not a.startswith("-") and a not in known), "")
+        return near(typed, known, "commands")
+    return _see(error.ctx)
+
+
+@app.callback(invoke_without_command=True)
+def alone(
+    context: typer.Context,
+    device: Device = "",
+    threads: Threads = 0,
+    debug: Debug = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and end.")] = False,
+) -> None:
+    if version:
+        from importlib.metadata import version as installed
+
+        print(f"safelight {installed('safelight')}")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        raise typer.Exit(open_workbench(device, threads, debug))
+
+
+def open_workbench(device: str = "", threads: int = 0, debug: bool = False) -> int:
+    """Opens the workbench and returns its exit code. Raises InvalidRequest where there is no terminal for it."""
+    import os
+
+    if not sys.stdin.isatty() or not sys.stdout.isatty() or os.environ.get("TERM", "dumb") == "dumb":
+        raise InvalidRequest(
+            "the workbench needs a terminal on stdin and stdout, and a TERM that is not dumb",
+            'use the command line: safelight generate "a red apple", or safelight --help',
+        )
+    from tui.opening import open_app
+
+    return open_app(sessions.begin(debug, device, threads))
+
+
+@app.command()
+def generate(
+    prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="What to draw; '-' reads it from stdin.")],
+    negative: Annotated[str, typer.Option("-n", "--negative", metavar="TEXT", help="What to stay away from.")] = "",
+    model: ModelId = "",
+    lora: Annotated[list[str], typer.Option("--lora", metavar="NAME[:WEIGHT]", help="Add a LoRA; may be repeated.")] = [],  # noqa: B006
+    steps: Annotated[str, typer.Option("--steps", metavar="N", help="num_inference_steps.")] = "",
+    guidance: Annotated[str, typer.Option("--guidance", metavar="X", help="guidance_scale; acts above 1.")] = "",
+    rescale: Annotated[str, typer.Option("--guidance-rescale", metavar="X", help="0 to 1.")] = "",
+    scheduler: Annotated[str, typer.Option("--scheduler", metavar="NAME", help="Instead of the model's own.")] = "",
+    size: Annotated[str, typer.Option("--size", metavar="WxH", help="Pixels, multiples of 8.")] = "",
+    aspect: Annotated[str, typer.Option("--aspect", metavar="W:H", help="The model's trained size nearest to it.")] = "",
+    seed: Annotated[str, typer.Option("--seed", metavar="N", help="0 to 2^63-1; drawn at random if not given.")] = "",
+    count: Annotated[str, typer.Option("--count", metavar="N", help="Pictures, with seeds N, N+1, …")] = "",
+    batch: Annotated[str, typer.Option("--batch-size", metavar="N", help="Pictures drawn together.")] = "",
+    score: Annotated[bool, typer.Option("--score", help="Score every picture with the best scorer that is here.")] = False,
+    scorer: Annotated[str, typer.Option("--scorer", metavar="ID", help="Score every picture with this one.")] = "",
+    precision: Annotated[str, typer.Option("--precision", metavar="NAME", help="auto, fp16, bf16 or fp32.")] = "",
+    out: Annotated[str, typer.Option("--out", metavar="DIR", help="Where the pictures are saved.")] = "",
+    device: Device = "",
+    threads: Threads = 0,
+    json: Json = False,
+    debug: Debug = False,
+) -> int:
+    """Make pictures."""
+    from dataclasses import replace
+
+    from engines import files
+    from tui import draft
+
+    if size and aspect:
+        raise InvalidRequest("--size and --aspect can't both be given", "leave one of them out")
+    if aspect and ":" not in aspect:
+        raise InvalidRequest(f"aspect must be two numbers such as 3:2, not '{aspect[:40]}'", "for instance --aspect 3:2")
+    session = _begin(debug, device, threads)
+    asked = draft.read(
+        draft.Draft(
+            prompt=_prompt(prompt),
+            negative_prompt=negative,
+            model=model or session.settings.model,
+            steps=steps,
+            guidance=guidance,
+            rescale=rescale,
+            scheduler=scheduler,
+            size=aspect or size,
+            seed=seed,
+            count=count,
+            batch=batch,
+            precision=precision or session.settings.precision,
+            score=scorer or ("yes" if score else ""),
+            loras=tuple(lora),
+        ),
+        session.catalogue,
+    )
+    folder = Path(out).expanduser().absolute() if out else session.pictures
+    files.check_folder(folder)
+    requests = [replace(request, folder=str(folder)) for request in asked.requests]
+    _say([*asked.notes, f"seed {requests[0].seed}, drawn at random"] if asked.drawn else asked.notes)
+    return _run(session, requests, json)
+
+
+@app.command()
+def score(
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE…", help="Picture files, ours or not.")],
+    prompt: Annotated[str, typer.Option("--prompt", metavar="TEXT", help="What they should show.")] = "",
+    scorer: Annotated[str, typer.Option("--scorer", metavar="ID", help="The best that is here if not given.")] = "",
+    device: Device = "",
+    threads: Threads = 0,
+    json: Json = False,
+    debug: Debug = False,
+) -> int:
+    """Score picture files against a prompt."""
+    from engines.requests import Score
+
+    session = _begin(debug, device, threads)
+    judge = session.catalogue.scorer(scorer) if scorer else session.catalogue.default_scorer()
+    for path in images:
+        if not path.is_file():
+            raise InvalidRequest(f"{path} is no file", "name picture files")
+    request = Score(tuple(str(path.absolute()) for path in images), _prompt(prompt), judge.id)
+    request.validate()
+    return _run(session, [request], json)
+
+
+@app.command()
+def prompt(
+    text: Annotated[str, typer.Argument(metavar="PROMPT", help="'-' reads it from stdin.")],
+    model: ModelId = "",
+    json: Json = False,
+    debug: Debug = False,
+) -> int:
+    """Show how a prompt is read: its parts, their weights and places, and its tokens."""
+    from tui import listing
+
+    session = _begin(debug)
+    chosen = session.catalogue.require(model) if model else session.catalogue.default_model()
+    listing.show_prompt(_prompt(text), session.catalogue, chosen, json)
+    return 0
+
+
+@models_app.command("list")
+def models_list(json: Json = False, debug: Debug = False) -> int:
+    """List the models, with what is on this machine."""
+    from tui import listing
+
+    session = _begin(debug)
+    listing.list_models(session.catalogue, json)
+    return 0
+
+
+@models_app.command("show")
+def models_show(
+    id: Annotated[str, typer.Argument(metavar="ID")], json: Json = False, debug: Debug = False
+) -> int:
+    """Show one model: its recipe, source and licence."""
+    from tui import listing
+
+    session = _begin(debug)
+    listing.show_model(session.catalogue, session.catalogue.model(id), json)
+    return 0
+
+
+@history_app.command("list")
+def history_list(
+    limit: Annotated[int, typer.Option("--limit", metavar="N", min=1, max=100_000, help="At most so many.")] = 20,
+    search: Annotated[str, typer.Option("--search", metavar="TEXT", help="Words of the prompt or the model.")] = "",
+    json: Json = False,
+    debug: Debug = False,
+) -> int:
+    """List the newest pictures, newest first."""
+    from tui import listing
+
+    listing.list_history(_begin(debug).store(), limit, search, json)
+    return 0
+
+
+@history_app.command("show")
+def history_show(
+    id: Annotated[str, typer.Argument(metavar="ID", help="A number from the list, or 'last'.")],
+    json: Json = False,
+    debug: Debug = False,
+) -> int:
+    """Show one picture's settings, scores and timings."""
+    from tui import listing
+
+    listing.show_picture(_picture(_begin(debug), id), json)
+    return 0
+
+
+@history_app.command("path")
+def history_path(
+    id: Annotated[str, typer.Argument(metavar="ID", help="A number from the list, or 'last'.")] = "last",
+    json: Json = False,
+    debug: Debug = False,
+) -> int:
+    """Print a picture's path, for scp and rsync."""
+    from tui import making
+    from tui.clean import clean
+
+    picture = _picture(_begin(debug), id)
+    if not Path(picture.path).is_file():
+        raise SafelightError(f"picture {picture.id} is gone: {picture.path}", "its settings: safelight history show")
+    if json:
+        making.emit({"id": picture.id, "path": picture.path})
+    else:
+        print(clean(picture.path) if sys.stdout.isatty() else picture.path)
+    return 0
+
+
+@app.command()
+def doctor(json: Json = False, device: Device = "", debug: Debug = False) -> int:
+    """Look at this machine: versions, devices, terminal, folders, models; and say what to do about problems."""
+    from tui.doctor import examine
+
+    return examine(_begin(debug, device), json)
+
+
+def _begin(debug: bool, device: str = "", threads: int = 0) -> Session:
+    session = sessions.begin(debug, device, threads)
+    _say(session.notices)
+    return session
+
+
+def _say(notes: Sequence[str]) -> None:
+    from tui.clean import one_line
+
+    for note in notes:
+        print(f"note: {one_line(note)}", file=sys.stderr)
+
+
+def _prompt(text: str) -> str:
+    """The prompt as it was typed, or from stdin for '-'."""
+    return sys.stdin.read(MAX_STDIN).rstrip("\n") if text == "-" else text
+
+
+def _picture(session: Session, id: str) -> Any:
+    store = session.store()
+    if id.strip().lower() == "last":
+        return store.last()
+    if not id.isascii() or not id.isdigit() or len(id) > 18:
+        raise InvalidRequest(f"'{id[:40]}' is no picture's number", "a number from safelight history list, or last")
+    return store.picture(int(id))
+
+
+def _run(session: Session, requests: Sequence[Any], as_json: bool) -> int:
+    from tui import making
+
+    with making.closing(session.store()) as store:
+        try:
+            return making.run(session.engine("command", store), requests, as_json)
+        except making.JobFailed as e:
+            if session.debug:
+                print(e.trace, file=sys.stderr)
+            raise

@@ -1,0 +1,142 @@
+"""The key table: every action once. Bindings, palette, footer and help screen are made from it.
+
+Keys that a terminal multiplexer or flow control may swallow (ctrl+b, ctrl+a, ctrl+s, ctrl+q) are never the only way:
+what quits is in the palette, too. Editing keys of the text fields are left alone, but for F6 and F7.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from textual.binding import Binding, BindingType
+
+Scope: TypeAlias = Literal["app", "workbench", "queue", "history"]
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """Something a key does."""
+
+    id: str
+    "What [keys] in settings.toml calls it."
+    keys: str
+    "Textual's names of the keys, separated by commas; the first is shown."
+    title: str
+    "A word or two, for footer and palette."
+    help: str
+    "One sentence for the help screen and the palette."
+    scope: Scope = "workbench"
+    "Where it works: everywhere, on the workbench, or in one pane."
+    footer: bool = False
+    "Whether the footer shows it."
+    display: str = ""
+    "How the footer writes the key, if not as Textual does."
+
+    @property
+    def command(self) -> str:
+        """The name of the Textual action that it runs."""
+        return self.id.replace("-", "_")
+
+
+TABLE: tuple[Action, ...] = (
+    Action("make", "ctrl+g", "make", "Make the picture; Enter in the prompt or a setting does the same.", footer=True),
+    Action("cancel", "escape", "cancel", "Close what is open, else cancel the running job.", footer=True, display="esc"),
+    Action("make-again", "ctrl+r", "another", "Make the picture again with a new seed.", footer=True),
+    Action("lock-seed", "ctrl+l", "lock seed", "Keep the shown picture's seed in the form, or empty the field again."),
+    Action("next-page", "ctrl+n", "page", "Show the next page, where the screen is too small for all.", footer=True),
+    Action("go-prompt", "f2,alt+1", "prompt", "Go to the prompt."),
+    Action("go-model", "f3,alt+2", "model", "Go to the model."),
+    Action("go-settings", "f4,alt+3", "settings", "Go to the settings."),
+    Action("go-queue", "f6,alt+4", "queue", "Go to the queue."),
+    Action("go-history", "f7,alt+5", "history", "Go to the history.", footer=True),
+    Action("copy-path", "ctrl+o", "copy path", "Copy the path of the shown picture to the clipboard."),
+    Action("previous-draft", "alt+z", "previous draft", "Bring back the form as it was before settings were taken."),
+    Action("clear-form", "alt+n", "new draft", "Empty the form; the previous draft can be brought back."),
+    Action("cancel-all", "alt+x", "cancel all", "Cancel the running job and all that wait."),
+    Action("help", "f1,question_mark", "help", "Show all keys.", "app", footer=True, display="F1"),
+    Action("palette", "ctrl+p", "palette", "Find any action by name.", "app", footer=True),
+    Action("next-theme", "ctrl+t", "next theme", "Change to the next theme.", "app"),
+    Action("quit", "ctrl+q", "quit", "Leave; the draft and the queue are kept.", "app", footer=True),
+    Action("cancel-job", "delete,x", "cancel job", "Cancel the job under the cursor, or dismiss a failed one.", "queue",
+           footer=True, display="x"),
+    Action("take-all", "enter", "take settings", "Take the picture's settings back into the form.", "history",
+           footer=True, display="enter"),
+    Action("take-prompt", "p", "prompt", "Take only the picture's prompt.", "history", footer=True),
+    Action("take-seed", "s", "seed", "Take only the picture's seed.", "history", footer=True),
+    Action("copy", "y", "copy path", "Copy the path of the picture under the cursor.", "history", footer=True),
+)  # fmt: skip
+
+BY_ID: dict[str, Action] = {action.id: action for action in TABLE}
+
+EDITING: tuple[tuple[str, str], ...] = (
+    ("enter", "make the picture"),
+    ("ctrl+j, alt+enter", "a new line in the prompt"),
+    ("tab, shift+tab", "next and previous field"),
+    ("ctrl+z, ctrl+y", "undo and redo in the prompt"),
+    ("alt+a", "select all of the prompt"),
+    ("↑ ↓", "in a setting: the next or previous value"),
+)
+"What the help screen says about typing; the text fields bring these keys themselves."
+
+
+def bindings(scope: Scope) -> list[BindingType]:
+    """The bindings of one place. Function keys come first everywhere, for the text editor has its own F6 and F7."""
+    return [
+        Binding(
+            key,
+            action.command,
+            action.title,
+            show=action.footer and first,
+            key_display=action.display or None,
+            priority=key.startswith("f") and key[1:].isdigit() or action.id == "quit",
+            tooltip=action.help,
+            id=action.id,
+        )
+        for action in TABLE
+        if action.scope == scope
+        for first, key in ((i == 0, key) for i, key in enumerate(action.keys.split(",")))
+    ]
+
+
+def keymap(overrides: Iterable[tuple[str, str]]) -> tuple[dict[str, str], list[str]]:
+    """The overrides that can be used, by action id, and a line for each that can't."""
+    chosen: dict[str, str] = {}
+    problems: list[str] = []
+    for id, keys in overrides:
+        wanted = [key.strip() for key in keys.split(",") if key.strip()]
+        if id not in BY_ID:
+            problems.append(f"keys: there is no action '{id}'")
+        elif not wanted:
+            problems.append(f"keys: {id} needs a key")
+        elif taken := _taken(wanted, BY_ID[id], chosen):
+            problems.append(f"keys: {id} can't have {taken[0]}: it is the key of {taken[1]}")
+        else:
+            chosen[id] = ",".join(wanted)
+    return chosen, problems
+
+
+def _taken(wanted: list[str], action: Action, chosen: Mapping[str, str]) -> tuple[str, str] | None:
+    """The key and the action that already has it, where both could be meant."""
+    for other in TABLE:
+        together = other.scope == action.scope or "app" in (other.scope, action.scope)
+        together = together or "workbench" in (other.scope, action.scope)
+        if other is action or not together:
+            continue
+        for key in chosen.get(other.id, other.keys).split(","):
+            if key in wanted:
+                return key, other.id
+    return None
+
+
+def shown(action: Action, keymap: Mapping[str, str]) -> str:
+    """The keys of an action in words, overrides applied: 'ctrl+g', 'F2 or alt+1'."""
+    keys = keymap.get(action.id, action.keys).split(",")
+    return " or ".join(_word(key) for key in keys)
+
+
+def _word(key: str) -> str:
+    if key.startswith("f") and key[1:].isdigit():
+        return key.upper()
+    return {"question_mark": "?", "escape": "esc"}.get(key, key)

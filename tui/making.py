@@ -1,0 +1,179 @@
+"""The command line's side of the seam: submit, follow the events, print.
+
+It is the same loop as the workbench's, printing. Progress goes to stderr, and only to a terminal.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from engines.engine import Engine
+from engines.errors import SafelightError
+from engines.events import (
+    Cancelled,
+    Closed,
+    Done,
+    Event,
+    Failed,
+    Finishing,
+    Loading,
+    Noted,
+    Previewed,
+    Queued,
+    Scored,
+    Started,
+    Stepped,
+    Vitals,
+)
+from engines.requests import Picture, Request
+from engines.store import Store
+from tui import wording
+from tui.clean import one_line
+
+
+class JobFailed(SafelightError):
+    """A job ended in `Failed`; it is told like any other error."""
+
+    def __init__(self, failed: Failed) -> None:
+        super().__init__(failed.message, failed.hint)
+        self.exit_code = failed.exit_code
+        self.trace = failed.trace
+
+
+class Progress:
+    """One line on stderr that is written over and over, if stderr is a terminal; else nothing."""
+
+    def __init__(self) -> None:
+        self.shown = sys.stderr.isatty()
+        self._last = 0.0
+        self._open = False
+
+    def show(self, text: str, now: bool = False) -> None:
+        """Puts the text on the line, at most ten times a second unless `now`."""
+        if not self.shown or (not now and time.monotonic() - self._last < 0.1):
+            return
+        self._last = time.monotonic()
+        import shutil
+
+        print(f"\r\x1b[K{one_line(text, shutil.get_terminal_size().columns - 1)}", end="", file=sys.stderr, flush=True)
+        self._open = True
+
+    def clear(self) -> None:
+        """Takes the line away."""
+        if self._open:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+            self._open = False
+
+    def say(self, text: str) -> None:
+        """A line that stays, above the progress; also where stderr is no terminal."""
+        self.clear()
+        print(one_line(text), file=sys.stderr)
+
+
+def emit(value: dict[str, Any]) -> None:
+    """One JSON object on one line of stdout; ASCII only, so that nothing in it can move a terminal's cursor."""
+    print(json.dumps(value, ensure_ascii=True, allow_nan=False), flush=True)
+
+
+@contextmanager
+def closing(store: Store) -> Iterator[Store]:
+    """Closes the store whatever happens."""
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+def run(engine: Engine, requests: Sequence[Request], as_json: bool) -> int:
+    """Submits requests and follows them to the end; returns the exit code.
+
+    A request that fails is told, and the rest goes on; the code is then that of the first failure. When the program
+    is interrupted, what is running is cancelled within a step and a save in progress finished before this is left.
+    """
+    progress = Progress()
+    of = len(requests)
+    ended = 0
+    failures: list[Failed] = []
+    started = time.monotonic()
+    try:
+        group = uuid.uuid4().hex[:12] if of > 1 else None
+        progress.show("starting", now=True)
+        mine = {engine.submit(request, group) for request in requests}
+        for event in engine.events():
+            match event:
+                case Queued():
+                    pass
+                case Done(job_id, pictures) if job_id in mine:
+                    progress.clear()
+                    for picture in pictures:
+                        _print(picture, as_json)
+                    ended += 1
+                case Failed(job_id=job_id) if job_id in mine:
+                    progress.clear()
+                    failures.append(event)
+                    ended += 1
+                    if ended < of:
+                        progress.say(f"job {job_id} failed: {event.message}")
+                case Cancelled(job_id) if job_id in mine:
+                    ended += 1
+                case Scored(path=path, scorer=scorer, score=score):
+                    progress.clear()
+                    if as_json:
+                        emit({"path": path, "scorer": scorer, "score": score})
+                    else:
+                        print(f"{score:7.3f}  {one_line(path)}", flush=True)
+                case Noted(level, text):
+                    progress.say(f"{'note' if level == 'info' else 'warning'}: {text}")
+                case Closed():
+                    break
+                case _:
+                    progress.show(_words(event, ended, of, started), now=isinstance(event, Loading))
+            if ended >= of:
+                break
+    finally:
+        progress.clear()
+        engine.close()
+    if failures:
+        raise JobFailed(failures[0])
+    return 0
+
+
+def _words(event: Event, ended: int, of: int, started: float) -> str:
+    """What the progress line says after an event."""
+    which = f"picture {ended + 1} of {of} · " if of > 1 else ""
+    match event:
+        case Loading(what=what, fraction=fraction):
+            return f"{which}loading {what} {wording.bar(fraction, 10)}"
+        case Stepped(step=step, of=steps, seconds=seconds):
+            # what is known of this picture, and of those that follow it if they go on like this
+            left = (steps - step) * seconds + (of - ended - 1) * steps * seconds
+            return (
+                f"{which}step {step}/{steps} {wording.bar(step / steps, 16)} "
+                f"{wording.duration(seconds)}/step · {wording.duration(left)} left"
+            )
+        case Finishing(what=what):
+            return f"{which}{what}"
+        case Started() | Previewed() | Vitals():
+            return f"{which}working · {wording.duration(time.monotonic() - started)}"
+        case _:
+            return which
+
+
+def _print(picture: Picture, as_json: bool) -> None:
+    if as_json:
+        emit(picture.to_json())
+        return
+    print(picture.path, flush=True)
+    score = "".join(f" · {k} {v:.2f}" for k, v in picture.scores.items())
+    r = picture.request
+    print(
+        f"  seed {r.seed} · {r.model} · {r.num_inference_steps} steps · guidance {r.guidance_scale:g}"
+        f"{score} · {wording.duration(picture.seconds.total)}",
+        file=sys.stderr,
+    )

@@ -1,0 +1,75 @@
+"""What panes tell the workbench. Panes don't know each other; the workbench answers with their `show(...)`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, TypeAlias
+
+from textual.message import Message
+
+from engines.events import Event
+from engines.requests import JobId, Picture
+
+Taken: TypeAlias = Literal["all", "prompt", "seed"]
+Page: TypeAlias = Literal["form", "picture", "history"]
+
+
+class FromEngine(Message):
+    """Events that the engine sent since the last message, in order, superseded progress left out."""
+
+    def __init__(self, events: Sequence[Event]) -> None:
+        super().__init__()
+        self.events = events
+
+
+class MakeRequested(Message):
+    """The draft shall become a picture."""
+
+
+class DraftChanged(Message):
+    """Something in the form was changed by its user."""
+
+
+class ModelChanged(Message):
+    """Another model was picked."""
+
+
+class CancelRequested(Message):
+    """A job in the queue shall end, or a failed one go away."""
+
+    def __init__(self, job_id: JobId) -> None:
+        super().__init__()
+        self.job_id = job_id
+
+
+class PictureChosen(Message):
+    """The history's cursor rests on a picture."""
+
+    def __init__(self, picture: Picture) -> None:
+        super().__init__()
+        self.picture = picture
+
+
+class TakeBack(Message):
+    """A picture's settings shall come back into the form."""
+
+    def __init__(self, picture: Picture, what: Taken) -> None:
+        super().__init__()
+        self.picture = picture
+        self.what: Taken = what
+
+
+class CopyRequested(Message):
+    """A picture's path shall go to the clipboard."""
+
+    def __init__(self, picture: Picture) -> None:
+        super().__init__()
+        self.picture = picture
+
+
+class PageRequested(Message):
+    """A tab was chosen."""
+
+    def __init__(self, page: Page) -> None:
+        super().__init__()
+        self.page: Page = page

@@ -1,0 +1,61 @@
+"""The line at the bottom: the keys that matter where the focus is."""
+
+from __future__ import annotations
+
+from textual import events
+from textual.app import ComposeResult
+from textual.content import Content
+from textual.screen import Screen
+from textual.widget import Widget
+
+
+class KeyLine(Widget):
+    """The shown bindings, nearest to the focus first; as many as fit. Lighter than Textual's footer of widgets."""
+
+    ALLOW_SELECT = False
+
+    def __init__(self) -> None:
+        super().__init__(id="keys")
+        self._shown: list[tuple[str, str, str]] = []
+        self._ends: list[tuple[int, str]] = []
+
+    def compose(self) -> ComposeResult:
+        """Nothing inside."""
+        return iter(())
+
+    def on_mount(self) -> None:
+        """Follows the focus."""
+        self.screen.bindings_updated_signal.subscribe(self, self._follow)
+
+    def _follow(self, screen: Screen[object]) -> None:
+        """The pane's own keys first, then the workbench's; one entry an action."""
+        found: dict[str, tuple[str, str, str]] = {}
+        for active in screen.active_bindings.values():
+            binding = active.binding
+            if binding.show and active.enabled and binding.action not in found:
+                found[binding.action] = (self.app.get_key_display(binding), binding.description, binding.action)
+        shown = list(found.values())
+        if shown != self._shown:
+            self._shown = shown
+            self.refresh()
+
+    def render(self) -> Content:
+        """'^g make  esc cancel …'"""
+        parts: list[str | tuple[str, str]] = []
+        self._ends = []
+        used = 1
+        for key, title, action in self._shown:
+            size = len(key) + len(title) + 3
+            if used + size > self.size.width:
+                continue
+            used += size
+            self._ends.append((used, action))
+            parts += [(f" {key}", "bold $primary"), (f" {title} ", "$foreground 70%")]
+        return Content.assemble(*parts)
+
+    async def on_click(self, event: events.Click) -> None:
+        """Runs the action under the pointer."""
+        for end, action in self._ends:
+            if event.x < end:
+                await self.screen.run_action(action, self.screen.focused or self.screen)
+                return

@@ -1,0 +1,58 @@
+"""The line at the top: which model, on what, and how the engine is."""
+
+from __future__ import annotations
+
+from textual.content import Content
+from textual.widget import Widget
+
+from engines.events import Vitals
+from tui.clean import one_line
+from tui.wording import bytes_
+
+
+class Header(Widget):
+    """One row; what doesn't fit is left out from the middle."""
+
+    ALLOW_SELECT = False
+
+    def __init__(self) -> None:
+        super().__init__(id="header")
+        self._model = ""
+        self._vitals: Vitals | None = None
+        self._state = "starting"
+        self._busy = False
+
+    def show_model(self, title: str) -> None:
+        """The model that the form is set to."""
+        self._model = one_line(title)
+        self.refresh()
+
+    def show_vitals(self, vitals: Vitals) -> None:
+        """Device, precision and memory."""
+        self._vitals = vitals
+        self.refresh()
+
+    def show_state(self, state: str, busy: bool = False) -> None:
+        """What the engine does, in a few words."""
+        if (state, busy) != (self._state, self._busy):
+            self._state, self._busy = one_line(state), busy
+            self.refresh()
+
+    def render(self) -> Content:
+        """Name, model and device to the left, the state to the right."""
+        width = self.size.width
+        state = f"{'●' if self._busy else '○'} {self._state} "
+        parts = [self._model]
+        if v := self._vitals:
+            used = f"{bytes_(v.memory_used)} of {bytes_(v.memory_total)}" if v.memory_total else ""
+            parts += [f"{one_line(v.device)} {v.precision}", used]
+        room = width - len(state) - len(" safelight ")
+        middle = ""
+        for part in filter(None, parts):
+            if len(middle) + len(part) + 4 <= room:
+                middle += f" · {part}"
+        gap = max(1, room - len(middle))
+        return Content.assemble(
+            (" safelight", "bold $primary"), (middle, "$foreground 70%"), " " * gap,
+            (one_line(state, max(8, width - 12)), "$accent" if self._busy else "$foreground 70%"),
+        )  # fmt: skip

@@ -1,0 +1,54 @@
+"""The help screen: the key table, as it is in force."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import VerticalScroll
+from textual.content import Content
+from textual.screen import ModalScreen
+from textual.widgets import Static
+
+from tui import keys
+
+TITLES: dict[keys.Scope, str] = {
+    "workbench": "On the workbench",
+    "queue": "In the queue",
+    "history": "In the history",
+    "app": "Everywhere",
+}
+
+
+class HelpScreen(ModalScreen[None]):
+    """All keys; any of Escape, F1, q and Enter closes it."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,f1,question_mark,q,enter", "dismiss(None)", "close", priority=True),
+    ]
+
+    def __init__(self, keymap: Mapping[str, str]) -> None:
+        super().__init__()
+        self._keymap = keymap
+
+    def compose(self) -> ComposeResult:
+        """One scrollable text."""
+        scroll = VerticalScroll(Static(self._text(), markup=False), can_focus=True)
+        scroll.border_title = "keys"
+        scroll.border_subtitle = "esc closes · [keys] in settings.toml changes them".replace("[", r"\[")
+        yield scroll
+
+    def _text(self) -> Content:
+        parts: list[Content | str | tuple[str, str]] = []
+        for scope, title in TITLES.items():
+            parts.append((f"{title}\n", "bold $primary"))
+            for action in keys.TABLE:
+                if action.scope == scope:
+                    parts += [(f"  {keys.shown(action, self._keymap):<15}", "bold"), f" {action.help}\n"]
+            parts.append("\n")
+        parts.append(("While typing\n", "bold $primary"))
+        for key, does in keys.EDITING:
+            parts += [(f"  {key:<15}", "bold"), f" {does}\n"]
+        return Content.assemble(*parts)

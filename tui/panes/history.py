@@ -1,0 +1,257 @@
+"""The history: a virtual list over pages of the store; a hundred thousand pictures scroll as ten do."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import ClassVar
+
+from rich.segment import Segment
+from textual import events
+from textual.binding import Binding, BindingType
+from textual.geometry import Size
+from textual.scroll_view import ScrollView
+from textual.strip import Strip
+from textual.timer import Timer
+
+from engines.errors import SafelightError
+from engines.requests import Picture
+from tui import keys
+from tui.clean import one_line
+from tui.messages import CopyRequested, PictureChosen, TakeBack
+from tui.pages import PAGE, Pages, Shelf
+from tui.pictures.view import thumbnail_strips
+from tui.wording import ago, plural
+
+TALL = 3
+WIDE = 6
+THUMBNAILS = 400
+EMPTY = ("No pictures yet.", "What you make is kept here;", "Enter takes its settings back.")
+
+
+class HistoryPane(ScrollView, can_focus=True):
+    """Rows of three lines: thumbnail, prompt, facts. The cursor's picture is announced when it rests."""
+
+    ALLOW_SELECT = False
+    COMPONENT_CLASSES: ClassVar[set[str]] = {"history--dim", "history--cursor", "history--mark"}
+    BINDINGS: ClassVar[list[BindingType]] = [
+        *keys.bindings("history"),
+        Binding("up", "move(-1)", "newer", show=False),
+        Binding("down", "move(1)", "older", show=False),
+        Binding("pageup", "page(-1)", "page up", show=False),
+        Binding("pagedown", "page(1)", "page down", show=False),
+        Binding("home", "move(-1000000000)", "newest", show=False),
+        Binding("end", "move(1000000000)", "oldest", show=False),
+    ]
+
+    def __init__(self, shelf: Shelf, titles: Callable[[str], str], clock: Callable[[], float] = time.time) -> None:
+        super().__init__(id="history")
+        self.border_title = "history"
+        self._shelf = shelf
+        self._titles = titles
+        self._clock = clock
+        self._pages = Pages()
+        self._thumbnails: OrderedDict[int, Sequence[Strip]] = OrderedDict()
+        self._cursor = 0
+        self._browsing = False
+        self._reading = False
+        self._rest: Timer | None = None
+
+    def on_mount(self) -> None:
+        """Reads the top of the history."""
+        self.run_worker(self._begin(), group="history")
+
+    @property
+    def chosen(self) -> Picture | None:
+        """The picture under the cursor."""
+        return self._pages.at(self._cursor)
+
+    def show(self, pictures: Sequence[Picture]) -> None:
+        """New pictures, newest first; the cursor stays on its picture if its user is looking around."""
+        fresh = self._pages.put_on_top(pictures)
+        if self._browsing and fresh:
+            self._cursor += fresh
+            self._fit()
+            self.scroll_to(y=self.scroll_y + fresh * TALL, animate=False)
+        else:
+            self._fit()
+        self._look()
+
+    def look_again(self) -> None:
+        """Fetches what others have put on top since: a command line beside this workbench, for instance."""
+        self.run_worker(self._read_top(), group="history-top", exclusive=True)
+
+    async def _read_top(self) -> None:
+        try:
+            found = await asyncio.to_thread(self._shelf.pictures, None, PAGE)
+        except SafelightError:
+            return  # what is shown stays; the next read that matters will tell
+        if found and (self._pages.known or not self._pages.total):
+            self.show(found)
+
+    def follow(self) -> None:
+        """Goes back to the newest picture and stays there."""
+        self._browsing = False
+        self._cursor = 0
+        self.scroll_to(y=0, animate=False)
+        self.refresh()
+
+    async def _begin(self) -> None:
+        try:
+            self._pages.total = await asyncio.to_thread(self._shelf.count)
+        except SafelightError as e:
+            self.notify(e.message, severity="error", markup=False)
+        self._fit()
+        self._look()
+
+    async def _read(self) -> None:
+        """Reads what is in sight, page by page, then its thumbnails, until nothing is missing."""
+        try:
+            while True:
+                first, last = self._sight()
+                if wanted := self._pages.wanted(first, last, self._cursor):
+                    found = await asyncio.to_thread(self._shelf.pictures, *wanted)
+                    self._pages.add(*wanted, found)
+                    self._fit()
+                elif bare := [p.id for p in map(self._pages.at, range(first, last + 1)) if p and not self._known(p)]:
+                    drawn = await asyncio.to_thread(self._draw, bare[:10])
+                    for id, strips in drawn:
+                        self._thumbnails[id] = strips
+                        while len(self._thumbnails) > THUMBNAILS:
+                            self._thumbnails.popitem(last=False)
+                    self.refresh()
+                else:
+                    break
+        except SafelightError as e:
+            self.notify(e.message, severity="error", markup=False)
+        finally:
+            self._reading = False
+
+    def _known(self, picture: Picture) -> bool:
+        return picture.id in self._thumbnails
+
+    def _draw(self, ids: Sequence[int]) -> list[tuple[int, Sequence[Strip]]]:
+        """Thumbnails as lines; runs in a thread."""
+        drawn: list[tuple[int, Sequence[Strip]]] = []
+        for id in ids:
+            pixels = self._shelf.thumbnail(id)
+            drawn.append((id, thumbnail_strips(pixels, WIDE, TALL) if pixels else [Strip.blank(WIDE)] * TALL))
+        return drawn
+
+    def _sight(self) -> tuple[int, int]:
+        """The first and last row on the screen."""
+        first = int(self.scroll_y) // TALL
+        return first, first + max(1, self.size.height) // TALL + 1
+
+    def _look(self) -> None:
+        if not self._reading and self.is_attached and self.size.width:
+            self._reading = True
+            self.run_worker(self._read(), group="history")
+        self.refresh()
+
+    def _fit(self) -> None:
+        total = self._pages.total
+        self.virtual_size = Size(max(1, self.size.width), max(1, total * TALL))
+        self.border_subtitle = plural(total, "picture") if total else ""
+        self._cursor = max(0, min(self._cursor, total - 1))
+
+    def watch_scroll_y(self, old: float, new: float) -> None:
+        """What comes into sight is read."""
+        super().watch_scroll_y(old, new)
+        self._look()
+
+    def on_resize(self, event: events.Resize) -> None:
+        """More may be in sight."""
+        self._fit()
+        self._look()
+
+    def action_move(self, by: int) -> None:
+        """Moves the cursor, keeps it in sight, and tells when it rests."""
+        if not self._pages.total:
+            return
+        self._browsing = True
+        self._cursor = max(0, min(self._pages.total - 1, self._cursor + by))
+        top = self._cursor * TALL
+        if top < self.scroll_y:
+            self.scroll_to(y=top, animate=False)
+        elif top + TALL > self.scroll_y + self.size.height:
+            self.scroll_to(y=top + TALL - self.size.height, animate=False)
+        self._look()
+        if self._rest is not None:
+            self._rest.stop()
+        self._rest = self.set_timer(0.08, self._tell)
+
+    def action_page(self, by: int) -> None:
+        """A screenful up or down."""
+        self.action_move(by * max(1, self.size.height // TALL - 1))
+
+    def _tell(self) -> None:
+        if (picture := self.chosen) is not None:
+            self.post_message(PictureChosen(picture))
+        elif self._pages.total:  # its page is still being read
+            self._rest = self.set_timer(0.1, self._tell)
+
+    def action_take_all(self) -> None:
+        """Everything back into the form."""
+        if (picture := self.chosen) is not None:
+            self.post_message(TakeBack(picture, "all"))
+
+    def action_take_prompt(self) -> None:
+        """Only the words."""
+        if (picture := self.chosen) is not None:
+            self.post_message(TakeBack(picture, "prompt"))
+
+    def action_take_seed(self) -> None:
+        """Only the seed."""
+        if (picture := self.chosen) is not None:
+            self.post_message(TakeBack(picture, "seed"))
+
+    def action_copy(self) -> None:
+        """Its path."""
+        if (picture := self.chosen) is not None:
+            self.post_message(CopyRequested(picture))
+
+    def on_click(self, event: events.Click) -> None:
+        """Moves the cursor to the pointer; a double click takes the settings."""
+        row = (event.y + self.scroll_offset.y) // TALL
+        if row < self._pages.total:
+            self.action_move(row - self._cursor)
+            if event.chain == 2:
+                self.action_take_all()
+
+    def render_line(self, y: int) -> Strip:
+        """One line of one row."""
+        width = self.size.width
+        base = self.rich_style
+        row, line = divmod(y + self.scroll_offset.y, TALL)
+        dim = base + self.get_component_rich_style("history--dim", partial=True)
+        if row >= self._pages.total:
+            text = f" {EMPTY[y]}"[:width] if not self._pages.total and y < len(EMPTY) else ""
+            return Strip([Segment(text.ljust(width), dim)])
+        mark = Segment(" ", base)
+        if row == self._cursor:
+            if self.has_focus:
+                base += self.get_component_rich_style("history--cursor", partial=True)
+                dim += self.get_component_rich_style("history--cursor", partial=True)
+            marked = base + self.get_component_rich_style("history--mark", partial=True)
+            mark = Segment("▌" if self.has_focus else "▏", marked)
+        picture = self._pages.at(row)
+        if picture is None:
+            return Strip([mark, Segment(" …".ljust(width - 1), dim)])
+        thumbnail = self._thumbnails.get(picture.id)
+        drawn = list(thumbnail[line].apply_style(base)) if thumbnail else [Segment(" " * WIDE, base)]
+        text = Segment(self._text(picture, line, width - WIDE - 3), base if line == 0 else dim)
+        return Strip([mark, *drawn, Segment(" ", base), text]).adjust_cell_length(width, base)
+
+    def _text(self, picture: Picture, line: int, width: int) -> str:
+        request = picture.request
+        if line == 0:
+            return one_line(request.prompt, width) or "no prompt"
+        if line == 1:
+            scores = [f"★ {score:.1f}" for score in list(picture.scores.values())[:1]]
+            return one_line(" · ".join([*scores, self._titles(request.model)]), width)
+        return one_line(f"seed {request.seed} · {ago(picture.created, self._clock())}", width)
+
+

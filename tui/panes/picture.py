@@ -1,0 +1,90 @@
+"""The picture, as it grows and when it is done, with two lines under it."""
+
+from __future__ import annotations
+
+from pathlib import PurePath
+
+from textual.app import ComposeResult
+from textual.containers import Vertical
+from textual.content import Content
+from textual.widgets import Static
+
+from engines.events import Pixels
+from engines.requests import Picture
+from tui.clean import one_line
+from tui.jobs import Progress
+from tui.pictures.view import Mode, PictureView
+from tui.wording import bar, duration
+
+EMPTY = "No picture yet.\n\nType a prompt and press Enter."
+
+
+class PicturePane(Vertical, can_focus=True):
+    """Shows one thing at a time: a job's preview, a finished picture, or a message."""
+
+    def __init__(self, mode: Mode = "halfblocks") -> None:
+        super().__init__(id="centre")
+        self.border_title = "picture"
+        self._mode: Mode = mode
+
+    def compose(self) -> ComposeResult:
+        """The picture takes what the caption leaves."""
+        yield PictureView(EMPTY, id="view", mode=self._mode)
+        yield Static(id="caption", markup=False)
+
+    @property
+    def view(self) -> PictureView:
+        """Where the pixels go."""
+        return self.query_one(PictureView)
+
+    def show_preview(self, pixels: Pixels) -> None:
+        """How the picture looks so far."""
+        self.view.show_pixels(pixels)
+
+    def show_progress(self, progress: Progress, left: float | None) -> None:
+        """How far the running job is."""
+        facts = []
+        if progress.step:
+            facts += [f"{progress.step}/{progress.of}", f"{duration(progress.seconds)} a step"]
+        if progress.doing:
+            facts.append(progress.doing)
+        if left is not None:
+            facts.append(f"{duration(left)} left")
+        width = max(10, self.size.width - 4)
+        text = " · ".join(facts) or "starting"
+        room = min(30, max(6, width - len(text) - 2))
+        self._caption(
+            Content.assemble((bar(progress.share, room), "$primary on $panel"), "  ", (one_line(text), "bold")),
+            Content.styled(one_line(progress.prompt, width) or "no prompt", "$foreground 60%"),
+        )
+
+    def show_picture(self, picture: Picture, model: str) -> None:
+        """A finished picture with what is known of it."""
+        self.view.show_file(picture.path)
+        request = picture.request
+        facts = [f"score {score:.1f}" for score in list(picture.scores.values())[:1]]
+        facts += [f"seed {request.seed}", one_line(model), duration(picture.seconds.total)]
+        facts.append(f"{picture.width}x{picture.height}")
+        self._caption(
+            Content.styled(" · ".join(facts), "bold"),
+            Content.styled(one_line(PurePath(picture.path).name), "$foreground 60%"),
+        )
+
+    def show_failure(self, message: str, hint: str) -> None:
+        """Why there is no picture, and what to do."""
+        self._caption(
+            Content.styled(f"✗ {one_line(message)}", "bold $error"),
+            Content.styled(one_line(hint), "$foreground 80%"),
+        )
+
+    def show_waiting(self, text: str, hint: str = "") -> None:
+        """Nothing to see for now."""
+        self._caption(Content(one_line(text)), Content.styled(one_line(hint), "$foreground 60%"))
+
+    def clear(self, message: str = EMPTY) -> None:
+        """No picture, but a message."""
+        self.view.clear(message)
+        self._caption(Content(), Content())
+
+    def _caption(self, first: Content, second: Content) -> None:
+        self.query_one("#caption", Static).update(Content("\n").join([first, second]))

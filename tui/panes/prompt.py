@@ -1,0 +1,130 @@
+"""The text editors of prompt and negative prompt: Enter makes the picture, weighted parts are tinted."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from textual import events
+from textual.binding import Binding, BindingType
+from textual.widgets import TextArea
+
+from engines import prompt as prompts
+from tui.clean import clean
+from tui.messages import DraftChanged, MakeRequested
+
+MAX_PASTE = 20_000
+"Bytes of one paste; a megabyte would cost Textual's editor seconds, and then a second a key."
+
+
+class PromptEditor(TextArea):
+    """A soft-wrapping editor; Tab moves on, Enter makes the picture, ctrl+j begins a new line."""
+
+    COMPONENT_CLASSES: ClassVar[set[str]] = {"prompt--strong", "prompt--stronger", "prompt--weak", "prompt--off"}
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("ctrl+j,shift+enter,alt+enter", "new_line", "new line", show=False),
+        Binding("alt+a", "select_all", "select all", show=False),
+    ]
+
+    def __init__(self, title: str, placeholder: str, *, id: str) -> None:
+        super().__init__(
+            id=id, soft_wrap=True, show_line_numbers=False, tab_behavior="focus", compact=True,
+            highlight_cursor_line=False, placeholder=placeholder,
+        )  # fmt: skip
+        self.border_title = title
+        self.cursor_blink = False  # every blink would be sent over the wire
+        self._told = ""
+
+    def show(self, text: str) -> None:
+        """Replaces the text, in one step that undo takes back."""
+        if text != self.text:
+            self._told = text
+            self.history.checkpoint()
+            self.replace(text, (0, 0), self.document.end)
+            self.history.checkpoint()
+            self.move_cursor(self.document.end)
+
+    def action_new_line(self) -> None:
+        """Begins a new line at the cursor."""
+        start, end = self.selection
+        self._replace_via_keyboard("\n", start, end)
+
+    async def _on_key(self, event: events.Key) -> None:
+        """Enter is not for the editor."""
+        if event.key == "enter":
+            event.stop()
+            event.prevent_default()
+            self.post_message(MakeRequested())
+            return
+        await super()._on_key(event)
+
+    async def _on_paste(self, event: events.Paste) -> None:
+        """Takes a paste of bearable size, cleaned, as one step."""
+        event.stop()
+        event.prevent_default()
+        raw = event.text.replace("\r\n", "\n").replace("\r", "\n").encode("utf-8", errors="ignore")
+        text = clean(raw[:MAX_PASTE].decode("utf-8", errors="ignore"))
+        if len(raw) > MAX_PASTE:
+            self.notify(f"only the first {MAX_PASTE:,} bytes of {len(raw):,} were pasted", severity="warning")
+        self.history.checkpoint()
+        if result := self._replace_via_keyboard(text, *self.selection):
+            self.move_cursor(result.end_location)
+        self.history.checkpoint()
+
+    def on_text_area_changed(self, event: TextArea.Changed) -> None:
+        """Tells of what was typed, not of what was shown."""
+        event.stop()
+        if self.text != self._told:
+            self._told = self.text
+            self.post_message(DraftChanged())
+
+    def notify_style_update(self) -> None:
+        """Another theme has other tints."""
+        super().notify_style_update()
+        if self.is_attached:
+            self._build_highlight_map()
+
+    def _build_highlight_map(self) -> None:
+        """Called by TextArea after every edit; fills `_highlights` with (first byte, end byte, style) by line."""
+        self._line_cache.clear()
+        self._highlights.clear()
+        text = self.text
+        if not text or not self.is_attached or self._theme is None:
+            return
+        self._theme.syntax_styles = {
+            name: self.get_component_rich_style(name, partial=True) for name in self.COMPONENT_CLASSES
+        }
+        for row, start, end, name in tints(text):
+            self._highlights[row].append((start, end, name))
+
+
+def tints(text: str) -> list[tuple[int, int, int, str]]:
+    """(line, first byte, end byte, style) of all that is weighted; TextArea counts bytes of UTF-8 within a line."""
+    found: list[tuple[int, int, int, str]] = []
+    weighted = [part for part in prompts.parse(text).parts if abs(part.weight - 1) > 1e-6]
+    if not weighted:
+        return found
+    lines = text.split("\n")
+    begins = [0]
+    for line in lines:
+        begins.append(begins[-1] + len(line) + 1)
+    row = 0
+    for part in sorted(weighted, key=lambda p: p.span):
+        start, end = part.span
+        while begins[row + 1] <= start:
+            row += 1
+        at = row
+        while at < len(lines) and begins[at] < end:
+            line = lines[at]
+            first = max(0, start - begins[at])
+            last = min(len(line), end - begins[at])
+            if last > first:
+                left = len(line[:first].encode())
+                found.append((at, left, left + len(line[first:last].encode()), _style(part.weight)))
+            at += 1
+    return found
+
+
+def _style(weight: float) -> str:
+    if weight > 1:
+        return "prompt--stronger" if weight >= 1.3 else "prompt--strong"
+    return "prompt--weak" if weight > 0 else "prompt--off"

@@ -1,0 +1,133 @@
+"""The queue: what runs, what waits, what failed and was not dismissed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import ClassVar
+
+from rich.segment import Segment
+from rich.style import Style
+from textual import events
+from textual.binding import Binding, BindingType
+from textual.geometry import Size
+from textual.scroll_view import ScrollView
+from textual.strip import Strip
+
+from engines.requests import Generate, JobId
+from tui import keys
+from tui.clean import one_line
+from tui.jobs import Progress
+from tui.messages import CancelRequested
+from tui.wording import bar, duration, plural
+
+EMPTY = "Nothing to do. ctrl+g makes the picture."
+
+
+class QueuePane(ScrollView, can_focus=True):
+    """A virtual list: ten thousand waiting jobs cost no more than ten."""
+
+    ALLOW_SELECT = False
+    COMPONENT_CLASSES: ClassVar[set[str]] = {"queue--dim", "queue--failed", "queue--bar", "queue--cursor"}
+    BINDINGS: ClassVar[list[BindingType]] = [
+        *keys.bindings("queue"),
+        Binding("up", "move(-1)", "up", show=False),
+        Binding("down", "move(1)", "down", show=False),
+        Binding("home", "move(-1000000)", "first", show=False),
+        Binding("end", "move(1000000)", "last", show=False),
+    ]
+
+    def __init__(self) -> None:
+        super().__init__(id="queue")
+        self.border_title = "queue"
+        self._rows: list[Progress] = []
+        self._ends: Mapping[JobId, float] = {}
+        self._lines: list[tuple[int, int]] = []
+        self._cursor = 0
+
+    def show(self, jobs: Iterable[Progress], ends: Mapping[JobId, float]) -> None:
+        """All jobs, and in how many seconds each will be done."""
+        chosen = self._rows[self._cursor].job.id if self._cursor < len(self._rows) else None
+        self._rows = sorted(jobs, key=lambda p: p.state == "waiting")
+        self._ends = ends
+        ids = [p.job.id for p in self._rows]
+        self._cursor = ids.index(chosen) if chosen in ids else max(0, min(self._cursor, len(ids) - 1))
+        tall = {"running": 2, "waiting": 1, "failed": 3}
+        self._lines = [(row, line) for row, p in enumerate(self._rows) for line in range(tall[p.state])]
+        waiting = sum(p.state == "waiting" for p in self._rows)
+        last = self._ends.get(ids[-1]) if ids else None
+        note = f"{plural(waiting, 'waits', 'wait')} · all in {duration(last)}" if waiting and last else ""
+        self.border_subtitle = note
+        self.virtual_size = Size(max(1, self.size.width), max(1, len(self._lines)))
+        self.styles.height = max(1, min(len(self._lines), self._most)) + 1
+        self.refresh()
+
+    @property
+    def _most(self) -> int:
+        """About a third of what history and queue share."""
+        return max(4, self.app.size.height // 3 - 2)
+
+    def on_resize(self, event: events.Resize) -> None:
+        """Another height of the screen is another third."""
+        self.virtual_size = Size(max(1, self.size.width), max(1, len(self._lines)))
+        self.styles.height = max(1, min(len(self._lines), self._most)) + 1
+
+    def action_move(self, by: int) -> None:
+        """Moves the cursor and keeps it in sight."""
+        if self._rows:
+            self._cursor = max(0, min(len(self._rows) - 1, self._cursor + by))
+            tops = [y for y, (row, _) in enumerate(self._lines) if row == self._cursor]
+            if tops[0] < self.scroll_y:
+                self.scroll_to(y=tops[0], animate=False)
+            elif tops[-1] >= self.scroll_y + self.size.height:
+                self.scroll_to(y=tops[-1] - self.size.height + 1, animate=False)
+            self.refresh()
+
+    def action_cancel_job(self) -> None:
+        """Cancels or dismisses the job under the cursor."""
+        if self._rows:
+            self.post_message(CancelRequested(self._rows[self._cursor].job.id))
+
+    def on_click(self, event: events.Click) -> None:
+        """Moves the cursor to the pointer."""
+        y = event.y + self.scroll_offset.y
+        if y < len(self._lines):
+            self._cursor = self._lines[y][0]
+            self.refresh()
+
+    def render_line(self, y: int) -> Strip:
+        """One line of one job."""
+        width = self.size.width
+        y += self.scroll_offset.y
+        base = self.rich_style
+        if not self._rows:
+            text = f" {EMPTY}"[:width] if y == 0 else ""
+            return Strip([Segment(text.ljust(width), base + self.get_component_rich_style("queue--dim", partial=True))])
+        if y >= len(self._lines):
+            return Strip.blank(width, base)
+        row, line = self._lines[y]
+        if row == self._cursor and self.has_focus:
+            base += self.get_component_rich_style("queue--cursor", partial=True)
+        mark = "▌" if row == self._cursor and self.has_focus else " "
+        segments = [Segment(mark, base), *self._line(self._rows[row], line, width - 2, base)]
+        return Strip(segments).adjust_cell_length(width, base)
+
+    def _line(self, p: Progress, line: int, width: int, base: Style) -> list[Segment]:
+        dim = base + self.get_component_rich_style("queue--dim", partial=True)
+        failed = base + self.get_component_rich_style("queue--failed", partial=True)
+        end = self._ends.get(p.job.id)
+        prompt = p.prompt or "no prompt"
+        if p.state == "failed":
+            texts = (f"✗ {prompt}", f"  {p.message}", f"  {p.hint or 'x dismisses this'}")
+            return [Segment("  " * (line > 0) + one_line(texts[line], width), failed if line < 2 else dim)]
+        if line == 1:
+            facts = f"{p.step}/{p.of} {p.doing}".strip() if p.of else p.doing or "starting"
+            room = max(4, width - len(facts) - 3)
+            blocks = base + self.get_component_rich_style("queue--bar", partial=True)
+            return [Segment("  ", base), Segment(bar(p.share, room), blocks), Segment(f" {one_line(facts)}", base)]
+        when = f" {'' if p.state == 'running' else '~'}{duration(end)}" if end is not None else ""
+        request = p.job.request
+        many = f"{request.batch_size}× " if isinstance(request, Generate) and request.batch_size > 1 else ""
+        room = max(1, width - len(when) - 2)
+        text = Segment(one_line(many + prompt, room), base)
+        gap = max(0, room - text.cell_length)
+        return [Segment("▶ " if p.state == "running" else "· ", base), text, Segment(" " * gap, base), Segment(when, dim)]

@@ -1,0 +1,73 @@
+"""settings.toml → Settings. A bad line is named and the rest holds."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a user can decide once; the command line's options come before it."""
+
+    theme: str = "safelight-dark"
+    "A theme's name, shipped or from the config folder's themes/."
+    pictures: str = "halfblocks"
+    "How pictures are drawn: halfblocks, or textual-image (kitty or sixel, if the terminal has them)."
+    device: str = ""
+    "cpu, cuda, cuda:1, mps; empty takes the GPU with most free memory, else the CPU."
+    threads: int = 0
+    "CPU threads for torch; 0 takes all cores but one in the workbench and all on the command line."
+    precision: str = "auto"
+    "auto, fp16, bf16 or fp32."
+    model: str = ""
+    "The model to start with; empty takes the best on this machine."
+    score: bool = True
+    "Score every finished picture in the workbench."
+    folder: str = ""
+    "Where pictures are saved; empty takes the pictures folder."
+    file_name: str = "{date}-{time}-{seed}-{model}-{slug}"
+    "The pattern of file names: date, time, seed, model, slug, width, height and steps in braces."
+    keys: tuple[tuple[str, str], ...] = ()
+    "Keymap overrides: action id to key, from the [keys] table."
+
+
+_CHECKS: dict[str, Callable[[Any], bool]] = {
+    "pictures": lambda v: v in ("halfblocks", "textual-image"),
+    "threads": lambda v: 0 <= v <= 1024,
+    "precision": lambda v: v in ("auto", "fp16", "bf16", "fp32"),
+}
+
+
+def load(path: Path) -> tuple[Settings, tuple[str, ...]]:
+    """The settings of a file, defaults where it says nothing, and a line for each thing in it that can't be used."""
+    defaults = Settings()
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return defaults, ()
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as e:
+        return defaults, (f"{path}: {e}",)
+    problems: list[str] = []
+    values: dict[str, Any] = {}
+    known = {f.name for f in fields(Settings)}
+    for name, value in table.items():
+        if name == "keys" and isinstance(value, dict):
+            bad = [k for k, v in value.items() if not isinstance(v, str)]
+            problems += [f"{path}: keys.{k} must be text" for k in bad]
+            values["keys"] = tuple((k, v) for k, v in value.items() if isinstance(v, str))
+        elif name not in known:
+            problems.append(f"{path}: no setting is called '{name}'")
+        elif type(value) is not type(getattr(defaults, name)):
+            kind = {"str": "text", "int": "a whole number", "bool": "true or false"}.get(
+                type(getattr(defaults, name)).__name__, "a table"
+            )
+            problems.append(f"{path}: {name} must be {kind}")
+        elif name in _CHECKS and not _CHECKS[name](value):
+            problems.append(f"{path}: {name} can't be {value!r}")
+        else:
+            values[name] = value
+    return replace(defaults, **values), tuple(problems)

@@ -1,0 +1,552 @@
+"""The screen: what panes ask becomes requests, what the engine tells becomes what panes show.
+
+Nothing here waits: engine, store and disk are spoken to in threads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import ClassVar, assert_never
+
+from textual import events, on
+from textual.app import ComposeResult
+from textual.binding import BindingType
+from textual.containers import Container
+from textual.screen import Screen
+from textual.timer import Timer
+from textual.widget import Widget
+from textual.widgets import Static
+
+from engines import events as ev
+from engines.catalogue import Catalogue
+from engines.engine import Engine
+from engines.errors import SafelightError
+from engines.requests import Generate, JobId, Picture, Request, Warm
+from tui import draft as drafting
+from tui import keys
+from tui.clean import clean
+from tui.draft import Draft
+from tui.drafts import DraftFile
+from tui.form import Form
+from tui.jobs import Jobs
+from tui.messages import (
+    CancelRequested,
+    CopyRequested,
+    DraftChanged,
+    FromEngine,
+    MakeRequested,
+    ModelChanged,
+    Page,
+    PageRequested,
+    PictureChosen,
+    TakeBack,
+)
+from tui.pages import Shelf
+from tui.panes.footer import KeyLine
+from tui.panes.header import Header
+from tui.panes.history import HistoryPane
+from tui.panes.picture import EMPTY, PicturePane
+from tui.panes.queue import QueuePane
+from tui.panes.tabs import Tabs
+from tui.pictures.view import Mode
+from tui.wording import plural
+
+SAVE_AFTER = 0.5
+"Seconds of typing that a crash may cost."
+WARM_AFTER = 0.4
+"Seconds that a model must stay picked before it is loaded."
+MANY = 200
+"Jobs above which the queue is redrawn once a second instead of at every step."
+
+
+class Workbench(Screen[None]):
+    """All panes. Wide screens show them at once, narrow ones a page of them."""
+
+    BINDINGS: ClassVar[list[BindingType]] = keys.bindings("workbench")
+    HORIZONTAL_BREAKPOINTS: ClassVar[list[tuple[int, str]] | None] = [
+        (0, "-tiny"), (40, "-narrow"), (60, "-medium"), (132, "-wide"), (190, "-vast"),
+    ]  # fmt: skip
+    VERTICAL_BREAKPOINTS: ClassVar[list[tuple[int, str]] | None] = [(0, "-flat"), (10, "-short"), (36, "-tall")]
+    AUTO_FOCUS = "#prompt"
+
+    def __init__(
+        self,
+        engine: Engine,
+        shelf: Shelf,
+        catalogue: Catalogue,
+        file: DraftFile,
+        default: Draft,
+        mode: Mode = "halfblocks",
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        super().__init__()
+        self._engine = engine
+        self._shelf = shelf
+        self._catalogue = catalogue
+        self._file = file
+        self._default = default
+        self._mode: Mode = mode
+        self._clock = clock
+        self._jobs = Jobs()
+        self._warming: dict[JobId, str] = {}
+        self._lane = asyncio.Lock()
+        self._sending = 0
+        self._page: Page = "form"
+        self._previous = Draft()
+        self._shown: Picture | None = None
+        self._following = True
+        self._drawn_at = 0.0
+        self._save_timer: Timer | None = None
+        self._warm_timer: Timer | None = None
+
+    def compose(self) -> ComposeResult:
+        """Form, queue and history, picture: the order in which Tab goes."""
+        yield Header()
+        yield Tabs()
+        with Container(id="body"):
+            yield Form(self._catalogue)
+            with Container(id="side"):
+                yield QueuePane()
+                yield HistoryPane(self._shelf, self._title, self._clock)
+            yield PicturePane(self._mode)
+        yield Static("terminal too small", id="too-small", markup=False)
+        yield KeyLine()
+
+    def on_mount(self) -> None:
+        """The draft is there before the first paint; everything that waits comes after it."""
+        try:
+            draft = self._file.open()
+        except SafelightError as e:
+            draft = Draft()
+            self._tell(e)
+        self._show_draft(self._default if draft == Draft() else draft)
+        self.set_interval(1.0, self._tick)
+        self.call_after_refresh(self._begin)
+
+    def _begin(self) -> None:
+        self._warm()
+        self.run_worker(self._learn(), group="store")
+
+    async def _learn(self) -> None:
+        """What pictures took here before is what they will take."""
+        try:
+            made = await asyncio.to_thread(self._shelf.pictures)
+        except SafelightError:
+            return  # the history pane reads the same table and tells
+        for picture in reversed(made):
+            self._jobs.estimates.learn(picture)
+
+    # ── panes ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def form(self) -> Form:
+        """The left column."""
+        return self.query_one(Form)
+
+    @property
+    def picture(self) -> PicturePane:
+        """The middle."""
+        return self.query_one(PicturePane)
+
+    @property
+    def queue(self) -> QueuePane:
+        """Above right."""
+        return self.query_one(QueuePane)
+
+    @property
+    def history(self) -> HistoryPane:
+        """Below right."""
+        return self.query_one(HistoryPane)
+
+    @property
+    def draft(self) -> Draft:
+        """The form as it stands."""
+        return self.form.draft
+
+    def _title(self, model: str) -> str:
+        known = self._catalogue.models.get(model)
+        return known.title if known else model
+
+    # ── what the engine tells ───────────────────────────────────────────────────────────────────────────────────
+
+    @on(FromEngine)
+    def _take_events(self, message: FromEngine) -> None:
+        progress_only = True
+        for event in message.events:
+            self._show_event(event)
+            progress_only = progress_only and isinstance(event, ev.Stepped | ev.Previewed)
+        self._show_state()
+        now = self._clock()
+        if not progress_only or len(self._jobs) < MANY or now - self._drawn_at > 1:
+            self._drawn_at = now
+            self.queue.show(self._jobs, self._jobs.ends(now))
+
+    def _show_event(self, event: ev.Event) -> None:
+        match event:
+            case ev.Queued(job):
+                if isinstance(job.request, Warm):
+                    self._warming[job.id] = "waiting"
+                else:
+                    self._jobs.add(job)
+            case ev.Started(job_id):
+                if job_id in self._warming:
+                    self._warming[job_id] = "starting"
+                elif progress := self._jobs.get(job_id):
+                    progress.state, progress.at = "running", self._clock()
+                    self._show_progress()
+            case ev.Loading(job_id, what, fraction):
+                percent = "" if fraction is None else f" {fraction:.0%}"
+                if job_id in self._warming:
+                    self._warming[job_id] = f"loading {what}{percent}"
+                elif progress := self._jobs.get(job_id):
+                    progress.doing, progress.fraction = f"loading {what}{percent}", fraction
+                    self._show_progress()
+            case ev.Stepped(job_id, step, of, seconds):
+                if progress := self._jobs.get(job_id):
+                    progress.step, progress.of, progress.seconds = step, of, seconds
+                    progress.doing, progress.at = progress.doing if progress.doing == "cancelling" else "", self._clock()
+                    self._show_progress()
+            case ev.Previewed(job_id, _, image):
+                if self._following and self._jobs.get(job_id):
+                    self.picture.show_preview(image)
+            case ev.Finishing(job_id, what):
+                if progress := self._jobs.get(job_id):
+                    progress.step, progress.doing = progress.of, what
+                    self._show_progress()
+            case ev.Scored():
+                pass  # the workbench asks for no scores of other files
+            case ev.Done(job_id, pictures):
+                self._warming.pop(job_id, None)
+                self._jobs.drop(job_id)
+                self._show_done(pictures)
+            case ev.Failed(job_id, message, hint):
+                if self._warming.pop(job_id, None) is not None:
+                    self.notify(f"{clean(message)}\n{clean(hint)}".strip(), severity="error", markup=False)
+                elif progress := self._jobs.get(job_id):
+                    progress.state, progress.message, progress.hint = "failed", message, hint
+                    if self._following:
+                        self.picture.show_failure(message, hint)
+            case ev.Cancelled(job_id):
+                self._warming.pop(job_id, None)
+                if (gone := self._jobs.drop(job_id)) and gone.state == "running" and self._following:
+                    self._show_last("cancelled")
+            case ev.Vitals():
+                self.query_one(Header).show_vitals(event)
+            case ev.Noted(level, text):
+                self.notify(clean(text), severity="warning" if level == "warning" else "information", markup=False)
+            case ev.Closed():
+                self._warming.clear()
+            case _:
+                assert_never(event)
+
+    def _show_progress(self) -> None:
+        if self._following and (running := self._jobs.running):
+            self.picture.show_progress(running, self._jobs.estimates.left(running, self._clock()))
+
+    def _show_done(self, pictures: Sequence[Picture]) -> None:
+        for picture in pictures:
+            self._jobs.estimates.learn(picture)
+        if pictures:
+            self.history.show(pictures[::-1])
+            if self._following:
+                self.history.follow()
+                self._show_picture(pictures[-1])
+
+    def _show_picture(self, picture: Picture) -> None:
+        self._shown = picture
+        self.picture.show_picture(picture, self._title(picture.request.model))
+
+    def _show_last(self, why: str) -> None:
+        """After a cancelled job: the picture before it."""
+        if self._shown is not None:
+            self._show_picture(self._shown)
+        else:
+            self.picture.clear(EMPTY)
+            self.picture.show_waiting(why)
+
+    def _show_state(self) -> None:
+        header = self.query_one(Header)
+        if running := self._jobs.running:
+            what = running.doing or (f"step {running.step}/{running.of}" if running.of else "starting")
+            header.show_state(what, busy=True)
+        elif self._warming:
+            header.show_state(f"warming up: {next(iter(self._warming.values()))}", busy=True)
+        else:
+            header.show_state(plural(len(self._jobs.open), "waits", "wait") if self._jobs.open else "ready")
+
+    def _tick(self) -> None:
+        """Estimates count down between the steps of a slow model."""
+        if self._jobs.running:
+            self._show_progress()
+            if len(self._jobs) < MANY:
+                self.queue.show(self._jobs, self._jobs.ends(self._clock()))
+
+    # ── what is asked of the engine ─────────────────────────────────────────────────────────────────────────────
+
+    @on(MakeRequested)
+    def action_make(self) -> None:
+        """The draft becomes requests."""
+        self._make(self.draft)
+
+    def action_make_again(self) -> None:
+        """The same with another seed."""
+        self._make(replace(self.draft, seed=""))
+
+    def _make(self, draft: Draft) -> None:
+        try:
+            asked = drafting.read(draft, self._catalogue)
+        except SafelightError as e:
+            self._show_page("form")
+            self._tell(e)
+            self.call_after_refresh(self.form.mark, e)
+            return
+        self._following = True
+        if not self._jobs.open:
+            self.picture.show_waiting("queued")
+        if self.has_class("-narrow"):
+            self._go("picture")
+        group = secrets.token_hex(4) if len(asked.requests) > 1 else None
+        self.run_worker(self._submit(asked.requests, group), group="engine")
+
+    async def _submit(self, requests: Sequence[Request], group: str | None = None) -> None:
+        """One submission after another, in the order in which they were asked for."""
+        ticket = self._sending
+
+        def send() -> None:
+            for request in requests:
+                if ticket != self._sending:
+                    return  # all was cancelled meanwhile
+                self._engine.submit(request, group)
+
+        async with self._lane:
+            try:
+                await asyncio.to_thread(send)
+            except SafelightError as e:
+                self._tell(e)
+                self.form.mark(e)
+
+    def _warm(self) -> None:
+        """Gets the picked model ready; one that was picked before it need not be."""
+        try:
+            model = self._catalogue.require(self.draft.model)
+        except SafelightError:
+            return  # told when a picture is asked for
+        for job_id in self._warming:
+            self._cancel(job_id)
+        precision = self.draft.precision
+        warm = Warm(model.id, precision if precision in ("fp16", "bf16", "fp32") else "auto")  # type: ignore[arg-type]
+        self.run_worker(self._submit((warm,)), group="engine")
+
+    def _cancel(self, *job_ids: JobId) -> None:
+        async def send() -> None:
+            await asyncio.to_thread(lambda: [self._engine.cancel(job_id) for job_id in job_ids])
+
+        for job_id in job_ids:
+            if (progress := self._jobs.get(job_id)) and progress.state == "running":
+                progress.doing = "cancelling"
+        self._show_progress()
+        self.run_worker(send(), group="engine")
+
+    def action_cancel(self) -> None:
+        """The running job."""
+        if running := self._jobs.running:
+            self._cancel(running.job.id)
+
+    def action_cancel_all(self) -> None:
+        """Every job, and those that are still being queued."""
+        self._sending += 1
+        self._cancel(*[progress.job.id for progress in self._jobs.open][::-1])
+
+    @on(CancelRequested)
+    def _cancel_one(self, message: CancelRequested) -> None:
+        progress = self._jobs.get(message.job_id)
+        if progress is not None and progress.state == "failed":
+            self._jobs.drop(message.job_id)
+            self.queue.show(self._jobs, self._jobs.ends(self._clock()))
+        else:
+            self._cancel(message.job_id)
+
+    # ── the draft ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _show_draft(self, draft: Draft) -> None:
+        self.form.show(draft)
+        self.query_one(Header).show_model(self._title(self.draft.model))
+
+    def _replace_draft(self, draft: Draft, told: str) -> None:
+        """Another form, with a way back."""
+        self._previous = self.draft
+        self._show_draft(draft)
+        self._later()
+        if draft.model != self._previous.model:
+            self._warm_later()
+        self.notify(told, timeout=3, markup=False)
+
+    @on(DraftChanged)
+    def _later(self) -> None:
+        """Saves soon: at most SAVE_AFTER seconds after the first change that isn't saved."""
+        if self._save_timer is None:
+            self._save_timer = self.set_timer(SAVE_AFTER, self._save_soon)
+
+    @on(ModelChanged)
+    def _picked(self) -> None:
+        self.query_one(Header).show_model(self._title(self.draft.model))
+        self._later()
+        self._warm_later()
+
+    def _warm_later(self) -> None:
+        if self._warm_timer is not None:
+            self._warm_timer.stop()
+        self._warm_timer = self.set_timer(WARM_AFTER, self._warm)
+
+    def _save_soon(self) -> None:
+        self._save_timer = None
+        self.run_worker(self.save(), group="draft")
+
+    async def save(self) -> None:
+        """Writes the draft to its file."""
+        draft = self.draft
+        try:
+            await asyncio.to_thread(self._file.save, draft)
+        except SafelightError as e:
+            self._tell(e)
+
+    def action_previous_draft(self) -> None:
+        """The form before settings were taken; again for the way forth."""
+        self._replace_draft(self._previous, "previous draft")
+
+    def action_clear_form(self) -> None:
+        """An empty form with the same model."""
+        self._replace_draft(replace(self._default, model=self.draft.model), "new draft · alt+z brings the old one back")
+        self._go("form")
+
+    def action_lock_seed(self) -> None:
+        """Keeps the shown picture's seed, or lets the next be random."""
+        draft = self.draft
+        if draft.seed.strip():
+            self._show_draft(replace(draft, seed=""))
+        elif self._shown is None:
+            self.notify("no picture yet whose seed could be kept", timeout=3, markup=False)
+            return
+        else:
+            self._show_draft(replace(draft, seed=str(self._shown.request.seed)))
+        self._later()
+
+    @property
+    def waiting(self) -> int:
+        """Jobs that a quit leaves in the queue."""
+        return sum(isinstance(p.job.request, Generate) for p in self._jobs.open)
+
+    # ── the history ─────────────────────────────────────────────────────────────────────────────────────────────
+
+    @on(PictureChosen)
+    def _look_at(self, message: PictureChosen) -> None:
+        self._following = False
+        self._show_picture(message.picture)
+
+    @on(TakeBack)
+    def _take_back(self, message: TakeBack) -> None:
+        request, draft = message.picture.request, self.draft
+        match message.what:
+            case "all":
+                told, taken = "settings", Draft.from_request(request, keep=draft)
+            case "prompt":
+                told = "prompt"
+                taken = replace(draft, prompt=request.prompt, negative_prompt=request.negative_prompt or "")
+            case "seed":
+                told, taken = f"seed {request.seed}", replace(draft, seed=str(request.seed))
+        self._replace_draft(taken, f"{told} taken · alt+z brings the form back")
+
+    @on(CopyRequested)
+    def _copy(self, message: CopyRequested) -> None:
+        self._copy_path(message.picture)
+
+    def action_copy_path(self) -> None:
+        """The shown picture's."""
+        if self._shown is None:
+            self.notify("no picture yet", timeout=3, markup=False)
+        else:
+            self._copy_path(self._shown)
+
+    def _copy_path(self, picture: Picture) -> None:
+        self.app.copy_to_clipboard(picture.path)
+        self.notify(f"copied {clean(picture.path)}", timeout=3, markup=False)
+
+    # ── pages and focus ─────────────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def _pages(self) -> tuple[Page, ...]:
+        return ("form", "picture", "history") if self.has_class("-narrow", "-tiny") else ("form", "history")
+
+    def _show_page(self, page: Page) -> None:
+        self._page = page
+        for name in ("form", "picture", "history"):
+            self.set_class(name == page, f"-page-{name}")
+        pages = self._pages
+        self.query_one(Tabs).show(pages, page if page in pages else "form")
+
+    def _go(self, page: Page, widget: Widget | None = None) -> None:
+        """Shows a page and moves the focus into it, once it can take it."""
+        self._show_page(page)
+        inside: dict[Page, Widget] = {"form": self.form.prompt, "picture": self.picture, "history": self.history}
+        target = widget or inside[page]
+        self.call_after_refresh(target.focus)
+
+    def on_descendant_focus(self, event: events.DescendantFocus) -> None:
+        """The page is where the focus is: it stays in sight when the screen shrinks."""
+        ids = {node.id for node in event.widget.ancestors_with_self}
+        if "form" in ids:
+            self._show_page("form")
+        elif "side" in ids:
+            self._show_page("history")
+        elif "centre" in ids:
+            self._show_page("picture")
+        if event.widget is self.history:
+            self.history.look_again()
+
+    def on_resize(self, event: events.Resize) -> None:
+        """Another size has other pages; a focus that was lost meanwhile comes back."""
+        self.call_after_refresh(self._settle)
+
+    def _settle(self) -> None:
+        self._show_page(self._page)
+        if self.focused is None and not self.has_class("-tiny") and not self.has_class("-flat"):
+            self._go(self._page if self._page in self._pages else "form")
+
+    @on(PageRequested)
+    def _turn(self, message: PageRequested) -> None:
+        self._go(message.page)
+
+    def action_next_page(self) -> None:
+        """Turns to the next page; on a wide screen the focus moves."""
+        pages = self._pages
+        at = pages.index(self._page) if self._page in pages else -1
+        self._go(pages[(at + 1) % len(pages)])
+
+    def action_go_prompt(self) -> None:
+        """To the prompt."""
+        self._go("form", self.form.prompt)
+
+    def action_go_model(self) -> None:
+        """To the model."""
+        self._go("form", self.form.model.choice)
+
+    def action_go_settings(self) -> None:
+        """To the first setting."""
+        self._go("form", self.form.settings.field("steps").input)
+
+    def action_go_queue(self) -> None:
+        """To the queue."""
+        self._go("history", self.queue)
+
+    def action_go_history(self) -> None:
+        """To the history."""
+        self._go("history", self.history)
+
+    def _tell(self, error: SafelightError) -> None:
+        """What went wrong and what to do, as a toast."""
+        text = f"{clean(error.message)}\n{clean(error.hint)}".strip()
+        self.notify(text, severity="error", timeout=8, markup=False)
