@@ -199,6 +199,7 @@ def escape(text: str) -> str:
 
 _RETURNS = re.compile(r"\r\n?")
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]+")
+_SEPARATORS = re.compile("[\x0b\x0c\x1c-\x1f\x85]")  # control characters, but they part words
 
 _ESCAPED = r'\\[()",.+\-=]'
 _UNESCAPE = re.compile(r'\\([()",.+\-=])')
@@ -341,7 +342,7 @@ class _Reader:
             self.problem((pos, close), f"{count} texts but {len(weights)} weights; all are weighted equally")
             return equal, normalize
         # compel divides by the sum; near 0 that is infinite, or so large that half precision overflows.
-        if operator == "blend" and normalize and abs(math.fsum(weights)) * MAX_RATIO < max(map(abs, weights)):
+        if operator == "blend" and normalize and abs(math.fsum(weights)) * MAX_RATIO <= max(map(abs, weights)):
             self.problem((pos, close), "the weights sum to 0; all texts are weighted equally, or add no_normalize")
             return equal, normalize
         return tuple(weights), normalize
@@ -408,10 +409,11 @@ class _Reader:
         span = (start, start + len(text))
         if "\\" in text:
             text = _UNESCAPE.sub(r"\1", text)
-        words = clean(" ".join(text.split())).strip()
-        if not words:
-            return
-        text = clean(text)
+        if not text.isprintable():
+            text = clean(_SEPARATORS.sub(" ", text)).strip()
+            if not text:
+                return
+        words = " ".join(text.split())
         self.parts.append(Part(text, here.weight, span, clause, here.applied))
         last = here.out[-1] if here.out else None
         if isinstance(last, _Words) and last.weight == here.weight:
@@ -666,7 +668,7 @@ def _plains(text: str, parts: list[Part], clauses: int) -> tuple[str, ...]:
     end = 0
     for part in parts:
         if part.applied:
-            words = clean(" ".join(part.text.split())).strip()
+            words = " ".join(part.text.split())
             apart = words[0] not in ",.;:!?" or _BLANKS.search(text, end, part.span[0]) is not None
             said[part.clause].append(f" {words}" if said[part.clause] and apart else words)
             end = part.span[1]

@@ -41,7 +41,6 @@ TABLE: tuple[Scheduler, ...] = (
     Scheduler("ddim", "DDIM", "DDIMScheduler"),
     Scheduler("lcm", "LCM", "LCMScheduler"),
     Scheduler("unipc", "UniPC", "UniPCMultistepScheduler", dict(_DPM)),
-    Scheduler("lms", "LMS", "LMSDiscreteScheduler"),
     Scheduler("dpmpp_2m", "DPM++ 2M", "DPMSolverMultistepScheduler", dict(_DPM), ("dpm++ 2m",)),
     Scheduler("dpmpp_2m_karras", "DPM++ 2M Karras", "DPMSolverMultistepScheduler", _KARRAS, ("dpm++ 2m karras",)),
     Scheduler(

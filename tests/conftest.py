@@ -17,6 +17,8 @@ def pytest_configure(config: pytest.Config) -> None:
     folder = tempfile.TemporaryDirectory(prefix="safelight-tests-", ignore_cleanup_errors=True)
     environment.setenv("HF_HUB_OFFLINE", "1")
     environment.setenv("HF_HOME", folder.name)
+    # two threads on two busy cores wait for each other: five times slower than one
+    environment.setenv("OMP_NUM_THREADS", "1")
     environment.delenv("HF_ENDPOINT", raising=False)
     environment.delenv("HF_TOKEN", raising=False)
     config.add_cleanup(folder.cleanup)

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from engines.catalogue import Catalogue, Folder, Model, Recipe, Scorer
 from engines.events import (
     Cancelled,
     Closed,
@@ -59,6 +60,18 @@ def write_png(path: Path, pixels: Pixels) -> None:
     head = struct.pack(">IIBBBBB", pixels.width, pixels.height, 8, 2, 0, 0, 0)
     body = chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(raw, 1)) + chunk(b"IEND", b"")
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + body)
+
+
+def catalogue(folder: Path) -> Catalogue:
+    """A model that is here, a distilled one that is here, and one that is not."""
+    sizes = ((128, 128), (144, 112), (112, 144))
+    models = (
+        Model("mini", "Mini", "fake", Folder(folder), Recipe(4, 4.5, "euler", sizes), "Apache-2.0", rank=1),
+        Model("quick", "Quick", "fake", Folder(folder), Recipe(2, 0.0, "lcm", sizes, fixed_steps=True), "Apache-2.0"),
+        Model("away", "Away", "fake", Folder(folder / "nowhere"), Recipe(8, 5.0, "euler", sizes), "Apache-2.0"),
+    )
+    scorer = Scorer("fake-clip", "Fake", "clip", folder, "Apache-2.0")
+    return Catalogue({m.id: m for m in models}, {}, {}, {scorer.id: scorer})
 
 
 class FakeStore:
@@ -207,4 +220,3 @@ class FakeEngine:
             self._steps.acquire()
         elif self.delay:
             threading.Event().wait(self.delay)
-

@@ -268,7 +268,10 @@ def _scorer(text: str, catalogue: Catalogue) -> str | None:
         case "yes":
             return catalogue.default_scorer().id
         case _:
-            return catalogue.scorer(text.strip()).id
+            try:
+                return catalogue.scorer(text.strip()).id
+            except CatalogueError as e:
+                raise CatalogueError(e.message, e.hint, "score") from None
 
 
 def _lora(text: str, model: Model, catalogue: Catalogue) -> Lora:

@@ -1,10 +1,13 @@
-"""The column of the form: its panes put together as a Draft, and a Draft put into its panes."""
+"""The column of the form: its panes put together as a Draft, a Draft put into its panes, and the draft kept."""
 
 from __future__ import annotations
+
+import asyncio
 
 from textual import on
 from textual.app import ComposeResult
 from textual.containers import VerticalScroll
+from textual.timer import Timer
 from textual.widget import Widget
 
 from engines import prompt as prompts
@@ -13,6 +16,7 @@ from engines.errors import CatalogueError, InvalidRequest, SafelightError
 from tui import draft as drafting
 from tui.clean import clean
 from tui.draft import Draft
+from tui.drafts import DraftFile
 from tui.messages import DraftChanged, ModelChanged
 from tui.panes.models import ModelPane
 from tui.panes.prompt import PromptEditor
@@ -20,6 +24,8 @@ from tui.panes.settings import SettingsPane
 from tui.panes.weights import WeightsPane
 
 EXAMPLE = "a red apple on a blue background"
+SAVE_AFTER = 0.5
+"Seconds of typing that a crash may cost."
 TYPED = ("steps", "guidance", "rescale", "size", "seed", "count")
 "Fields of a draft that are typed into the settings grid."
 
@@ -27,10 +33,13 @@ TYPED = ("steps", "guidance", "rescale", "size", "seed", "count")
 class Form(VerticalScroll, can_focus=False):
     """Prompt, negative prompt, weights, model and settings."""
 
-    def __init__(self, catalogue: Catalogue) -> None:
+    def __init__(self, catalogue: Catalogue, file: DraftFile) -> None:
         super().__init__(id="form")
         self._catalogue = catalogue
+        self._file = file
         self._draft = Draft()
+        self._previous = Draft()
+        self._timer: Timer | None = None
 
     def compose(self) -> ComposeResult:
         """From top to bottom, as Tab goes."""
@@ -78,7 +87,9 @@ class Form(VerticalScroll, can_focus=False):
             batch=self._draft.batch,
             precision=self._draft.precision,
             # a scorer by name stays what it was; the switch only knows on and off
-            score=self._draft.score if values["score"] == "yes" and self._draft.score not in ("", "no") else values["score"],
+            score=self._draft.score
+            if values["score"] == "yes" and self._draft.score not in ("", "no")
+            else values["score"],
             loras=self._draft.loras,
         )
 
@@ -92,6 +103,50 @@ class Form(VerticalScroll, can_focus=False):
         self._show_recipe()
         self._show_consequences()
 
+    # ── what is kept ────────────────────────────────────────────────────────────────────────────────────────────
+
+    def open(self, default: Draft) -> None:
+        """The draft as it was left, else the default."""
+        draft = Draft()
+        try:
+            draft = self._file.open()
+        except SafelightError as e:
+            self._tell(e)
+        self._previous = default
+        self.show(default if draft == Draft() else draft)
+
+    def replace(self, draft: Draft) -> None:
+        """Another draft; `swap` brings the present one back."""
+        before, self._previous = self.draft.model, self.draft
+        self.show(draft)
+        self.post_message(ModelChanged() if self.model.value != before else DraftChanged())
+
+    def swap(self) -> None:
+        """The draft before the last `replace`; again for the way forth."""
+        self.replace(self._previous)
+
+    async def save(self) -> None:
+        """Writes the draft to its file."""
+        try:
+            await asyncio.to_thread(self._file.save, self.draft)
+        except SafelightError as e:
+            self._tell(e)
+
+    def _save_later(self) -> None:
+        """Saves at most SAVE_AFTER seconds after the first change that isn't saved."""
+        if self._timer is None:
+            self._timer = self.set_timer(SAVE_AFTER, self._save_now)
+
+    def _save_now(self) -> None:
+        self._timer = None
+        self.run_worker(self.save(), group="draft")
+
+    def _tell(self, error: SafelightError) -> None:
+        text = f"{clean(error.message)}\n{clean(error.hint)}".strip()
+        self.notify(text, severity="warning", timeout=8, markup=False)
+
+    # ── what follows from what is typed ─────────────────────────────────────────────────────────────────────────
+
     def _default(self) -> str:
         try:
             return self._catalogue.default_model().id
@@ -101,12 +156,14 @@ class Form(VerticalScroll, can_focus=False):
     @on(DraftChanged)
     def _typed(self) -> None:
         self._show_consequences()
+        self._save_later()
 
     @on(ModelChanged)
     def _picked(self) -> None:
         self.model.show(self._catalogue, self.model.value)
         self._show_recipe()
         self._show_consequences()
+        self._save_later()
 
     def _show_recipe(self) -> None:
         if model := self._catalogue.models.get(self.model.value):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -93,7 +93,7 @@ class Jobs:
     def __len__(self) -> int:
         return len(self._jobs)
 
-    def __iter__(self) -> Iterable[Progress]:  # type: ignore[override]
+    def __iter__(self) -> Iterator[Progress]:
         return iter(self._jobs.values())
 
     def get(self, job_id: JobId) -> Progress | None:

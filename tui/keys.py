@@ -42,8 +42,8 @@ class Action:
 
 TABLE: tuple[Action, ...] = (
     Action("make", "ctrl+g", "make", "Make the picture; Enter in the prompt or a setting does the same.", footer=True),
-    Action("cancel", "escape", "cancel", "Close what is open, else cancel the running job.", footer=True, display="esc"),
-    Action("make-again", "ctrl+r", "another", "Make the picture again with a new seed.", footer=True),
+    Action("cancel", "escape", "cancel", "Close what is open, else cancel what runs.", footer=True, display="esc"),
+    Action("make-again", "ctrl+r", "again", "Make the picture again with a new seed.", footer=True),
     Action("lock-seed", "ctrl+l", "lock seed", "Keep the shown picture's seed in the form, or empty the field again."),
     Action("next-page", "ctrl+n", "page", "Show the next page, where the screen is too small for all.", footer=True),
     Action("go-prompt", "f2,alt+1", "prompt", "Go to the prompt."),
@@ -56,7 +56,7 @@ TABLE: tuple[Action, ...] = (
     Action("clear-form", "alt+n", "new draft", "Empty the form; the previous draft can be brought back."),
     Action("cancel-all", "alt+x", "cancel all", "Cancel the running job and all that wait."),
     Action("help", "f1,question_mark", "help", "Show all keys.", "app", footer=True, display="F1"),
-    Action("palette", "ctrl+p", "palette", "Find any action by name.", "app", footer=True),
+    Action("command-palette", "ctrl+p", "palette", "Find any action by name.", "app", footer=True),
     Action("next-theme", "ctrl+t", "next theme", "Change to the next theme.", "app"),
     Action("quit", "ctrl+q", "quit", "Leave; the draft and the queue are kept.", "app", footer=True),
     Action("cancel-job", "delete,x", "cancel job", "Cancel the job under the cursor, or dismiss a failed one.", "queue",
@@ -89,8 +89,8 @@ def bindings(scope: Scope) -> list[BindingType]:
             action.command,
             action.title,
             show=action.footer and first,
-            key_display=action.display or None,
-            priority=key.startswith("f") and key[1:].isdigit() or action.id == "quit",
+            key_display=action.display or (key.upper() if _is_function_key(key) else None),
+            priority=_is_function_key(key) or action.id == "quit",
             tooltip=action.help,
             id=action.id,
         )
@@ -137,6 +137,10 @@ def shown(action: Action, keymap: Mapping[str, str]) -> str:
 
 
 def _word(key: str) -> str:
-    if key.startswith("f") and key[1:].isdigit():
+    if _is_function_key(key):
         return key.upper()
     return {"question_mark": "?", "escape": "esc"}.get(key, key)
+
+
+def _is_function_key(key: str) -> bool:
+    return key.startswith("f") and key[1:].isdigit()

@@ -16,7 +16,6 @@ from textual import events, on
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Container
-from textual.screen import Screen
 from textual.timer import Timer
 from textual.widget import Widget
 from textual.widgets import Static
@@ -36,16 +35,15 @@ from tui.jobs import Jobs
 from tui.messages import (
     CancelRequested,
     CopyRequested,
-    DraftChanged,
     FromEngine,
     MakeRequested,
     ModelChanged,
     Page,
-    PageRequested,
     PictureChosen,
     TakeBack,
 )
 from tui.pages import Shelf
+from tui.paging import PagedScreen
 from tui.panes.footer import KeyLine
 from tui.panes.header import Header
 from tui.panes.history import HistoryPane
@@ -53,24 +51,17 @@ from tui.panes.picture import EMPTY, PicturePane
 from tui.panes.queue import QueuePane
 from tui.panes.tabs import Tabs
 from tui.pictures.view import Mode
-from tui.wording import plural
 
-SAVE_AFTER = 0.5
-"Seconds of typing that a crash may cost."
 WARM_AFTER = 0.4
 "Seconds that a model must stay picked before it is loaded."
 MANY = 200
 "Jobs above which the queue is redrawn once a second instead of at every step."
 
 
-class Workbench(Screen[None]):
+class Workbench(PagedScreen):
     """All panes. Wide screens show them at once, narrow ones a page of them."""
 
     BINDINGS: ClassVar[list[BindingType]] = keys.bindings("workbench")
-    HORIZONTAL_BREAKPOINTS: ClassVar[list[tuple[int, str]] | None] = [
-        (0, "-tiny"), (40, "-narrow"), (60, "-medium"), (132, "-wide"), (190, "-vast"),
-    ]  # fmt: skip
-    VERTICAL_BREAKPOINTS: ClassVar[list[tuple[int, str]] | None] = [(0, "-flat"), (10, "-short"), (36, "-tall")]
     AUTO_FOCUS = "#prompt"
 
     def __init__(
@@ -95,12 +86,9 @@ class Workbench(Screen[None]):
         self._warming: dict[JobId, str] = {}
         self._lane = asyncio.Lock()
         self._sending = 0
-        self._page: Page = "form"
-        self._previous = Draft()
         self._shown: Picture | None = None
         self._following = True
         self._drawn_at = 0.0
-        self._save_timer: Timer | None = None
         self._warm_timer: Timer | None = None
 
     def compose(self) -> ComposeResult:
@@ -108,7 +96,7 @@ class Workbench(Screen[None]):
         yield Header()
         yield Tabs()
         with Container(id="body"):
-            yield Form(self._catalogue)
+            yield Form(self._catalogue, self._file)
             with Container(id="side"):
                 yield QueuePane()
                 yield HistoryPane(self._shelf, self._title, self._clock)
@@ -118,12 +106,8 @@ class Workbench(Screen[None]):
 
     def on_mount(self) -> None:
         """The draft is there before the first paint; everything that waits comes after it."""
-        try:
-            draft = self._file.open()
-        except SafelightError as e:
-            draft = Draft()
-            self._tell(e)
-        self._show_draft(self._default if draft == Draft() else draft)
+        self.form.open(self._default)
+        self.query_one(Header).show_model(self._title(self.draft.model))
         self.set_interval(1.0, self._tick)
         self.call_after_refresh(self._begin)
 
@@ -208,7 +192,10 @@ class Workbench(Screen[None]):
             case ev.Stepped(job_id, step, of, seconds):
                 if progress := self._jobs.get(job_id):
                     progress.step, progress.of, progress.seconds = step, of, seconds
-                    progress.doing, progress.at = progress.doing if progress.doing == "cancelling" else "", self._clock()
+                    progress.doing, progress.at = (
+                        progress.doing if progress.doing == "cancelling" else "",
+                        self._clock(),
+                    )
                     self._show_progress()
             case ev.Previewed(job_id, _, image):
                 if self._following and self._jobs.get(job_id):
@@ -276,7 +263,7 @@ class Workbench(Screen[None]):
         elif self._warming:
             header.show_state(f"warming up: {next(iter(self._warming.values()))}", busy=True)
         else:
-            header.show_state(plural(len(self._jobs.open), "waits", "wait") if self._jobs.open else "ready")
+            header.show_state(f"{len(self._jobs.open)} waiting" if self._jobs.open else "ready")
 
     def _tick(self) -> None:
         """Estimates count down between the steps of a slow model."""
@@ -300,15 +287,15 @@ class Workbench(Screen[None]):
         try:
             asked = drafting.read(draft, self._catalogue)
         except SafelightError as e:
-            self._show_page("form")
+            self.show_page("form")
             self._tell(e)
             self.call_after_refresh(self.form.mark, e)
             return
         self._following = True
         if not self._jobs.open:
             self.picture.show_waiting("queued")
-        if self.has_class("-narrow"):
-            self._go("picture")
+        if self.single:
+            self.go("picture")
         group = secrets.token_hex(4) if len(asked.requests) > 1 else None
         self.run_worker(self._submit(asked.requests, group), group="engine")
 
@@ -343,7 +330,8 @@ class Workbench(Screen[None]):
 
     def _cancel(self, *job_ids: JobId) -> None:
         async def send() -> None:
-            await asyncio.to_thread(lambda: [self._engine.cancel(job_id) for job_id in job_ids])
+            for job_id in job_ids:
+                await asyncio.to_thread(self._engine.cancel, job_id)
 
         for job_id in job_ids:
             if (progress := self._jobs.get(job_id)) and progress.state == "running":
@@ -370,70 +358,34 @@ class Workbench(Screen[None]):
         else:
             self._cancel(message.job_id)
 
-    # ── the draft ───────────────────────────────────────────────────────────────────────────────────────────────
-
-    def _show_draft(self, draft: Draft) -> None:
-        self.form.show(draft)
-        self.query_one(Header).show_model(self._title(self.draft.model))
-
-    def _replace_draft(self, draft: Draft, told: str) -> None:
-        """Another form, with a way back."""
-        self._previous = self.draft
-        self._show_draft(draft)
-        self._later()
-        if draft.model != self._previous.model:
-            self._warm_later()
-        self.notify(told, timeout=3, markup=False)
-
-    @on(DraftChanged)
-    def _later(self) -> None:
-        """Saves soon: at most SAVE_AFTER seconds after the first change that isn't saved."""
-        if self._save_timer is None:
-            self._save_timer = self.set_timer(SAVE_AFTER, self._save_soon)
+    # ── the form ────────────────────────────────────────────────────────────────────────────────────────────────
 
     @on(ModelChanged)
     def _picked(self) -> None:
         self.query_one(Header).show_model(self._title(self.draft.model))
-        self._later()
-        self._warm_later()
-
-    def _warm_later(self) -> None:
         if self._warm_timer is not None:
             self._warm_timer.stop()
         self._warm_timer = self.set_timer(WARM_AFTER, self._warm)
 
-    def _save_soon(self) -> None:
-        self._save_timer = None
-        self.run_worker(self.save(), group="draft")
-
-    async def save(self) -> None:
-        """Writes the draft to its file."""
-        draft = self.draft
-        try:
-            await asyncio.to_thread(self._file.save, draft)
-        except SafelightError as e:
-            self._tell(e)
-
     def action_previous_draft(self) -> None:
         """The form before settings were taken; again for the way forth."""
-        self._replace_draft(self._previous, "previous draft")
+        self.form.swap()
+        self.notify("previous draft", timeout=3, markup=False)
 
     def action_clear_form(self) -> None:
         """An empty form with the same model."""
-        self._replace_draft(replace(self._default, model=self.draft.model), "new draft · alt+z brings the old one back")
-        self._go("form")
+        self.form.replace(replace(self._default, model=self.draft.model))
+        self.notify("new draft · alt+z brings the old one back", timeout=3, markup=False)
+        self.go("form")
 
     def action_lock_seed(self) -> None:
         """Keeps the shown picture's seed, or lets the next be random."""
-        draft = self.draft
-        if draft.seed.strip():
-            self._show_draft(replace(draft, seed=""))
-        elif self._shown is None:
-            self.notify("no picture yet whose seed could be kept", timeout=3, markup=False)
-            return
+        if self.draft.seed.strip():
+            self.form.settings.set_seed("")
+        elif self._shown is not None:
+            self.form.settings.set_seed(str(self._shown.request.seed))
         else:
-            self._show_draft(replace(draft, seed=str(self._shown.request.seed)))
-        self._later()
+            self.notify("no picture yet whose seed could be kept", timeout=3, markup=False)
 
     @property
     def waiting(self) -> int:
@@ -458,7 +410,8 @@ class Workbench(Screen[None]):
                 taken = replace(draft, prompt=request.prompt, negative_prompt=request.negative_prompt or "")
             case "seed":
                 told, taken = f"seed {request.seed}", replace(draft, seed=str(request.seed))
-        self._replace_draft(taken, f"{told} taken · alt+z brings the form back")
+        self.form.replace(taken)
+        self.notify(f"{told} taken · alt+z brings the form back", timeout=3, markup=False)
 
     @on(CopyRequested)
     def _copy(self, message: CopyRequested) -> None:
@@ -475,78 +428,39 @@ class Workbench(Screen[None]):
         self.app.copy_to_clipboard(picture.path)
         self.notify(f"copied {clean(picture.path)}", timeout=3, markup=False)
 
-    # ── pages and focus ─────────────────────────────────────────────────────────────────────────────────────────
+    # ── places ──────────────────────────────────────────────────────────────────────────────────────────────────
 
-    @property
-    def _pages(self) -> tuple[Page, ...]:
-        return ("form", "picture", "history") if self.has_class("-narrow", "-tiny") else ("form", "history")
-
-    def _show_page(self, page: Page) -> None:
-        self._page = page
-        for name in ("form", "picture", "history"):
-            self.set_class(name == page, f"-page-{name}")
-        pages = self._pages
-        self.query_one(Tabs).show(pages, page if page in pages else "form")
-
-    def _go(self, page: Page, widget: Widget | None = None) -> None:
-        """Shows a page and moves the focus into it, once it can take it."""
-        self._show_page(page)
+    def first_of(self, page: Page) -> Widget:
+        """The prompt, the picture, the history."""
         inside: dict[Page, Widget] = {"form": self.form.prompt, "picture": self.picture, "history": self.history}
-        target = widget or inside[page]
-        self.call_after_refresh(target.focus)
+        return inside[page]
 
     def on_descendant_focus(self, event: events.DescendantFocus) -> None:
-        """The page is where the focus is: it stays in sight when the screen shrinks."""
-        ids = {node.id for node in event.widget.ancestors_with_self}
-        if "form" in ids:
-            self._show_page("form")
-        elif "side" in ids:
-            self._show_page("history")
-        elif "centre" in ids:
-            self._show_page("picture")
+        """Who comes to the history sees what others have made meanwhile, too."""
+        super().on_descendant_focus(event)
         if event.widget is self.history:
             self.history.look_again()
 
-    def on_resize(self, event: events.Resize) -> None:
-        """Another size has other pages; a focus that was lost meanwhile comes back."""
-        self.call_after_refresh(self._settle)
-
-    def _settle(self) -> None:
-        self._show_page(self._page)
-        if self.focused is None and not self.has_class("-tiny") and not self.has_class("-flat"):
-            self._go(self._page if self._page in self._pages else "form")
-
-    @on(PageRequested)
-    def _turn(self, message: PageRequested) -> None:
-        self._go(message.page)
-
-    def action_next_page(self) -> None:
-        """Turns to the next page; on a wide screen the focus moves."""
-        pages = self._pages
-        at = pages.index(self._page) if self._page in pages else -1
-        self._go(pages[(at + 1) % len(pages)])
-
     def action_go_prompt(self) -> None:
         """To the prompt."""
-        self._go("form", self.form.prompt)
+        self.go("form", self.form.prompt)
 
     def action_go_model(self) -> None:
         """To the model."""
-        self._go("form", self.form.model.choice)
+        self.go("form", self.form.model.choice)
 
     def action_go_settings(self) -> None:
         """To the first setting."""
-        self._go("form", self.form.settings.field("steps").input)
+        self.go("form", self.form.settings.field("steps").input)
 
     def action_go_queue(self) -> None:
         """To the queue."""
-        self._go("history", self.queue)
+        self.go("history", self.queue)
 
     def action_go_history(self) -> None:
         """To the history."""
-        self._go("history", self.history)
+        self.go("history", self.history)
 
     def _tell(self, error: SafelightError) -> None:
-        """What went wrong and what to do, as a toast."""
         text = f"{clean(error.message)}\n{clean(error.hint)}".strip()
         self.notify(text, severity="error", timeout=8, markup=False)

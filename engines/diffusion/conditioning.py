@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import torch
 
 from engines.errors import InvalidRequest, PromptError
-from engines.prompt import Blend, Flat, Fragment, Prompt, Swap
+from engines.prompt import MAX_RATIO, Blend, Flat, Fragment, Prompt, Swap
 
 if TYPE_CHECKING:
     from compel import Compel
@@ -180,7 +180,7 @@ class Conditioner:
         weights = torch.tensor(blend.weights)
         total = weights.sum()
         # no_normalize scales the hidden states; a pooled embedding stays a mean of what it is made of where it can.
-        if total.abs() * 1000 < weights.abs().max():
+        if total.abs() * MAX_RATIO <= weights.abs().max():
             weights, total = torch.ones_like(weights), torch.tensor(float(len(weights)))
         pooled = torch.cat([second.pooled(plain, skip) for plain in prompt.plains])
         return (pooled * (weights / total)[:, None]).sum(dim=0, keepdim=True)

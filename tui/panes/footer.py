@@ -8,6 +8,8 @@ from textual.content import Content
 from textual.screen import Screen
 from textual.widget import Widget
 
+from tui import keys
+
 
 class KeyLine(Widget):
     """The shown bindings, nearest to the focus first; as many as fit. Lighter than Textual's footer of widgets."""
@@ -29,12 +31,13 @@ class KeyLine(Widget):
 
     def _follow(self, screen: Screen[object]) -> None:
         """The pane's own keys first, then the workbench's; one entry an action."""
-        found: dict[str, tuple[str, str, str]] = {}
+        found: dict[str, tuple[int, str, str, str]] = {}
         for active in screen.active_bindings.values():
             binding = active.binding
             if binding.show and active.enabled and binding.action not in found:
-                found[binding.action] = (self.app.get_key_display(binding), binding.description, binding.action)
-        shown = list(found.values())
+                key = self.app.get_key_display(binding)
+                found[binding.action] = (_place(binding.id), key, binding.description, binding.action)
+        shown = [(key, title, action) for _, key, title, action in sorted(found.values())]
         if shown != self._shown:
             self._shown = shown
             self.refresh()
@@ -43,19 +46,28 @@ class KeyLine(Widget):
         """'^g make  esc cancel …'"""
         parts: list[str | tuple[str, str]] = []
         self._ends = []
-        used = 1
+        used = 0
+        airy = sum(len(key) + len(title) + 3 for key, title, _ in self._shown) <= self.size.width
         for key, title, action in self._shown:
-            size = len(key) + len(title) + 3
+            size = len(key) + len(title) + 2 + airy
             if used + size > self.size.width:
                 continue
             used += size
             self._ends.append((used, action))
-            parts += [(f" {key}", "bold $primary"), (f" {title} ", "$foreground 70%")]
+            parts += [(f" {key}", "bold $primary"), (f" {title}" + " " * airy, "$foreground 70%")]
         return Content.assemble(*parts)
 
     async def on_click(self, event: events.Click) -> None:
         """Runs the action under the pointer."""
         for end, action in self._ends:
             if event.x < end:
-                await self.screen.run_action(action, self.screen.focused or self.screen)
+                await self.app.run_action(action, self.screen.focused or self.screen)
                 return
+
+
+def _place(id: str | None) -> int:
+    """What belongs to the focused pane first, then in the order of the key table."""
+    action = keys.BY_ID.get(id or "")
+    if action is None:
+        return len(keys.TABLE)
+    return keys.TABLE.index(action) - (len(keys.TABLE) if action.scope in ("queue", "history") else 0)

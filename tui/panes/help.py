@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 from typing import ClassVar
 
@@ -20,6 +21,8 @@ TITLES: dict[keys.Scope, str] = {
     "history": "In the history",
     "app": "Everywhere",
 }
+KEY = 18
+"Cells of the column of keys."
 
 
 class HelpScreen(ModalScreen[None]):
@@ -46,9 +49,15 @@ class HelpScreen(ModalScreen[None]):
             parts.append((f"{title}\n", "bold $primary"))
             for action in keys.TABLE:
                 if action.scope == scope:
-                    parts += [(f"  {keys.shown(action, self._keymap):<15}", "bold"), f" {action.help}\n"]
+                    parts += self._row(keys.shown(action, self._keymap), action.help)
             parts.append("\n")
         parts.append(("While typing\n", "bold $primary"))
         for key, does in keys.EDITING:
-            parts += [(f"  {key:<15}", "bold"), f" {does}\n"]
+            parts += self._row(key, does)
         return Content.assemble(*parts)
+
+    def _row(self, key: str, help: str) -> list[str | tuple[str, str]]:
+        """Key left, help right, wrapped within its column."""
+        room = max(12, min(86, self.app.size.width - 2) - KEY - 6)
+        lines = textwrap.wrap(help, room)
+        return [(f" {key:<{KEY}}", "bold"), ("\n" + " " * (KEY + 1)).join(lines) + "\n"]

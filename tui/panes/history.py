@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 from rich.segment import Segment
+from rich.style import Style
 from textual import events
 from textual.binding import Binding, BindingType
 from textual.geometry import Size
@@ -22,6 +23,7 @@ from tui import keys
 from tui.clean import one_line
 from tui.messages import CopyRequested, PictureChosen, TakeBack
 from tui.pages import PAGE, Pages, Shelf
+from tui.pictures.halfblocks import Colours
 from tui.pictures.view import thumbnail_strips
 from tui.wording import ago, plural
 
@@ -129,6 +131,14 @@ class HistoryPane(ScrollView, can_focus=True):
         finally:
             self._reading = False
 
+    @property
+    def _colours(self) -> Colours:
+        """What the terminal can show; Textual, too, takes an unknown one for one with all colours."""
+        system = self.app.console.color_system
+        if self.app.no_color:
+            return "none"
+        return "truecolor" if system in (None, "truecolor") else "256" if system == "256" else "none"
+
     def _known(self, picture: Picture) -> bool:
         return picture.id in self._thumbnails
 
@@ -137,7 +147,9 @@ class HistoryPane(ScrollView, can_focus=True):
         drawn: list[tuple[int, Sequence[Strip]]] = []
         for id in ids:
             pixels = self._shelf.thumbnail(id)
-            drawn.append((id, thumbnail_strips(pixels, WIDE, TALL) if pixels else [Strip.blank(WIDE)] * TALL))
+            drawn.append(
+                (id, thumbnail_strips(pixels, WIDE, TALL, self._colours) if pixels else [Strip.blank(WIDE)] * TALL)
+            )
         return drawn
 
     def _sight(self) -> tuple[int, int]:
@@ -154,7 +166,7 @@ class HistoryPane(ScrollView, can_focus=True):
     def _fit(self) -> None:
         total = self._pages.total
         self.virtual_size = Size(max(1, self.size.width), max(1, total * TALL))
-        self.border_subtitle = plural(total, "picture") if total else ""
+        self.border_title = f"history · {plural(total, 'picture')}" if total else "history"
         self._cursor = max(0, min(self._cursor, total - 1))
 
     def watch_scroll_y(self, old: float, new: float) -> None:
@@ -226,15 +238,15 @@ class HistoryPane(ScrollView, can_focus=True):
         width = self.size.width
         base = self.rich_style
         row, line = divmod(y + self.scroll_offset.y, TALL)
-        dim = base + self.get_component_rich_style("history--dim", partial=True)
+        dim = base + Style(color=self.get_component_rich_style("history--dim").color)
         if row >= self._pages.total:
             text = f" {EMPTY[y]}"[:width] if not self._pages.total and y < len(EMPTY) else ""
             return Strip([Segment(text.ljust(width), dim)])
         mark = Segment(" ", base)
         if row == self._cursor:
             if self.has_focus:
-                base += self.get_component_rich_style("history--cursor", partial=True)
-                dim += self.get_component_rich_style("history--cursor", partial=True)
+                paper = Style(bgcolor=self.get_component_rich_style("history--cursor").bgcolor)
+                base, dim = base + paper, dim + paper
             marked = base + self.get_component_rich_style("history--mark", partial=True)
             mark = Segment("▌" if self.has_focus else "▏", marked)
         picture = self._pages.at(row)
@@ -242,8 +254,8 @@ class HistoryPane(ScrollView, can_focus=True):
             return Strip([mark, Segment(" …".ljust(width - 1), dim)])
         thumbnail = self._thumbnails.get(picture.id)
         drawn = list(thumbnail[line].apply_style(base)) if thumbnail else [Segment(" " * WIDE, base)]
-        text = Segment(self._text(picture, line, width - WIDE - 3), base if line == 0 else dim)
-        return Strip([mark, *drawn, Segment(" ", base), text]).adjust_cell_length(width, base)
+        words = Segment(self._text(picture, line, width - WIDE - 3), base if line == 0 else dim)
+        return Strip([mark, *drawn, Segment(" ", base), words]).adjust_cell_length(width, base)
 
     def _text(self, picture: Picture, line: int, width: int) -> str:
         request = picture.request
@@ -253,5 +265,3 @@ class HistoryPane(ScrollView, can_focus=True):
             scores = [f"★ {score:.1f}" for score in list(picture.scores.values())[:1]]
             return one_line(" · ".join([*scores, self._titles(request.model)]), width)
         return one_line(f"seed {request.seed} · {ago(picture.created, self._clock())}", width)
-
-

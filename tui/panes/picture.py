@@ -43,19 +43,18 @@ class PicturePane(Vertical, can_focus=True):
 
     def show_progress(self, progress: Progress, left: float | None) -> None:
         """How far the running job is."""
-        facts = []
-        if progress.step:
-            facts += [f"{progress.step}/{progress.of}", f"{duration(progress.seconds)} a step"]
+        facts = [f"{progress.step}/{progress.of}"] if progress.step else []
         if progress.doing:
             facts.append(progress.doing)
         if left is not None:
             facts.append(f"{duration(left)} left")
+        pace = f"{duration(progress.seconds)} a step · " if progress.step else ""
         width = max(10, self.size.width - 4)
         text = " · ".join(facts) or "starting"
         room = min(30, max(6, width - len(text) - 2))
         self._caption(
             Content.assemble((bar(progress.share, room), "$primary on $panel"), "  ", (one_line(text), "bold")),
-            Content.styled(one_line(progress.prompt, width) or "no prompt", "$foreground 60%"),
+            Content.styled(one_line(pace + (progress.prompt or "no prompt"), width), "$foreground 60%"),
         )
 
     def show_picture(self, picture: Picture, model: str) -> None:
@@ -63,8 +62,8 @@ class PicturePane(Vertical, can_focus=True):
         self.view.show_file(picture.path)
         request = picture.request
         facts = [f"score {score:.1f}" for score in list(picture.scores.values())[:1]]
-        facts += [f"seed {request.seed}", one_line(model), duration(picture.seconds.total)]
-        facts.append(f"{picture.width}x{picture.height}")
+        facts += [f"seed {request.seed}", duration(picture.seconds.total), f"{picture.width}x{picture.height}"]
+        facts.append(one_line(model))
         self._caption(
             Content.styled(" · ".join(facts), "bold"),
             Content.styled(one_line(PurePath(picture.path).name), "$foreground 60%"),

@@ -18,9 +18,9 @@ from tui import keys
 from tui.clean import one_line
 from tui.jobs import Progress
 from tui.messages import CancelRequested
-from tui.wording import bar, duration, plural
+from tui.wording import bar, duration
 
-EMPTY = "Nothing to do. ctrl+g makes the picture."
+EMPTY = "Nothing to do; Enter makes a picture."
 
 
 class QueuePane(ScrollView, can_focus=True):
@@ -55,8 +55,8 @@ class QueuePane(ScrollView, can_focus=True):
         self._lines = [(row, line) for row, p in enumerate(self._rows) for line in range(tall[p.state])]
         waiting = sum(p.state == "waiting" for p in self._rows)
         last = self._ends.get(ids[-1]) if ids else None
-        note = f"{plural(waiting, 'waits', 'wait')} · all in {duration(last)}" if waiting and last else ""
-        self.border_subtitle = note
+        note = f"{waiting:,} waiting" + (f" · all in {duration(last)}" if last else "") if waiting else ""
+        self.border_title = f"queue · {note}" if note else "queue"
         self.virtual_size = Size(max(1, self.size.width), max(1, len(self._lines)))
         self.styles.height = max(1, min(len(self._lines), self._most)) + 1
         self.refresh()
@@ -101,19 +101,23 @@ class QueuePane(ScrollView, can_focus=True):
         base = self.rich_style
         if not self._rows:
             text = f" {EMPTY}"[:width] if y == 0 else ""
-            return Strip([Segment(text.ljust(width), base + self.get_component_rich_style("queue--dim", partial=True))])
+            return Strip([Segment(text.ljust(width), base + self._ink("queue--dim"))])
         if y >= len(self._lines):
             return Strip.blank(width, base)
         row, line = self._lines[y]
         if row == self._cursor and self.has_focus:
-            base += self.get_component_rich_style("queue--cursor", partial=True)
+            base += Style(bgcolor=self.get_component_rich_style("queue--cursor").bgcolor)
         mark = "▌" if row == self._cursor and self.has_focus else " "
         segments = [Segment(mark, base), *self._line(self._rows[row], line, width - 2, base)]
         return Strip(segments).adjust_cell_length(width, base)
 
+    def _ink(self, name: str) -> Style:
+        """A component's colour alone, so that it can stand on any background."""
+        return Style(color=self.get_component_rich_style(name).color)
+
     def _line(self, p: Progress, line: int, width: int, base: Style) -> list[Segment]:
-        dim = base + self.get_component_rich_style("queue--dim", partial=True)
-        failed = base + self.get_component_rich_style("queue--failed", partial=True)
+        dim = base + self._ink("queue--dim")
+        failed = base + self._ink("queue--failed")
         end = self._ends.get(p.job.id)
         prompt = p.prompt or "no prompt"
         if p.state == "failed":
@@ -130,4 +134,9 @@ class QueuePane(ScrollView, can_focus=True):
         room = max(1, width - len(when) - 2)
         text = Segment(one_line(many + prompt, room), base)
         gap = max(0, room - text.cell_length)
-        return [Segment("▶ " if p.state == "running" else "· ", base), text, Segment(" " * gap, base), Segment(when, dim)]
+        return [
+            Segment("▶ " if p.state == "running" else "· ", base),
+            text,
+            Segment(" " * gap, base),
+            Segment(when, dim),
+        ]

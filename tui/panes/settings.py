@@ -9,7 +9,6 @@ from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Grid, Horizontal, Vertical
-from textual.message import Message
 from textual.widgets import Input, Label, Static
 
 from engines.requests import MAX_SEED
@@ -67,20 +66,17 @@ class Field(Horizontal):
 
     def compose(self) -> ComposeResult:
         """Label left, input right."""
-        yield Label(f" {self.label}", markup=False)
+        yield Label(self.label, markup=False)
         yield self.input
 
     def mark(self, bad: bool) -> None:
         """A field that can't be used is told by a sign, too, not by colour alone."""
         self.set_class(bad, "-bad")
-        self.query_one(Label).update(f"{'!' if bad else ' '}{self.label}")
+        self.query_one(Label).update(f"{self.label} !" if bad else self.label)
 
 
 class SettingsPane(Vertical):
     """All settings of the draft but prompt and model."""
-
-    class SeedEmptied(Message):
-        """The seed was made random again."""
 
     def __init__(self) -> None:
         super().__init__(id="settings")
@@ -96,10 +92,10 @@ class SettingsPane(Vertical):
             yield Field("rescale", "rescale")
             yield Field("count", "count")
             with Horizontal(classes="field"):
-                yield Label(" score", markup=False)
+                yield Label("score", markup=False)
                 yield Choice("score", [Offer("yes", "on"), Offer("no", "off")], id="score")
         with Horizontal(classes="field", id="field-scheduler"):
-            yield Label(" scheduler", markup=False)
+            yield Label("scheduler", markup=False)
             yield Choice("scheduler", id="scheduler")
         yield Field("seed", "seed")
         yield Static(id="note", markup=False)
@@ -147,6 +143,10 @@ class SettingsPane(Vertical):
         note = self.query_one("#note", Static)
         note.display = bool(text)
         note.update(text)
+
+    def set_seed(self, seed: str) -> None:
+        """As if it had been typed."""
+        self.field("seed").input.value = seed
 
     def mark(self, name: str) -> bool:
         """Marks a field as bad and goes there; False if it isn't here."""

@@ -33,13 +33,13 @@ class Tabs(Widget):
             (f"[{TITLES[page]}]", "bold $primary") if page == self._page else (f" {TITLES[page]} ", "$foreground 60%")
             for page in self._pages
         ]
-        return Content.assemble(*parts)
+        return Content(" ").join([Content.styled(*part) for part in parts])
 
     def on_click(self, event: events.Click) -> None:
         """Chooses the page under the pointer."""
         left = 0
         for page in self._pages:
-            left += len(TITLES[page]) + 2
+            left += len(TITLES[page]) + 3
             if event.x < left:
                 self.post_message(PageRequested(page))
                 return

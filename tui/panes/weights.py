@@ -10,7 +10,6 @@ from textual.widgets import Static
 
 from tui.clean import one_line
 
-_TEXT = 20
 _BAR = 12
 
 
@@ -36,16 +35,25 @@ class WeightsPane(Static):
     def __init__(self) -> None:
         super().__init__(id="weights", markup=False)
         self.border_title = "weights"
+        self._parts: list[Weighted] = []
         self.display = False
 
     def show(self, parts: Sequence[Weighted]) -> None:
         """The parts whose weight isn't 1."""
-        weighted = [part for part in parts if abs(part.weight - 1) > 1e-6 and part.text.strip()]
-        self.display = bool(weighted)
-        self.update(Content("\n").join([_row(part) for part in weighted]))
+        self._parts = [part for part in parts if abs(part.weight - 1) > 1e-6 and part.text.strip()]
+        self.display = bool(self._parts)
+        self._draw()
+
+    def on_resize(self) -> None:
+        """The words take what the bars leave."""
+        self._draw()
+
+    def _draw(self) -> None:
+        room = max(8, (self.size.width or 40) - _BAR - 8)
+        self.update(Content("\n").join([_row(part, room) for part in self._parts]))
 
 
-def _row(part: Weighted) -> Content:
+def _row(part: Weighted, room: int) -> Content:
     half = _BAR // 2
     # the middle of the bar is 1, its right end 2, its left end 0
     length = min(half, max(1, round(abs(part.weight - 1) * half)))
@@ -53,4 +61,4 @@ def _row(part: Weighted) -> Content:
     if part.weight < 1:
         bar = "·" * (half - length) + "━" * length + "│" + "·" * half
     style = "$warning" if part.weight > 1 else "$secondary"
-    return Content.assemble(one_line(part.text, _TEXT).ljust(_TEXT), (f" {part.weight:4.2f} ", "bold"), (bar, style))
+    return Content.assemble(one_line(part.text, room).ljust(room), (f" {part.weight:4.2f} ", "bold"), (bar, style))

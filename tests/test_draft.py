@@ -1,0 +1,149 @@
+"""The form as text, and what it means as requests."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engines import catalogue
+from engines.errors import InvalidRequest, SafelightError
+from engines.requests import MAX_SEED
+from tui.draft import Draft, aspect_size, inactive, read
+
+KNOWN = catalogue.load()
+APPLE = Draft(prompt="a red apple")
+
+
+def test_an_empty_form_is_the_recipe() -> None:
+    asked = read(APPLE, KNOWN)
+    (request,) = asked.requests
+    recipe = KNOWN.default_model().recipe
+    assert asked.drawn and 0 <= request.seed < 2**32
+    assert request.model == "mini"
+    assert (request.width, request.height) == recipe.size
+    assert request.num_inference_steps == recipe.num_inference_steps
+    assert request.guidance_scale == recipe.guidance_scale
+    assert (request.scheduler, request.timestep_spacing) == ("euler", "leading")
+    assert request.negative_prompt is None and request.score is None
+    assert read(replace(APPLE, model="mini-lightning-4step-unet"), KNOWN).requests[0].timestep_spacing == "trailing"
+
+
+def test_count_and_batch_give_runs_with_the_seeds_in_order() -> None:
+    asked = read(replace(APPLE, count="5", batch="2", seed="10"), KNOWN)
+    assert [(r.seed, r.batch_size) for r in asked.requests] == [(10, 2), (12, 2), (14, 1)]
+    assert not asked.drawn
+    assert len(read(replace(APPLE, count="3"), KNOWN).requests) == 3
+
+
+@pytest.mark.parametrize(
+    ("field", "text", "says"),
+    [
+        ("steps", "0", "steps must be 1 to 1000"),
+        ("steps", "1000000", "steps must be"),
+        ("steps", "ten", "whole number"),
+        ("steps", "٣", "whole number"),
+        ("guidance", "nan", "guidance must be"),
+        ("guidance", "inf", "guidance must be"),
+        ("guidance", "-1", "guidance must be"),
+        ("guidance", "1000", "guidance must be"),
+        ("guidance", "much", "must be a number"),
+        ("rescale", "2", "rescale must be"),
+        ("seed", "-1", "seed must be"),
+        ("seed", str(2**63), "seed must be"),
+        ("seed", "9" * 500, "whole number"),
+        ("count", "0", "count must be"),
+        ("batch", "1000", "batch must be"),
+        ("size", "0x0", "width must be a multiple of 8"),
+        ("size", "-8x128", "width must be"),
+        ("size", "513x512", "width must be"),
+        ("size", "128x7", "height must be"),
+        ("size", "1000000x8", "width must be"),
+        ("size", "8192x8192", "megapixels"),
+        ("size", "abc", "size must be"),
+        ("size", "0:3", "aspect must be"),
+        ("size", "3:", "aspect must be"),
+        ("scheduler", "euler_b", "no scheduler"),
+        ("model", "mimi", "no model"),
+        ("precision", "fp7", "no precision"),
+        ("score", "nobody", "no scorer"),
+        ("prompt", "x" * 1_000_000, "1,000,000 characters"),
+        ("negative_prompt", "x" * 1_000_000, "1,000,000 characters"),
+    ],
+)
+def test_a_bad_field_is_named_in_one_line(field: str, text: str, says: str) -> None:
+    with pytest.raises(InvalidRequest, match=says) as told:
+        read(replace(APPLE, **{field: text}), KNOWN)
+    assert "\n" not in told.value.message and len(told.value.message) < 200
+    assert told.value.exit_code == 2
+    assert told.value.field == field
+
+
+def test_near_names_are_offered() -> None:
+    for field, text, near in (("model", "mimi", "mini"), ("scheduler", "dpm++", "dpmpp"), ("scheduler", "eular", "euler")):
+        with pytest.raises(InvalidRequest) as told:
+            read(replace(APPLE, **{field: text}), KNOWN)
+        assert near in told.value.hint
+
+
+def test_aliases_of_other_apps_are_understood() -> None:
+    assert read(replace(APPLE, scheduler="DPM++ 2M Karras"), KNOWN).requests[0].scheduler == "dpmpp_2m_karras"
+    assert read(replace(APPLE, scheduler="Euler a"), KNOWN).requests[0].scheduler == "euler_a"
+
+
+def test_the_last_seed_that_fits() -> None:
+    assert read(replace(APPLE, seed=str(MAX_SEED)), KNOWN).requests[0].seed == MAX_SEED
+    with pytest.raises(InvalidRequest, match="no room"):
+        read(replace(APPLE, seed=str(MAX_SEED), count="2"), KNOWN)
+
+
+@pytest.mark.parametrize(
+    ("aspect", "size"), [("1:1", (128, 128)), ("3:2", (152, 104)), ("2:3", (104, 152)), ("16:9", (168, 96)), ("9:1", (192, 80))]
+)
+def test_an_aspect_is_the_nearest_trained_size(aspect: str, size: tuple[int, int]) -> None:
+    assert aspect_size(aspect, KNOWN.model("mini").recipe) == size
+
+
+def test_what_has_no_effect_or_departs_from_the_recipe_is_told() -> None:
+    fast = replace(APPLE, model="mini-lightning-4step-unet")
+    assert read(fast, KNOWN).notes == ()
+    assert any("inactive" in n for n in read(replace(fast, negative_prompt="blurry"), KNOWN).notes)
+    assert any("exactly 4 steps" in n for n in read(replace(fast, steps="9"), KNOWN).notes)
+    assert any("not made for 64x64" in n for n in read(replace(fast, size="64x64"), KNOWN).notes)
+    assert any("empty" in n for n in read(Draft(), KNOWN).notes)
+    assert inactive(1.0, negative=True, rescale=0.5).startswith("negative prompt and guidance rescale")
+    assert inactive(1.01, negative=True, rescale=0.5) == ""
+
+
+def test_control_characters_do_not_reach_the_request() -> None:
+    request = read(replace(APPLE, prompt="a\x1b]0;x\x07 red\x00 \u202eapple", negative_prompt="\x9bx"), KNOWN).requests[0]
+    assert request.prompt.isprintable() and request.negative_prompt == "x"
+
+
+def test_a_lora_of_another_family_is_refused_with_both_named() -> None:
+    assert read(replace(APPLE, loras=("mini-pixel:0.8",)), KNOWN).requests[0].loras[0].weight == 0.8
+    other = replace(KNOWN.adapters["mini-pixel"], id="other", family="sdxl")
+    with pytest.raises(SafelightError, match="sdxl family; mini is mini"):
+        read(replace(APPLE, loras=("other",)), replace(KNOWN, adapters={"other": other}))
+
+
+def test_a_requests_form_asks_for_the_same_request() -> None:
+    draft = Draft("a (red)1.3 apple", "blurry", "mini", "9", "3.25", "0.5", "heun", "104x152", "77", loras=("mini-pixel:0.5",))
+    (request,) = read(draft, KNOWN).requests
+    assert read(Draft.from_request(request), KNOWN).requests == (request,)
+
+
+@given(st.builds(Draft, **{f.name: st.text(max_size=20) for f in fields(Draft) if f.name != "loras"}))
+def test_any_form_survives_being_saved_and_is_read_or_refused(draft: Draft) -> None:
+    assert Draft.from_json(draft.to_json()) == draft
+    try:
+        read(draft, KNOWN)
+    except SafelightError as e:
+        assert "\n" not in e.message
+
+
+@pytest.mark.parametrize("text", ["", "null", "[]", "{", '{"prompt": 3, "loras": 4}', '{"unknown": "x"}', "[" * 100_000])
+def test_a_form_that_cannot_be_read_is_empty(text: str) -> None:
+    assert Draft.from_json(text) == Draft()

@@ -1,0 +1,525 @@
+"""The workbench, driven as its users drive it, against the fake engine."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_engine import NOW, FakeEngine, FakeStore, catalogue
+from textual import events
+from textual.pilot import Pilot
+from textual.widgets import Input, OptionList, Static
+
+from engines.events import Loading, Noted, Queued, Vitals
+from engines.folders import Folders
+from engines.requests import Generate, Job, Warm
+from tui.app import SafelightApp
+from tui.draft import Draft
+from tui.panes.header import Header
+from tui.panes.help import HelpScreen
+from tui.panes.prompt import MAX_PASTE, PromptEditor, tints
+from tui.panes.weights import WeightsPane
+from tui.settings import Settings
+
+WIDE, MEDIUM, NARROW = (160, 45), (80, 24), (50, 24)
+
+
+class Bench:
+    """An app with its fake engine, in a folder of its own."""
+
+    def __init__(self, home: Path, **engine: Any) -> None:
+        self.home = home
+        self.store = FakeStore(home)
+        self.engine = FakeEngine(self.store, **engine)
+        self.app = self.open()
+
+    def open(self, settings: Settings | None = None, notices: tuple[str, ...] = ()) -> SafelightApp:
+        home = self.home
+        folders = Folders(home / "config", home / "data", home / "cache", home / "pictures")
+        self.app = SafelightApp(
+            self.engine, self.store, catalogue(home), folders, settings or Settings(), notices, clock=lambda: NOW
+        )
+        return self.app
+
+    def fill(self, count: int) -> None:
+        """Pictures from earlier."""
+        for i in range(count):
+            self.store.add(Generate(f"picture number {i}", "mini", i, 128, 128, 4, 4.5, negative_prompt="fog"))
+
+    @property
+    def made(self) -> list[Generate]:
+        return [r for r in self.engine.submitted if isinstance(r, Generate)]
+
+
+@pytest.fixture
+def bench(home: Path) -> Bench:
+    return Bench(home)
+
+
+@pytest.fixture
+def held(home: Path) -> Bench:
+    return Bench(home, held=True)
+
+
+async def until(pilot: Pilot[None], condition: Callable[[], object]) -> None:
+    """Waits for what other threads do; gives up after a bounded number of looks."""
+    for _ in range(500):
+        if condition():
+            await pilot.pause()
+            return
+        await pilot.pause(0.01)
+    raise AssertionError("it did not happen")
+
+
+def text(app: SafelightApp, selector: str) -> str:
+    """What a one-widget pane says."""
+    return str(app.workbench.query_one(selector, Static).render())
+
+
+def toasts(app: SafelightApp) -> str:
+    return "\n".join(n.message for n in app._notifications)
+
+
+# ── making ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("key", ["enter", "ctrl+g"])
+async def test_make(bench: Bench, key: str) -> None:
+    async with bench.app.run_test(size=WIDE) as pilot:
+        await pilot.press(*"a cat", key)
+        await until(pilot, lambda: "seed" in text(bench.app, "#caption"))
+        (request,) = bench.made
+        assert (request.prompt, request.model, request.num_inference_steps) == ("a cat", "mini", 4)
+        assert request.score == "fake-clip" and request.negative_prompt is None
+        assert f"seed {request.seed}" in text(bench.app, "#caption")
+        assert "score" in text(bench.app, "#caption") and "picture-1.png" in text(bench.app, "#caption")
+        assert not list(bench.app.workbench._jobs)
+        assert bench.app.workbench.history.chosen is not None
+
+
+async def test_progress_and_preview(held: Bench) -> None:
+    async with held.app.run_test(size=WIDE) as pilot:
+        await pilot.press(*"a cat", "enter")
+        held.engine.advance(2)
+        await until(pilot, lambda: "2/4" in text(held.app, "#caption"))
+        assert "s left" in text(held.app, "#caption") and "a cat" in text(held.app, "#caption")
+        view = held.app.workbench.picture.view
+        await until(pilot, lambda: view._strips)
+        assert "step 2/4" in str(held.app.workbench.query_one(Header).render())
+        held.engine.advance(3)
+        await until(pilot, lambda: "seed" in text(held.app, "#caption"))
+
+
+async def test_the_model_is_warmed_after_the_first_paint_and_when_another_is_picked(bench: Bench) -> None:
+    async with bench.app.run_test(size=WIDE) as pilot:
+        await until(pilot, lambda: bench.engine.submitted == [Warm("mini")])
+        await until(pilot, lambda: "fp32" in str(bench.app.workbench.query_one(Header).render()))
+        await pilot.press("f3", "down")
+        await until(pilot, lambda: bench.engine.submitted[-1] == Warm("quick"))
+        assert bench.app.workbench.form.settings.field("steps").input.placeholder == "2"
+        await pilot.press("down")
+        assert bench.app.workbench.draft.model == "mini"  # the one that is not on this machine is passed over
+
+
+async def test_count_and_a_seed(bench: Bench) -> None:
+    async with bench.app.run_test(size=WIDE) as pilot:
+        await pilot.press("f4", "tab", "tab", "tab", "tab", *"3", "tab", "tab", "tab", *"7", "enter")
+        await until(pilot, lambda: len(bench.store.made) == 3)
+        assert [r.seed for r in bench.made] == [7, 8, 9]
+
+
+async def test_again_with_another_seed_leaves_the_form_as_it_is(bench: Bench) -> None:
+    async with bench.app.run_test(size=WIDE) as pilot:
+        bench.app.workbench.form.settings.set_seed("7")
+        await pilot.press("ctrl+r")
+        await until(pilot, lambda: bench.made)
+        assert bench.made[0].seed != 7
+        assert bench.app.workbench.draft.seed == "7"
+
+
+async def test_new_line(bench: Bench) -> None:
+    async with bench.app.run_test(size=WIDE) as pilot:
+        await pilot.press("a", "ctrl+j", "b", "alt+enter", "c")
+        assert bench.app.workbench.draft.prompt == "a\nb\nc"
+        assert not bench.made
+
+
+# ── ending ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_escape_cancels_the_running_job(held: Bench) -> None:
+    async with held.app.run_test(size=WIDE) as pilot:
+        await pilot.press(*"one", "enter", *" two", "enter")
+        await until(pilot, lambda: len(held.app.workbench._jobs) == 2 and held.app.workbench._jobs.running)
+        await pilot.press("escape")
+        await until(pilot, lambda: len(held.app.workbench._jobs) == 1)
+        held.engine.advance(5)
+        await until(pilot, lambda: held.store.made)
+        assert [p.request.prompt for p in held.store.made] == ["one two"]
+
+
+async def test_escape_closes_what_is_open_first(held: Bench) -> None:
+    async with held.app.run_test(size=WIDE) as pilot:
+        await pilot.press(*"one", "enter")
+        await until(pilot, lambda: held.app.workbench._jobs.running)
+        for key in ("f3", "f1"):
+            await pilot.press(key, "enter" if key == "f3" else "f1", "escape")
+            await pilot.pause()
+            assert held.app.screen is held.app.workbench
+        await pilot.press("ctrl+p")
+        await pilot.pause()
+        await pilot.press("escape")
+        await pilot.pause()
+        assert held.app.workbench._jobs.running is not None
+
+
+async def test_x_cancels_the_job_under_the_cursor(held: Bench) -> None:
+    async with held.app.run_test(size=WIDE) as pilot:
+        await pilot.press(*"one", "enter", *" two", "enter", "f6")
+        await until(pilot, lambda: len(held.app.workbench._jobs) == 2)
+        await pilot.press("down", "x")
+        await until(pilot, lambda: held.engine._cancelled == {3})
+
+
+async def test_cancel_all(held: Bench) -> None:
+    async with held.app.run_test(size=WIDE) as pilot:
+        await pilot.press(*"one", "enter", "enter", "enter")
+        await until(pilot, lambda: len(held.app.workbench._jobs) == 3)
+        await pilot.press("alt+x")
+        await until(pilot, lambda: not len(held.app.workbench._jobs))
+        assert not held.store.made
+
+
+async def test_failed_job_stays_with_its_hint_until_it_is_dismissed(home: Path) -> None:
+    bench = Bench(home, fail="out of memory: 8 GB are too few")
+    async with bench.app.run_test(size=WIDE) as pilot:
+        await pilot.press(*"a cat", "enter")
+        await until(pilot, lambda: "out of memory" in text(bench.app, "#caption"))
+        assert "make the picture smaller" in text(bench.app, "#caption")
+        assert "Traceback" not in bench.app.export_screenshot()
+        (failed,) = bench.app.workbench._jobs
+        assert (failed.message, failed.hint) == ("out of memory: 8 GB are too few", "make the picture smaller")
+        await pilot.press("f6", "delete")
+        await until(pilot, lambda: not len(bench.app.workbench._jobs))
+
+
+# ── the form ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_bad_field_is_marked_and_nothing_is_lost(bench: Bench) -> None:
+    async with bench.app.run_test(size=NARROW) as pilot:
+        await pilot.press(*"a cat", "f4", "tab", "tab", *"100x3", "enter")
+        field = bench.app.workbench.form.settings.field("size")
+        await until(pilot, lambda: field.has_class("-bad"))
+        assert field.input.has_focus and field.input.value == "100x3"
+        assert "!" in str(field.query_one("Label", Static).render())
+        assert "multiple of 8" in toasts(bench.app) and not bench.made
+        await pilot.press("end", "backspace", *"28", "enter")
+        assert not field.has_class("-bad")
+
+
+async def test_arrows_change_values(bench: Bench) -> None:
+    async with bench.app.run_test(size=WIDE) as pilot:
+        await pilot.press("f4", "up", "up", "tab", "down", "tab", "down", "down", "tab", "up")
+        draft = bench.app.workbench.draft
+        assert (draft.steps, draft.guidance, draft.size, draft.rescale) == ("6", "4", "112x144", "0.05")
+
+
+async def test_a_long_seed_is_stepped_exactly(bench: Bench) -> None:
+    async with bench.app.run_test(size=WIDE) as pilot:
+        settings = bench.app.workbench.form.settings
+        settings.set_seed("9223372036854775806")
+        settings.field("seed").input.focus()
+        await pilot.press("up", "up")
+        assert bench.app.workbench.draft.seed == "9223372036854775807"
+
+
+async def test_lock_and_unlock_the_seed(bench: Bench) -> None:
+    async with bench.app.run_test(size=WIDE) as pilot:
+        await pilot.press("ctrl+l")
+        assert "no picture yet" in toasts(bench.app)
+        await pilot.press(*"a cat", "enter")
+        await until(pilot, lambda: "seed" in text(bench.app, "#caption"))
+        await pilot.press("ctrl+l")
+        assert bench.app.workbench.draft.seed == str(bench.made[0].seed)
+        await until(pilot, lambda: text(bench.app, "#lock") == "locked")
+        await pilot.press("ctrl+l")
+        assert bench.app.workbench.draft.seed == ""
+
+
+async def test_choosing_from_the_list(bench: Bench) -> None:
+    async with bench.app.run_test(size=MEDIUM) as pilot:
+        await pilot.press("f3", "enter")
+        await pilot.pause()
+        options = bench.app.screen.query_one(OptionList)
+        assert options.get_option_at_index(2).disabled
+        assert "not on this machine" in str(options.get_option_at_index(2).prompt)
+        await pilot.press("down", "enter")
+        await pilot.pause()
+        assert bench.app.workbench.draft.model == "quick"
+        assert "guidance 0" in text(bench.app, "#model-recipe")
+
+
+async def test_what_has_no_effect_is_told(bench: Bench) -> None:
+    async with bench.app.run_test(size=WIDE) as pilot:
+        await pilot.press("f3", "down", "f2", "tab", *"fog")
+        await until(pilot, lambda: "inactive" in text(bench.app, "#note"))
+
+
+async def test_weights_are_tinted_and_listed(bench: Bench) -> None:
+    async with bench.app.run_test(size=WIDE) as pilot:
+        weights = bench.app.workbench.query_one(WeightsPane)
+        assert not weights.display
+        await pilot.press(*"a (red)1.4 cat")
+        await until(pilot, lambda: weights.display)
+        assert "red" in str(weights.render()) and "1.40" in str(weights.render())
+        editor = bench.app.workbench.form.prompt
+        assert editor._highlights[0] == [(3, 6, "prompt--stronger")]
+
+
+def test_tints_count_bytes_by_line() -> None:
+    assert tints("ä (ö\nü)1.2 x") == [(0, 4, 6, "prompt--strong"), (1, 0, 2, "prompt--strong")]
+    assert tints("plain") == []
+
+
+async def test_a_paste_is_capped_cleaned_and_one_step(bench: Bench) -> None:
+    async with bench.app.run_test(size=WIDE) as pilot:
+        await pilot.press(*"ab")
+        bench.app.post_message(events.Paste("\x1b]0;title\x07" + "ä" * 30_000))
+        await until(pilot, lambda: len(bench.app.workbench.draft.prompt) > 2)
+        prompt = bench.app.workbench.draft.prompt
+        assert len(prompt.encode()) <= MAX_PASTE + 2 and "\x1b" not in prompt and "\x07" not in prompt
+        assert "only the first 20,000 bytes" in toasts(bench.app)
+        await pilot.press("ctrl+z")
+        assert bench.app.workbench.draft.prompt == "ab"
+
+
+async def test_markup_in_a_prompt_is_text(bench: Bench) -> None:
+    nasty = "[/x] [@click=app.quit]go[/] [bold"
+    async with bench.app.run_test(size=WIDE) as pilot:
+        bench.app.workbench.form.prompt.show(nasty)
+        await pilot.press("enter")
+        await until(pilot, lambda: "seed" in text(bench.app, "#caption"))
+        assert bench.made[0].prompt == nasty
+        bench.engine.tell(Noted("warning", "[/x] \x1b]0;no\x07"))
+        await until(pilot, lambda: "[/x]" in toasts(bench.app))
+        picture = bench.app.export_screenshot().replace("&#160;", " ")
+        assert "[@click=app.quit]go[/]" in picture and "\x1b" not in picture
+
+
+# ── the draft ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_the_draft_is_there_again(bench: Bench) -> None:
+    async with bench.app.run_test(size=WIDE) as pilot:
+        await pilot.press(*"half a thou", "f4", *"12")
+        saved = bench.home / "data" / "draft-1.json"
+        await until(pilot, saved.exists)
+        await until(pilot, lambda: json.loads(saved.read_text())["steps"] == "12")
+    async with bench.open().run_test(size=WIDE):
+        assert bench.app.workbench.draft.prompt == "half a thou"
+        assert bench.app.workbench.draft.steps == "12"
+
+
+async def test_settings_decide_what_an_empty_draft_is(bench: Bench) -> None:
+    settings = Settings(model="quick", score=False, precision="fp32", theme="no such", keys=(("make", "f5"), ("x", "y")))
+    async with bench.open(settings, ("settings.toml: line 3",)).run_test(size=WIDE) as pilot:
+        assert bench.app.workbench.draft == Draft(model="quick", score="no", precision="fp32")
+        await until(pilot, lambda: "no such" in toasts(bench.app))
+        assert "line 3" in toasts(bench.app) and "there is no action 'x'" in toasts(bench.app)
+        await pilot.press("f5")
+        await until(pilot, lambda: bench.made)
+
+
+# ── the history ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_taking_settings_back(bench: Bench) -> None:
+    bench.fill(5)
+    async with bench.app.run_test(size=WIDE) as pilot:
+        await pilot.press(*"mine", "f7")
+        await until(pilot, lambda: bench.app.workbench.history.chosen)
+        await pilot.press("down")
+        await until(pilot, lambda: "seed 3" in text(bench.app, "#caption"))
+        await pilot.press("enter")
+        draft = bench.app.workbench.draft
+        assert (draft.prompt, draft.negative_prompt, draft.seed, draft.steps) == ("picture number 3", "fog", "3", "4")
+        assert "settings taken" in toasts(bench.app)
+        await pilot.press("alt+z")
+        assert bench.app.workbench.draft.prompt == "mine"
+        await pilot.press("s")
+        assert replace(bench.app.workbench.draft, seed="") == Draft(prompt="mine", model="mini", score="yes")
+        await pilot.press("down", "p")
+        assert bench.app.workbench.draft.prompt == "picture number 2"
+        await pilot.press("y")
+        assert bench.app.clipboard.endswith("picture-3.png")
+
+
+async def test_new_pictures_do_not_move_a_cursor_that_looks_around(bench: Bench) -> None:
+    bench.fill(30)
+    async with bench.app.run_test(size=WIDE) as pilot:
+        history = bench.app.workbench.history
+        await pilot.press("f7")
+        await until(pilot, lambda: history.chosen)
+        await pilot.press(*["down"] * 20)
+        await until(pilot, lambda: "seed 9" in text(bench.app, "#caption"))
+        top = history.scroll_y
+        bench.app.workbench._submit  # the queue is used from another place than the form
+        bench.engine.submit(Generate("new", "mini", 77, 128, 128, 4, 4.5))
+        await until(pilot, lambda: history._pages.total == 31)
+        assert history.chosen is not None and history.chosen.request.seed == 9
+        assert history.scroll_y == top + 3
+        assert "seed 9" in text(bench.app, "#caption")
+
+
+async def test_a_hundred_thousand_pictures(bench: Bench) -> None:
+    bench.fill(1)
+    (first,) = bench.store.made
+    bench.store.made = [replace(first, id=i + 1, request=replace(first.request, seed=i)) for i in range(100_000)]
+    async with bench.app.run_test(size=WIDE) as pilot:
+        history = bench.app.workbench.history
+        await pilot.press("f7")
+        await until(pilot, lambda: history.chosen)
+        await pilot.press("end")
+        await until(pilot, lambda: history.chosen and history.chosen.id == 1)
+        assert len(history._pages._kept) <= 600
+        await pilot.press("home")
+        await until(pilot, lambda: history.chosen and history.chosen.id == 100_000)
+
+
+async def test_pictures_that_others_made_are_seen(bench: Bench) -> None:
+    async with bench.app.run_test(size=WIDE) as pilot:
+        await pilot.pause()
+        bench.fill(1)
+        await pilot.press("f7")
+        await until(pilot, lambda: bench.app.workbench.history.chosen)
+
+
+# ── sizes ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_pages_of_a_narrow_screen(bench: Bench) -> None:
+    async with bench.app.run_test(size=NARROW) as pilot:
+        seen = []
+        for _ in range(4):
+            shown = [name for name in ("form", "centre", "side") if bench.app.workbench.query_one(f"#{name}").display]
+            seen += shown
+            assert bench.app.workbench.focused is not None
+            await pilot.press("ctrl+n")
+            await pilot.pause()
+        assert seen == ["form", "centre", "side", "form"]
+
+
+async def test_two_columns_keep_the_picture(bench: Bench) -> None:
+    async with bench.app.run_test(size=MEDIUM) as pilot:
+        picture = bench.app.workbench.picture
+        left = picture.region.x
+        await pilot.press("ctrl+n")
+        await until(pilot, lambda: bench.app.workbench.focused is bench.app.workbench.history)
+        assert picture.region.x == left and picture.display
+        await pilot.click("#tabs", offset=(2, 0))
+        await until(pilot, lambda: bench.app.workbench.focused is bench.app.workbench.form.prompt)
+
+
+async def test_making_on_a_narrow_screen_shows_the_picture(bench: Bench) -> None:
+    async with bench.app.run_test(size=NARROW) as pilot:
+        await pilot.press(*"a cat", "enter")
+        await until(pilot, lambda: bench.app.workbench.focused is bench.app.workbench.picture)
+        await pilot.press("f2", *"!")
+        assert bench.app.workbench.draft.prompt == "a cat!"
+
+
+async def test_the_focus_survives_every_size(bench: Bench) -> None:
+    bench.fill(3)
+    async with bench.app.run_test(size=WIDE) as pilot:
+        await pilot.press("f7")
+        await until(pilot, lambda: bench.app.workbench.focused is bench.app.workbench.history)
+        for size in ((80, 24), (50, 20), (10, 3), (1, 1), (500, 200), (39, 30), (200, 9), (60, 10), (160, 45)):
+            await pilot.resize_terminal(*size)
+            await pilot.pause()
+            small = size[0] < 40 or size[1] < 10
+            assert bench.app.workbench.query_one("#too-small").display is small
+            assert small or bench.app.workbench.focused is not None
+        assert bench.app.workbench.focused is bench.app.workbench.history
+
+
+async def test_every_field_can_be_reached_at_80_by_24(bench: Bench) -> None:
+    async with bench.app.run_test(size=MEDIUM) as pilot:
+        await pilot.press(*"(a)1.2 (b)1.3 (c)1.4")
+        for field in bench.app.workbench.form.query(Input):
+            field.focus()
+            await pilot.pause()
+            assert field.region.height == 1 and bench.app.workbench.form.region.contains_region(field.region)
+
+
+# ── the rest ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_the_header_says_what_the_engine_does(held: Bench) -> None:
+    async with held.app.run_test(size=WIDE) as pilot:
+        header = held.app.workbench.query_one(Header)
+        await until(pilot, lambda: "ready" in str(header.render()))
+        held.engine.tell(Queued(Job(99, Warm("mini"), None, NOW)))
+        held.engine.tell(Loading(99, "text encoders", 0.4))
+        await until(pilot, lambda: "warming up: loading text encoders 40%" in str(header.render()))
+        held.engine.tell(Vitals("cuda:0 NVIDIA H100", "fp16", 10**9, 80 * 10**9, ()))
+        await until(pilot, lambda: "cuda:0 NVIDIA H100 fp16" in str(header.render()))
+
+
+async def test_help_and_palette_and_themes(bench: Bench) -> None:
+    async with bench.app.run_test(size=WIDE) as pilot:
+        await pilot.press("f7", "question_mark")
+        await pilot.pause()
+        assert isinstance(bench.app.screen, HelpScreen)
+        await pilot.press("question_mark")
+        await pilot.pause()
+        before = bench.app.theme
+        await pilot.press("ctrl+t")
+        assert bench.app.theme != before
+        commands = {command.title for command in bench.app.get_system_commands(bench.app.screen)}
+        assert "cancel all · alt+x" in commands and "theme paper" in commands
+        await pilot.press("f2", *"??")
+        assert bench.app.workbench.draft.prompt == "??"
+
+
+async def test_quit_keeps_the_draft_and_says_what_is_left(held: Bench) -> None:
+    async with held.app.run_test(size=WIDE) as pilot:
+        await pilot.press(*"a cat", "enter", "enter")
+        await until(pilot, lambda: len(held.app.workbench._jobs) == 2)
+        await pilot.press("ctrl+q")
+        await until(pilot, lambda: not held.app.is_running)
+    assert held.engine.closed
+    assert "2 pictures still to make" in held.app.farewell
+    assert json.loads((held.home / "data" / "draft-1.json").read_text())["prompt"] == "a cat"
+
+
+async def test_a_signal_ends_the_app_in_order(held: Bench) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    async with held.app.run_test(size=WIDE) as pilot:
+        await pilot.press(*"a cat")
+        signal.raise_signal(signal.SIGTERM)
+        await until(pilot, lambda: not held.app.is_running)
+    assert held.engine.closed
+    assert json.loads((held.home / "data" / "draft-1.json").read_text())["prompt"] == "a cat"
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+async def test_an_unwritable_data_folder_is_told_and_nothing_else_suffers(bench: Bench) -> None:
+    (bench.home / "data").write_text("in the way")
+    async with bench.open().run_test(size=WIDE) as pilot:
+        await pilot.press(*"a cat", "enter")
+        await until(pilot, lambda: bench.store.made)
+        assert "can't be made" in toasts(bench.app)
+
+
+async def test_the_editor_has_no_blinking_cursor(bench: Bench) -> None:
+    async with bench.app.run_test(size=WIDE):
+        for editor in bench.app.workbench.query(PromptEditor):
+            assert not editor.cursor_blink
+        for field in bench.app.workbench.query(Input):
+            assert not field.cursor_blink

@@ -1,0 +1,241 @@
+"""The app: it carries the engine's events to the workbench, and leaves in order whatever ends it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import Any, ClassVar
+
+from textual.app import App, SystemCommand
+from textual.binding import BindingType
+from textual.filter import LineFilter
+from textual.message import Message
+from textual.screen import Screen
+
+from engines.catalogue import Catalogue
+from engines.engine import Engine
+from engines.folders import Folders
+from tui import keys
+from tui.clean import clean
+from tui.draft import Draft
+from tui.drafts import DraftFile
+from tui.filters import CleanFilter
+from tui.messages import FromEngine
+from tui.pages import Shelf
+from tui.palette import DEFAULT_THEME, load_themes
+from tui.panes.help import HelpScreen
+from tui.pictures.view import Mode
+from tui.pump import Pump
+from tui.settings import Settings
+from tui.wording import plural
+from tui.workbench import Workbench
+
+FLUSH = 0.1
+"Seconds between two showings of progress."
+CLOSING = 2.5
+"Seconds that a quit waits for the engine; it promises two."
+HANGING = 1.9
+"Seconds after a signal within which the process ends, whatever hangs."
+
+
+class SafelightApp(App[None]):
+    """safelight's window."""
+
+    TITLE = "safelight"
+    CSS_PATH = "app.tcss"
+    BINDINGS: ClassVar[list[BindingType]] = keys.bindings("app")
+    NOTIFICATION_TIMEOUT = 4
+    AUTO_FOCUS = None
+
+    class Woken(Message):
+        """The pump has events."""
+
+        def __init__(self, urgent: bool) -> None:
+            super().__init__()
+            self.urgent = urgent
+
+    def __init__(
+        self,
+        engine: Engine,
+        store: Shelf,
+        catalogue: Catalogue,
+        folders: Folders,
+        settings: Settings,
+        notices: Sequence[str] = (),
+        *,
+        mode: Mode = "halfblocks",
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        super().__init__()
+        self.farewell = ""
+        "One line to print after the screen was restored; empty if there is nothing to say."
+        self._engine = engine
+        self._file = DraftFile(folders.data)
+        self._pump = Pump(engine, lambda urgent: self.post_message(self.Woken(urgent)))
+        themes, problems = load_themes(folders.config / "themes")
+        for theme in themes:
+            self.register_theme(theme)
+        self._themes = [theme.name for theme in themes]
+        self._wanted_theme = settings.theme
+        self._keymap_chosen, clashes = keys.keymap(settings.keys)
+        self._notices = [*notices, *problems, *clashes]
+        default = Draft(model=settings.model, score="yes" if settings.score and catalogue.scorers else "no")
+        default = replace(default, precision="" if settings.precision == "auto" else settings.precision)
+        self.workbench = Workbench(engine, store, catalogue, self._file, default, mode, clock)
+        self._flush_at = 0.0
+        self._leaving = False
+        self._signalled: dict[int, Any] = {}
+
+    # ── beginning ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    def get_default_screen(self) -> Screen[None]:
+        """The workbench is the only one."""
+        return self.workbench
+
+    def get_line_filters(self) -> Sequence[LineFilter]:
+        """Nothing that a terminal would obey leaves inside text."""
+        return [*super().get_line_filters(), CleanFilter()]
+
+    def on_mount(self) -> None:
+        """Theme, keys and signals; the engine's events from here on."""
+        known = self._wanted_theme in self._themes
+        if known or self._themes:
+            self.theme = self._wanted_theme if known else DEFAULT_THEME
+        if not known:
+            self._notices.append(f"there is no theme '{self._wanted_theme}'; there are {', '.join(self._themes)}")
+        self.set_keymap(self._keymap_chosen)
+        self._listen()
+        self._pump.start()
+        self.set_interval(1.0, self._watch_terminal)
+        self.call_after_refresh(self._show_notices)
+
+    def _show_notices(self) -> None:
+        for notice in self._notices[:3]:
+            self.notify(clean(notice), severity="warning", timeout=8, markup=False)
+        if len(self._notices) > 3:
+            self.notify(f"and {len(self._notices) - 3} more: safelight doctor lists them", markup=False)
+
+    # ── events ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def on_safelight_app_woken(self, message: Woken) -> None:
+        """Urgent events at once, progress ten times a second."""
+        late = time.monotonic() - self._flush_at
+        if message.urgent:
+            self._hand_over(progress=False)
+        elif late >= FLUSH:
+            self._hand_over(progress=True)
+        else:
+            self.set_timer(FLUSH - late, lambda: self._hand_over(progress=True))
+
+    def _hand_over(self, progress: bool) -> None:
+        if progress:
+            self._flush_at = time.monotonic()
+        if events := self._pump.take(progress):
+            self.workbench.post_message(FromEngine(events))
+
+    # ── keys ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
+        """The key table, and a command for every theme."""
+        for action in keys.TABLE:
+            if action.id != "command-palette" and action.scope in ("app", "workbench"):
+                node = self if action.scope == "app" else self.workbench
+                title = f"{action.title} · {keys.shown(action, self._keymap_chosen)}"
+                yield SystemCommand(title, action.help, getattr(node, f"action_{action.command}"))
+        for name in self._themes:
+            yield SystemCommand(
+                f"theme {name}", "Change to this theme.", lambda name=name: setattr(self, "theme", name)
+            )
+
+    def action_help(self) -> None:
+        """All keys."""
+        if not isinstance(self.screen, HelpScreen):
+            self.push_screen(HelpScreen(self._keymap_chosen))
+
+    def action_next_theme(self) -> None:
+        """Round and round."""
+        at = self._themes.index(self.theme) if self.theme in self._themes else -1
+        if self._themes:
+            self.theme = self._themes[(at + 1) % len(self._themes)]
+            self.notify(f"theme {self.theme}", timeout=2, markup=False)
+
+    def action_help_quit(self) -> None:
+        """What ctrl+c says where it copies nothing."""
+        self.notify("ctrl+q quits · esc cancels the running job", timeout=3, markup=False)
+
+    # ── leaving ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def action_quit(self) -> None:
+        """Saves the draft, lets the engine put its queue away, and goes."""
+        self.shut_down()
+
+    def shut_down(self) -> None:
+        """Leaves in order; may be called twice, and from a signal's callback. The screen is restored by `exit`."""
+        if not self._leaving:
+            self._leaving = True
+            self.run_worker(self._leave(), exit_on_error=False)
+
+    async def _leave(self) -> None:
+        waiting = self.workbench.waiting
+        closing = threading.Thread(target=self._engine.close, name="safelight-close", daemon=True)
+        closing.start()
+        try:
+            await self.workbench.form.save()
+            # no executor: the loop would wait for its threads at the end, however long they take
+            until = time.monotonic() + CLOSING
+            while closing.is_alive() and time.monotonic() < until:
+                await asyncio.sleep(0.02)
+        finally:
+            self._file.close()
+            if waiting:
+                self.farewell = (
+                    f"{plural(waiting, 'picture')} still to make: the queue goes on when safelight is opened"
+                )
+            self.exit()
+
+    def _listen(self) -> None:
+        """SIGTERM and SIGHUP end the app in order. A hangup that is ignored, as under nohup, stays ignored."""
+        if threading.current_thread() is not threading.main_thread():
+            return
+        loop = asyncio.get_running_loop()
+
+        def told(number: int, frame: object) -> None:
+            # Not asyncio's own handler: it waits for the loop, which may be blocked by a terminal that reads nothing.
+            if not self.is_headless:
+                threading.Thread(target=self._end, args=(number,), name="safelight-end", daemon=True).start()
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(self.shut_down)
+
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) != signal.SIG_IGN:
+                self._signalled[number] = signal.signal(number, told)
+
+    def on_unmount(self) -> None:
+        """Signals are no longer ours."""
+        for number, handler in self._signalled.items():
+            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+        self._signalled.clear()
+
+    def _end(self, number: int) -> None:
+        """The last resort: a terminal that is gone or reads nothing must not keep the process."""
+        time.sleep(HANGING)
+        driver = self._driver
+        with contextlib.suppress(Exception):
+            import termios
+
+            termios.tcsetattr(driver.fileno, termios.TCSANOW, driver.attrs_before)  # type: ignore[union-attr]
+        os._exit(128 + number)
+
+    def _watch_terminal(self) -> None:
+        """Where the hangup is ignored, a terminal that is gone would have Textual's reader spin for ever."""
+        fileno = getattr(self._driver, "fileno", None)
+        if isinstance(fileno, int) and not self.is_headless and not os.isatty(fileno):
+            if not self._leaving:
+                threading.Thread(target=self._end, args=(signal.SIGHUP,), name="safelight-end", daemon=True).start()
+            self.shut_down()

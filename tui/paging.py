@@ -1,0 +1,80 @@
+"""Which columns are seen at which size: a screen of three pages, shown side by side where there is room.
+
+The stylesheet decides by the screen's classes; here they are set, and the focus is kept where it can be seen.
+"""
+
+from __future__ import annotations
+
+from textual import events, on
+from textual.screen import Screen
+from textual.widget import Widget
+
+from tui.messages import Page, PageRequested
+from tui.panes.tabs import Tabs
+
+COLUMNS: dict[Page, str] = {"form": "form", "picture": "centre", "history": "side"}
+"Pages and the ids of their columns."
+WIDTHS = [(0, "-tiny"), (40, "-narrow"), (60, "-medium"), (132, "-wide"), (190, "-vast")]
+HEIGHTS = [(0, "-flat"), (10, "-short"), (36, "-tall")]
+"From how many cells on the stylesheet's classes hold."
+
+
+class PagedScreen(Screen[None]):
+    """Turns pages. Whoever builds on it yields a `Tabs` and the columns, and says where each page begins."""
+
+    HORIZONTAL_BREAKPOINTS = WIDTHS
+    VERTICAL_BREAKPOINTS = HEIGHTS
+
+    _page: Page = "form"
+
+    def first_of(self, page: Page) -> Widget:
+        """What gets the focus when a page is turned to."""
+        raise NotImplementedError
+
+    @property
+    def single(self) -> bool:
+        """Whether there is room for one column only."""
+        return self.has_class("-narrow")
+
+    @property
+    def pages(self) -> tuple[Page, ...]:
+        """Between two columns and more, the picture is always there and no page of its own."""
+        return ("form", "picture", "history") if self.single else ("form", "history")
+
+    def show_page(self, page: Page) -> None:
+        """Makes a page the shown one; on a wide screen that changes nothing to be seen."""
+        self._page = page
+        for name in COLUMNS:
+            self.set_class(name == page, f"-page-{name}")
+        self.query_one(Tabs).show(self.pages, page if page in self.pages else "form")
+
+    def go(self, page: Page, widget: Widget | None = None) -> None:
+        """Shows a page and moves the focus into it, once it can take it."""
+        self.set_focus(None)  # else Textual picks the next widget itself when the focused one is hidden
+        self.show_page(page)
+        self.call_after_refresh((widget or self.first_of(page)).focus)
+
+    def action_next_page(self) -> None:
+        """Turns to the next page; on a wide screen the focus moves."""
+        at = self.pages.index(self._page) if self._page in self.pages else -1
+        self.go(self.pages[(at + 1) % len(self.pages)])
+
+    @on(PageRequested)
+    def _turn(self, message: PageRequested) -> None:
+        self.go(message.page)
+
+    def on_descendant_focus(self, event: events.DescendantFocus) -> None:
+        """The page is where the focus is: it stays in sight when the screen shrinks."""
+        ids = {node.id for node in event.widget.ancestors_with_self}
+        for page, column in COLUMNS.items():
+            if column in ids:
+                self.show_page(page)
+
+    def on_resize(self, event: events.Resize) -> None:
+        """Another size has other pages; a focus that was lost meanwhile comes back."""
+        self.call_after_refresh(self._settle)
+
+    def _settle(self) -> None:
+        self.show_page(self._page)
+        if self.focused is None and not self.has_class("-tiny") and not self.has_class("-flat"):
+            self.go(self._page if self._page in self.pages else "form")
