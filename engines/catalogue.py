@@ -150,6 +150,7 @@ class Scorer:
     "Which is taken when none is named: the highest rank that is on this machine."
 
 
+_Ranked = TypeVar("_Ranked", Model, Scorer)
 _Named = TypeVar("_Named", Model, Adapter, PreviewDecoder, Scorer)
 
 
@@ -205,14 +206,18 @@ class Catalogue:
 
     def missing(self, model: Model) -> tuple[Path, ...]:
         """Files and folders of the model that are not on this machine."""
-        wanted = (link.source.path if isinstance(link.source, Folder) else link.source.file for link in self.chain(model))
+        wanted = (
+            link.source.path if isinstance(link.source, Folder) else link.source.file for link in self.chain(model)
+        )
         return tuple(path for path in wanted if not path.exists())
 
     def require(self, id: str) -> Model:
         """The model of that id, ready to load. Raises CatalogueError, or LoadError if its files are missing."""
         model = self.model(id)
         if gone := self.missing(model):
-            raise LoadError(f"model {id} is not on this machine: {gone[0]} is missing", "safelight models list shows what is")
+            raise LoadError(
+                f"model {id} is not on this machine: {gone[0]} is missing", "safelight models list shows what is"
+            )
         return model
 
 
@@ -337,7 +342,7 @@ def _find(id: str, entries: dict[str, _Named], what: str, plural: str) -> _Named
         raise CatalogueError(f"no {what} '{id}'", near(id, entries, plural), what.lower()) from None
 
 
-def _best(entries: Iterable[Any], what: str) -> Any:
+def _best(entries: Iterable[_Ranked], what: str) -> _Ranked:
     best = max(entries, key=lambda e: e.rank, default=None)
     if best is None:
         raise CatalogueError(f"no {what} is on this machine", "safelight doctor says what is missing", what)

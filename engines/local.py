@@ -222,7 +222,9 @@ class LocalEngine:
             if self._waiting and self.kind == "workbench":
                 self._paused = error.message
                 waiting = len(self._waiting)
-                self._events.put(Noted("warning", f"the queue waits ({waiting} jobs): free some space, then make a picture"))
+                self._events.put(
+                    Noted("warning", f"the queue waits ({waiting} jobs): free some space, then make a picture")
+                )
 
     def _stopped(self) -> bool:
         return self._stop_running

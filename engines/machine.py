@@ -71,6 +71,8 @@ class Nvidia:
     "The newest CUDA that the driver can run."
     problem: str = ""
     "One line: why a GPU that seems to be there can't be asked; empty if all is well or there is none."
+    hint: str = ""
+    "One line: what to do about the problem."
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,9 +219,11 @@ def nvidia(seconds: float = GPU_SECONDS, root: Path = Path("/")) -> Nvidia:
     driver = module[1] if module else ""
     if program is None:
         if driver:
-            return Nvidia(driver=driver, cuda=driver_cuda(driver), problem="nvidia-smi is missing beside the NVIDIA driver")
+            hint = "install the driver's tools (nvidia-utils), or in a container let them in: --gpus all"
+            return Nvidia((), driver, driver_cuda(driver), "nvidia-smi is missing beside the NVIDIA driver", hint)
         if _on_the_bus(root, "0x10de"):
-            return Nvidia(problem="an NVIDIA GPU is built in, but its driver is not installed")
+            hint = "install NVIDIA's driver, and restart"
+            return Nvidia(problem="an NVIDIA GPU is built in, but its driver is not installed", hint=hint)
         return Nvidia()
     until = time.monotonic() + seconds
     told, gpus = Answer("", None), []
@@ -239,14 +243,17 @@ def nvidia(seconds: float = GPU_SECONDS, root: Path = Path("/")) -> Nvidia:
         return Nvidia(tuple(gpu for gpu, _ in gpus), driver, cuda)
     if "No devices were found" in told.output:
         return Nvidia(driver=driver, cuda=driver_cuda(driver))
+    hint = "restart the machine"
     if told.code is None:
         problem = f"nvidia-smi did not answer within {seconds:g} s: the NVIDIA driver hangs"
     elif "mismatch" in told.output:
         problem = "the NVIDIA driver was updated under the running system: its halves no longer fit"
     else:
-        said = next((line.strip() for line in told.output.splitlines() if line.strip().isprintable() and line.strip()), "")
+        lines = (line.strip() for line in told.output.splitlines())
+        said = next((line for line in lines if line and line.isprintable()), "")
         problem = f"nvidia-smi failed (exit {told.code}){': ' + said[:120] if said else ''}"
-    return Nvidia(driver=driver, cuda=driver_cuda(driver), problem=problem)
+        hint = "restart the machine; if that does not help, install NVIDIA's driver anew"
+    return Nvidia((), driver, driver_cuda(driver), problem, hint)
 
 
 def _gpu(line: str) -> tuple[Gpu, str] | None:
@@ -259,7 +266,8 @@ def _gpu(line: str) -> tuple[Gpu, str] | None:
     total, used = (int(cell) * 2**20 if cell.isdigit() else None for cell in cells[2:4])  # "[N/A]" where unknown
     driver = cells[4] if re.fullmatch(r"\d+(\.\d+)+", cells[4]) else ""
     capability = re.fullmatch(r"(\d{1,2})\.(\d)", cells[5])
-    return Gpu(int(cells[0]), cells[1], total, used, (int(capability[1]), int(capability[2])) if capability else None), driver
+    known = (int(capability[1]), int(capability[2])) if capability else None
+    return Gpu(int(cells[0]), cells[1], total, used, known), driver
 
 
 _DRIVERS: tuple[tuple[int, Version], ...] = (
@@ -296,10 +304,11 @@ def _on_the_bus(root: Path, vendor: str) -> list[str]:
         slots = sorted((root / "sys/bus/pci/devices").iterdir())
     except OSError:
         return []
+    kinds = ("0x0300", "0x0302", "0x0380", "0x1200")
     return [
         _text(slot / "device").strip()
         for slot in slots
-        if _text(slot / "vendor").strip() == vendor and _text(slot / "class").strip()[:6] in ("0x0300", "0x0302", "0x0380", "0x1200")
+        if _text(slot / "vendor").strip() == vendor and _text(slot / "class").strip()[:6] in kinds
     ]
 
 

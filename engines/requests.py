@@ -62,7 +62,7 @@ class Generate:
     timestep_spacing: str | None = None
     "leading, trailing or linspace, as in diffusers; None leaves it to the scheduler's row."
     negative_prompt: str | None = None
-    "What to stay away from. None is SDXL's unconditional zeros, an empty string is the encoded empty prompt."
+    "What to stay away from. None or blank is SDXL's unconditional zeros."
     loras: tuple[Lora, ...] = ()
     "LoRAs added to those that the model itself is made of."
     precision: Precision = "auto"

@@ -204,7 +204,11 @@ class Store:
         Jobs of commands are marked as interrupted: whoever typed them sees that they are gone. Jobs of workbenches are
         queued again, for this engine if it is a workbench; one that went down with its engine too often is set aside.
         """
-        dead = [row["id"] for row in self._read("SELECT id FROM engines WHERE id != ?", engine) if not self._alive(row["id"])]
+        dead = [
+            row["id"]
+            for row in self._read("SELECT id FROM engines WHERE id != ?", engine)
+            if not self._alive(row["id"])
+        ]
         jobs: list[Job] = []
         aside: list[Job] = []
         for gone in dead:
@@ -337,7 +341,9 @@ class Store:
                     ),
                 )
                 assert row.lastrowid is not None
-                db.executemany("INSERT INTO scores VALUES (?, ?, ?)", [(row.lastrowid, k, v) for k, v in m.scores.items()])
+                db.executemany(
+                    "INSERT INTO scores VALUES (?, ?, ?)", [(row.lastrowid, k, v) for k, v in m.scores.items()]
+                )
                 pictures.append(
                     Picture(row.lastrowid, m.path, m.request, m.width, m.height, m.seconds, now, m.scores, m.made_with)
                 )

@@ -49,7 +49,8 @@ def test_no_code_asks_whether_a_model_is_the_embedded_one() -> None:
 
 def test_the_users_entries_add_and_override_and_a_bad_one_does_not_spoil_the_rest(tmp_path: Path) -> None:
     path = tmp_path / "models.toml"
-    bad = '[[model]]\nid = "bad"\ntitle = "x"\n[[scorer]]\nid = "s"\ntitle = "t"\nkind = "magic"\nfolder="."\nlicence="x"\n'
+    bad = '[[model]]\nid = "bad"\ntitle = "x"\n'
+    bad += '[[scorer]]\nid = "s"\ntitle = "t"\nkind = "magic"\nfolder = "."\nlicence = "x"\n'
     loop = GOOD.replace('"mine"', '"loop"').replace('base = "mini"', 'base = "loop"')
     path.write_text(GOOD + bad + loop + '[[wrong]]\nid = "x"\n')
     known = catalogue.load(path)

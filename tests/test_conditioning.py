@@ -146,7 +146,7 @@ def test_embeddings_of_any_well_formed_prompt_are_compels(
     @examples(40)
     @given(texts(depth, swaps=False))
     def agrees(text: str) -> None:
-        # What is neither letter nor digit is, beside a comma within brackets, one token for us and two for compel (docs/prompt.md).
+        # Beside a comma within brackets these are one token for us and two for compel (docs/prompt.md).
         for word, instead in (("\\(vocaloid\\)", "singer"), ("🐈", "kitten"), ("e\u0301t\u0302", "été")):
             text = text.replace(word, instead)
         with torch.no_grad():

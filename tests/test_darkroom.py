@@ -24,14 +24,18 @@ from engines.options import Options
 from engines.requests import Generate, Job, Lora, Request, Score, Warm
 from engines.store import Made
 
-APPLE = Generate("a red apple on a blue background", "mini-lightning-4step-unet", 7, 128, 128, 4, 0.0, timestep_spacing="trailing")
+APPLE = Generate(
+    "a red apple on a blue background", "mini-lightning-4step-unet", 7, 128, 128, 4, 0.0, timestep_spacing="trailing"
+)
 BASE = replace(APPLE, model="mini", num_inference_steps=6, guidance_scale=4.5, timestep_spacing="leading")
 
 
 @pytest.fixture(scope="module")
 def room(tmp_path_factory: pytest.TempPathFactory) -> Darkroom:
     home = tmp_path_factory.mktemp("darkroom")
-    made = Darkroom(catalogue.load(), Options(home / "pictures", device="cpu", threads=1), home / "cache", home / "data")
+    made = Darkroom(
+        catalogue.load(), Options(home / "pictures", device="cpu", threads=1), home / "cache", home / "data"
+    )
     drain(made, Warm("mini"))
     return made
 
@@ -126,7 +130,12 @@ def test_previews_come_at_least_twice_and_look_like_the_picture(room: Darkroom) 
 
 @pytest.mark.parametrize(
     "model",
-    ["mini-lightning-2step-lora", "mini-lightning-4step-lora", "mini-lightning-8step-lora", "mini-lightning-4step-unet"],
+    [
+        "mini-lightning-2step-lora",
+        "mini-lightning-4step-lora",
+        "mini-lightning-8step-lora",
+        "mini-lightning-4step-unet",
+    ],
 )
 def test_every_student_draws_the_apple(room: Darkroom, model: str) -> None:
     recipe = room.catalogue.model(model).recipe
@@ -178,7 +187,9 @@ def test_cancel_takes_effect_within_a_step(room: Darkroom, after: int) -> None:
 
 
 def test_cancel_takes_effect_while_loading(tmp_path: Path) -> None:
-    fresh = Darkroom(catalogue.load(), Options(tmp_path, device="cpu", threads=1), tmp_path / "cache", tmp_path / "data")
+    fresh = Darkroom(
+        catalogue.load(), Options(tmp_path, device="cpu", threads=1), tmp_path / "cache", tmp_path / "data"
+    )
     with pytest.raises(Stopped):
         drain(fresh, APPLE, lambda events: len(of(Loading, events)) >= 2)
     assert not list(tmp_path.glob("*.png"))
@@ -276,7 +287,9 @@ def test_out_of_memory_while_denoising_a_batch_draws_one_at_a_time(
     assert any("one picture at a time" in e.text for e in of(Noted, events))
 
 
-def test_out_of_memory_that_stays_fails_the_job_and_not_the_next(room: Darkroom, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_out_of_memory_that_stays_fails_the_job_and_not_the_next(
+    room: Darkroom, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(room.loader, "load", broken(room, "unet", "__call__", 99, out_of_memory))
     with pytest.raises(OutOfMemory) as told:
         drain(room, APPLE)

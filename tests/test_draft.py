@@ -82,7 +82,11 @@ def test_a_bad_field_is_named_in_one_line(field: str, text: str, says: str) -> N
 
 
 def test_near_names_are_offered() -> None:
-    for field, text, near in (("model", "mimi", "mini"), ("scheduler", "dpm++", "dpmpp"), ("scheduler", "eular", "euler")):
+    for field, text, near in (
+        ("model", "mimi", "mini"),
+        ("scheduler", "dpm++", "dpmpp"),
+        ("scheduler", "eular", "euler"),
+    ):
         with pytest.raises(InvalidRequest) as told:
             read(replace(APPLE, **{field: text}), KNOWN)
         assert near in told.value.hint
@@ -100,7 +104,8 @@ def test_the_last_seed_that_fits() -> None:
 
 
 @pytest.mark.parametrize(
-    ("aspect", "size"), [("1:1", (128, 128)), ("3:2", (152, 104)), ("2:3", (104, 152)), ("16:9", (168, 96)), ("9:1", (192, 80))]
+    ("aspect", "size"),
+    [("1:1", (128, 128)), ("3:2", (152, 104)), ("2:3", (104, 152)), ("16:9", (168, 96)), ("9:1", (192, 80))],
 )
 def test_an_aspect_is_the_nearest_trained_size(aspect: str, size: tuple[int, int]) -> None:
     assert aspect_size(aspect, KNOWN.model("mini").recipe) == size
@@ -118,7 +123,9 @@ def test_what_has_no_effect_or_departs_from_the_recipe_is_told() -> None:
 
 
 def test_control_characters_do_not_reach_the_request() -> None:
-    request = read(replace(APPLE, prompt="a\x1b]0;x\x07 red\x00 \u202eapple", negative_prompt="\x9bx"), KNOWN).requests[0]
+    request = read(replace(APPLE, prompt="a\x1b]0;x\x07 red\x00 \u202eapple", negative_prompt="\x9bx"), KNOWN).requests[
+        0
+    ]
     assert request.prompt.isprintable() and request.negative_prompt == "x"
 
 
@@ -130,7 +137,9 @@ def test_a_lora_of_another_family_is_refused_with_both_named() -> None:
 
 
 def test_a_requests_form_asks_for_the_same_request() -> None:
-    draft = Draft("a (red)1.3 apple", "blurry", "mini", "9", "3.25", "0.5", "heun", "104x152", "77", loras=("mini-pixel:0.5",))
+    draft = Draft(
+        "a (red)1.3 apple", "blurry", "mini", "9", "3.25", "0.5", "heun", "104x152", "77", loras=("mini-pixel:0.5",)
+    )
     (request,) = read(draft, KNOWN).requests
     assert read(Draft.from_request(request), KNOWN).requests == (request,)
 
@@ -140,10 +149,14 @@ def test_any_form_survives_being_saved_and_is_read_or_refused(draft: Draft) -> N
     assert Draft.from_json(draft.to_json()) == draft
     try:
         read(draft, KNOWN)
+        message = ""
     except SafelightError as e:
-        assert "\n" not in e.message
+        message = e.message
+    assert "\n" not in message
 
 
-@pytest.mark.parametrize("text", ["", "null", "[]", "{", '{"prompt": 3, "loras": 4}', '{"unknown": "x"}', "[" * 100_000])
+@pytest.mark.parametrize(
+    "text", ["", "null", "[]", "{", '{"prompt": 3, "loras": 4}', '{"unknown": "x"}', "[" * 100_000]
+)
 def test_a_form_that_cannot_be_read_is_empty(text: str) -> None:
     assert Draft.from_json(text) == Draft()

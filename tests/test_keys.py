@@ -32,7 +32,10 @@ def test_no_key_means_two_things() -> None:
 def test_editing_keys_of_the_text_fields_are_left_alone() -> None:
     ours = {key for a in keys.TABLE if a.scope in ("app", "workbench") for key in a.keys.split(",")}
     theirs = {
-        key for widget in (TextArea, Input) for binding in widget.BINDINGS for key in binding.key.split(",")  # type: ignore[union-attr]
+        key
+        for widget in (TextArea, Input)
+        for binding in widget.BINDINGS
+        for key in binding.key.split(",")  # type: ignore[union-attr]
     }
     assert ours & theirs == {"f6", "f7"}
 

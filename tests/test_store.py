@@ -45,7 +45,7 @@ def died(path: Path, kind: str, claim: bool = False) -> list[int]:
         "from engines.requests import Generate\n"
         f"s = Store(Path({str(path)!r})); e = s.register({kind!r}); "
         "jobs = s.add([Generate('a', 'mini', i, 128, 128, 2, 0.0) for i in (1, 2)], None, e); "
-        + (f"assert s.claim(jobs[0].id, e); " if claim else "")
+        + ("assert s.claim(jobs[0].id, e); " if claim else "")
         + "print(jobs[0].id, jobs[1].id, flush=True); os._exit(9)"
     )
     out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
@@ -55,7 +55,15 @@ def died(path: Path, kind: str, claim: bool = False) -> list[int]:
 def test_requests_come_back_as_they_were() -> None:
     for request in (APPLE, Warm("mini"), Score(("/a b.png",), "ä “apple”", "mini-clip")):
         assert from_json(to_json(request)) == request
-    for bad in ("", "[]", "{}", '{"kind": "x"}', '{"kind": "generate"}', "[" * 5000, '{"kind": "warm", "model": 3, "x": 1}'[:-1]):
+    for bad in (
+        "",
+        "[]",
+        "{}",
+        '{"kind": "x"}',
+        '{"kind": "generate"}',
+        "[" * 5000,
+        '{"kind": "warm", "model": 3, "x": 1}'[:-1],
+    ):
         with pytest.raises(InvalidRequest):
             from_json(bad)
 

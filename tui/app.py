@@ -51,7 +51,6 @@ class SafelightApp(App[None]):
     CSS_PATH = "app.tcss"
     BINDINGS: ClassVar[list[BindingType]] = keys.bindings("app")
     NOTIFICATION_TIMEOUT = 4
-    AUTO_FOCUS = None
 
     class Woken(Message):
         """The pump has events."""

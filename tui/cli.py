@@ -32,6 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         code = e.code
     except BrokenPipeError:
         code = 0  # whoever read our output has seen enough
+    except SystemExit as e:  # typer's own way of meeting a closed pipe
+        code = e.code if isinstance(e.code, int) else 1
     end(code)
 
 

@@ -30,7 +30,9 @@ Json = Annotated[bool, typer.Option("--json", help="JSON objects on stdout, one 
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks, and log more.")]
 Device = Annotated[str, typer.Option("--device", metavar="NAME", help="cpu, cuda, cuda:N or mps.")]
 Threads = Annotated[int, typer.Option("--threads", metavar="N", min=0, max=1024, help="CPU threads; 0 for all cores.")]
-ModelId = Annotated[str, typer.Option("-m", "--model", metavar="ID", help="The model; the best that is here if not given.")]
+ModelId = Annotated[
+    str, typer.Option("-m", "--model", metavar="ID", help="The model; the best that is here if not given.")
+]
 
 USAGE_ERROR: Any = typer.BadParameter.__mro__[1]
 "What typer raises for anything that was typed wrong; it exports only the subclass."
@@ -113,17 +115,23 @@ def generate(
     prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="What to draw; '-' reads it from stdin.")],
     negative: Annotated[str, typer.Option("-n", "--negative", metavar="TEXT", help="What to stay away from.")] = "",
     model: ModelId = "",
-    lora: Annotated[list[str], typer.Option("--lora", metavar="NAME[:WEIGHT]", help="Add a LoRA; may be repeated.")] = [],  # noqa: B006
+    lora: Annotated[
+        list[str], typer.Option("--lora", metavar="NAME[:WEIGHT]", help="Add a LoRA; may be repeated.")
+    ] = [],  # noqa: B006
     steps: Annotated[str, typer.Option("--steps", metavar="N", help="num_inference_steps.")] = "",
     guidance: Annotated[str, typer.Option("--guidance", metavar="X", help="guidance_scale; acts above 1.")] = "",
     rescale: Annotated[str, typer.Option("--guidance-rescale", metavar="X", help="0 to 1.")] = "",
     scheduler: Annotated[str, typer.Option("--scheduler", metavar="NAME", help="Instead of the model's own.")] = "",
     size: Annotated[str, typer.Option("--size", metavar="WxH", help="Pixels, multiples of 8.")] = "",
-    aspect: Annotated[str, typer.Option("--aspect", metavar="W:H", help="The model's trained size nearest to it.")] = "",
+    aspect: Annotated[
+        str, typer.Option("--aspect", metavar="W:H", help="The model's trained size nearest to it.")
+    ] = "",
     seed: Annotated[str, typer.Option("--seed", metavar="N", help="0 to 2^63-1; drawn at random if not given.")] = "",
     count: Annotated[str, typer.Option("--count", metavar="N", help="Pictures, with seeds N, N+1, …")] = "",
     batch: Annotated[str, typer.Option("--batch-size", metavar="N", help="Pictures drawn together.")] = "",
-    score: Annotated[bool, typer.Option("--score", help="Score every picture with the best scorer that is here.")] = False,
+    score: Annotated[
+        bool, typer.Option("--score", help="Score every picture with the best scorer that is here.")
+    ] = False,
     scorer: Annotated[str, typer.Option("--scorer", metavar="ID", help="Score every picture with this one.")] = "",
     precision: Annotated[str, typer.Option("--precision", metavar="NAME", help="auto, fp16, bf16 or fp32.")] = "",
     out: Annotated[str, typer.Option("--out", metavar="DIR", help="Where the pictures are saved.")] = "",
@@ -141,7 +149,9 @@ def generate(
     if size and aspect:
         raise InvalidRequest("--size and --aspect can't both be given", "leave one of them out")
     if aspect and ":" not in aspect:
-        raise InvalidRequest(f"aspect must be two numbers such as 3:2, not '{aspect[:40]}'", "for instance --aspect 3:2")
+        raise InvalidRequest(
+            f"aspect must be two numbers such as 3:2, not '{aspect[:40]}'", "for instance --aspect 3:2"
+        )
     session = _begin(debug, device, threads)
     asked = draft.read(
         draft.Draft(
@@ -219,9 +229,7 @@ def models_list(json: Json = False, debug: Debug = False) -> int:
 
 
 @models_app.command("show")
-def models_show(
-    id: Annotated[str, typer.Argument(metavar="ID")], json: Json = False, debug: Debug = False
-) -> int:
+def models_show(id: Annotated[str, typer.Argument(metavar="ID")], json: Json = False, debug: Debug = False) -> int:
     """Show one model: its recipe, source and licence."""
     from tui import listing
 

@@ -200,7 +200,8 @@ def _notes(request: Generate, model: Model) -> list[str]:
         notes.append(unused)
     if recipe.fixed_steps and request.num_inference_steps != recipe.num_inference_steps:
         notes.append(
-            f"{model.id} was made for exactly {recipe.num_inference_steps} steps; {request.num_inference_steps} were asked"
+            f"{model.id} was made for exactly {recipe.num_inference_steps} steps; "
+            f"{request.num_inference_steps} were asked"
         )
     if recipe.fixed_steps and request.guidance_scale > 2:
         notes.append(f"{model.id} was distilled without guidance; {request.guidance_scale:g} burns its colours")

@@ -49,10 +49,9 @@ class PagedScreen(Screen[None]):
         self.query_one(Tabs).show(self.pages, page if page in self.pages else "form")
 
     def go(self, page: Page, widget: Widget | None = None) -> None:
-        """Shows a page and moves the focus into it, once it can take it."""
-        self.set_focus(None)  # else Textual picks the next widget itself when the focused one is hidden
+        """Shows a page and moves the focus into it: at once, for the next key may be on its way already."""
+        self.set_focus(widget or self.first_of(page))
         self.show_page(page)
-        self.call_after_refresh((widget or self.first_of(page)).focus)
 
     def action_next_page(self) -> None:
         """Turns to the next page; on a wide screen the focus moves."""

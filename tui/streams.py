@@ -58,7 +58,11 @@ def divert(log: TextIO | None) -> None:
         except OSError:  # the caller closed it; there is nowhere to print
             copy = os.open(os.devnull, os.O_WRONLY)
         stream = TextIOWrapper(
-            os.fdopen(copy, "wb", buffering=0), encoding="utf-8", errors="replace", line_buffering=True, write_through=True
+            os.fdopen(copy, "wb", buffering=0),
+            encoding="utf-8",
+            errors="replace",
+            line_buffering=True,
+            write_through=True,
         )
         for name in names:
             setattr(sys, name, stream)

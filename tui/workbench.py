@@ -216,7 +216,7 @@ class Workbench(PagedScreen):
                 elif progress := self._jobs.get(job_id):
                     progress.state, progress.message, progress.hint = "failed", message, hint
                     if self._following:
-                        self.picture.show_failure(message, hint)
+                        self.picture.show_failure(progress.prompt, message, hint)
             case ev.Cancelled(job_id):
                 self._warming.pop(job_id, None)
                 if (gone := self._jobs.drop(job_id)) and gone.state == "running" and self._following:
@@ -289,7 +289,7 @@ class Workbench(PagedScreen):
         except SafelightError as e:
             self.show_page("form")
             self._tell(e)
-            self.call_after_refresh(self.form.mark, e)
+            self.form.mark(e)
             return
         self._following = True
         if not self._jobs.open:

@@ -105,7 +105,9 @@ class Darkroom:
             case Generate():
                 return (yield from self._generate(job, job.request, stop, Clock(began)))
             case Warm():
-                yield from self._load(job, Generate("", job.request.model, 0, 8, 8, 1, 0, precision=job.request.precision), stop)
+                yield from self._load(
+                    job, Generate("", job.request.model, 0, 8, 8, 1, 0, precision=job.request.precision), stop
+                )
             case Score():
                 yield from self._score(job, job.request, stop)
         yield self.vitals()
@@ -166,16 +168,18 @@ class Darkroom:
             alone = replace(request, seed=request.seed + i, batch_size=1)
             with clock.measure("save"):
                 chunks_of_text = metadata.texts(alone, made_with, scores[i])
-                path = self._save(folder, files.name(alone, prompt.plain, self.options.file_name), image, chunks_of_text)
+                path = self._save(
+                    folder, files.name(alone, prompt.plain, self.options.file_name), image, chunks_of_text
+                )
                 thumbnail = _thumbnail(image)
-            made.append(
-                Made(str(path), alone, image.width, image.height, Seconds(), made_with, thumbnail, scores[i])
-            )
+            made.append(Made(str(path), alone, image.width, image.height, Seconds(), made_with, thumbnail, scores[i]))
         seconds = clock.seconds(len(images))
         yield self.vitals()
         return tuple(replace(m, seconds=seconds) for m in made)
 
-    def _load(self, job: Job, request: Generate, stop: Callable[[], bool]) -> Generator[Event, None, loading.Components]:
+    def _load(
+        self, job: Job, request: Generate, stop: Callable[[], bool]
+    ) -> Generator[Event, None, loading.Components]:
         """The components of a request's model, with events only if something has to be loaded."""
         model = self.catalogue.require(request.model)
         for attempt in (1, 2):
@@ -233,9 +237,7 @@ class Darkroom:
             request.scheduler, components.scheduler_config, recipe, request.timestep_spacing
         )
         previews = Previews(components.preview, self.device.torch, request.preview_every)
-        steps = sampling.denoise(
-            components.unet, scheduler, conditioning, request, self.device.torch, components.dtype
-        )
+        steps = sampling.denoise(components.unet, scheduler, conditioning, request, self.device.torch, components.dtype)
         durations: list[float] = []
         while True:
             if stop():

@@ -94,9 +94,7 @@ class Loader:
         adapters = self._adapters(chain, loras)
         used: set[Hashable] = set()
 
-        def part(
-            what: str, fraction: float, key: Hashable, build: Callable[[], _T]
-        ) -> Generator[Loading, None, _T]:
+        def part(what: str, fraction: float, key: Hashable, build: Callable[[], _T]) -> Generator[Loading, None, _T]:
             used.add(key)
             if key in self.residency:
                 return self.residency.get(key, build)
@@ -106,7 +104,9 @@ class Loader:
             return self.residency.get(key, lambda: _read(what, base.path, build))
 
         where = (str(base.path), base.variant, dtype)
-        conditioner = yield from part("text encoders", 0.1, ("text", *where, adapters), lambda: self._text(base, dtype, adapters))
+        conditioner = yield from part(
+            "text encoders", 0.1, ("text", *where, adapters), lambda: self._text(base, dtype, adapters)
+        )
         unet_file = next((x.source.file for x in chain if isinstance(x.source, UnetOver)), None)
         unet = yield from part(
             "denoiser", 0.4, ("unet", *where, unet_file, adapters), lambda: self._unet(base, dtype, unet_file, adapters)
@@ -116,7 +116,9 @@ class Loader:
         preview = None
         if decoder is not None:
             small = decoder
-            preview = yield from part("preview decoder", 0.95, ("preview", str(small.folder), dtype), lambda: self._tiny(small, dtype))
+            preview = yield from part(
+                "preview decoder", 0.95, ("preview", str(small.folder), dtype), lambda: self._tiny(small, dtype)
+            )
         self.residency.keep(used)
         return Components(
             model=model,
@@ -201,9 +203,7 @@ class Loader:
         return vae.eval().requires_grad_(False).to(self.device.torch)
 
     def _tiny(self, decoder: PreviewDecoder, dtype: torch.dtype) -> Any:
-        tiny = AutoencoderTiny.from_pretrained(
-            decoder.folder, dtype=dtype, local_files_only=True, use_safetensors=True
-        )
+        tiny = AutoencoderTiny.from_pretrained(decoder.folder, dtype=dtype, local_files_only=True, use_safetensors=True)
         return tiny.eval().requires_grad_(False).to(self.device.torch)
 
 
@@ -211,7 +211,9 @@ def _fuse_into_unet(unet: Any, file: Path, weight: float) -> None:
     """Adds weight × the LoRA's update to the UNet's own weights, in place."""
     from diffusers.loaders.lora_pipeline import StableDiffusionXLLoraLoaderMixin as Loras
 
-    state, alphas = Loras.lora_state_dict(file.parent, weight_name=file.name, unet_config=unet.config, local_files_only=True)
+    state, alphas = Loras.lora_state_dict(
+        file.parent, weight_name=file.name, unet_config=unet.config, local_files_only=True
+    )
     if not any(key.startswith("unet.") for key in state):
         return
     try:

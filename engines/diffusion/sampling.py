@@ -126,7 +126,9 @@ def denoise(
         # a second-order scheduler evaluates the UNet twice a step: a step is told when it is whole
         if last or (i + 1 > warmup and (i + 1) % order == 0):
             number = request.num_inference_steps if last else (i + 1 - warmup) // order
-            yield Step(number, request.num_inference_steps, latents, latents if last else _clean(scheduler, out, before))
+            yield Step(
+                number, request.num_inference_steps, latents, latents if last else _clean(scheduler, out, before)
+            )
 
 
 def rescale(guided: torch.Tensor, towards: torch.Tensor, amount: float) -> torch.Tensor:

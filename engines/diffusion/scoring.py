@@ -19,7 +19,6 @@ from engines.diffusion.device import Device
 from engines.errors import LoadError
 
 
-
 @dataclass(frozen=True, slots=True)
 class ClipScorer:
     """A CLIP model that is ready to judge."""
@@ -55,11 +54,15 @@ class ClipScorer:
         chunks: list[str] = []
         words: list[str] = []
         length = 0
-        for word in text.split():
-            count = max(len(self.tokenizer(word)["input_ids"]) - 2, 1)
-            while count > window:  # one word beyond the window: halve it until it fits
-                word = word[: len(word) // 2]
-                count = max(len(self.tokenizer(word)["input_ids"]) - 2, 1)
+        waiting = text.split()[::-1]
+        while waiting:
+            word = waiting.pop()
+            count = len(self.tokenizer(word)["input_ids"]) - 2
+            if count > window and len(word) > 1:
+                # one word beyond the window, as in scripts that are written without spaces
+                half = len(word) // 2
+                waiting += [word[half:], word[:half]]
+                continue
             if length + count > window and words:
                 chunks.append(" ".join(words))
                 words, length = [], 0

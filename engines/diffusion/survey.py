@@ -71,9 +71,11 @@ def _told(errors: dict[str, str], what: str) -> Iterator[None]:
     try:
         yield
     except Exception as e:
-        # an import that failed inside another one says first that it failed, and last why
-        reason = str(e).strip().splitlines() or [""]
-        errors.setdefault(what, f"{type(e).__name__}: {reason[-1] if isinstance(e, ImportError) else reason[0]}")
+        why: BaseException = e
+        while why.__cause__ is not None:  # transformers wraps the reason in an error that says only that it failed
+            why = why.__cause__
+        reason = str(why).strip().splitlines()
+        errors.setdefault(what, f"{type(why).__name__}: {reason[0]}" if reason else type(why).__name__)
 
 
 def _torch(errors: dict[str, str]) -> dict[str, Any]:
@@ -84,7 +86,7 @@ def _torch(errors: dict[str, str]) -> dict[str, Any]:
         available = torch.cuda.is_available()
         if torch.version.cuda is not None and not available:
             try:
-                torch.cuda.init()
+                torch.cuda.init()  # type: ignore[no-untyped-call]
             except Exception as e:  # it says why; is_available only says no
                 errors["cuda"] = (str(e).strip().splitlines() or [""])[0]
     for warning in said:
@@ -93,7 +95,7 @@ def _torch(errors: dict[str, str]) -> dict[str, Any]:
     archs = list(torch.cuda.get_arch_list())
     if not archs and torch.version.cuda is not None:  # it is empty while no GPU can be used
         with _told({}, ""):
-            archs = (torch._C._cuda_getArchFlags() or "").split()  # type: ignore[attr-defined]
+            archs = (torch._C._cuda_getArchFlags() or "").split()
     return {
         "cuda": torch.version.cuda,
         "hip": torch.version.hip,

@@ -69,11 +69,12 @@ class PicturePane(Vertical, can_focus=True):
             Content.styled(one_line(PurePath(picture.path).name), "$foreground 60%"),
         )
 
-    def show_failure(self, message: str, hint: str) -> None:
-        """Why there is no picture, and what to do."""
+    def show_failure(self, prompt: str, message: str, hint: str) -> None:
+        """Why there is no picture, and what to do: in its place, where there is room for all of it."""
+        self.view.clear(f"✗ {one_line(message)}\n\n{one_line(hint)}")
         self._caption(
-            Content.styled(f"✗ {one_line(message)}", "bold $error"),
-            Content.styled(one_line(hint), "$foreground 80%"),
+            Content.styled("failed", "bold $error"),
+            Content.styled(one_line(prompt), "$foreground 60%"),
         )
 
     def show_waiting(self, text: str, hint: str = "") -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable, Mapping
 from typing import ClassVar
 
@@ -27,7 +28,13 @@ class QueuePane(ScrollView, can_focus=True):
     """A virtual list: ten thousand waiting jobs cost no more than ten."""
 
     ALLOW_SELECT = False
-    COMPONENT_CLASSES: ClassVar[set[str]] = {"queue--dim", "queue--failed", "queue--bar", "queue--cursor"}
+    COMPONENT_CLASSES: ClassVar[set[str]] = {
+        "queue--dim",
+        "queue--failed",
+        "queue--bar",
+        "queue--cursor",
+        "queue--mark",
+    }
     BINDINGS: ClassVar[list[BindingType]] = [
         *keys.bindings("queue"),
         Binding("up", "move(-1)", "up", show=False),
@@ -51,15 +58,30 @@ class QueuePane(ScrollView, can_focus=True):
         self._ends = ends
         ids = [p.job.id for p in self._rows]
         self._cursor = ids.index(chosen) if chosen in ids else max(0, min(self._cursor, len(ids) - 1))
-        tall = {"running": 2, "waiting": 1, "failed": 3}
-        self._lines = [(row, line) for row, p in enumerate(self._rows) for line in range(tall[p.state])]
         waiting = sum(p.state == "waiting" for p in self._rows)
         last = self._ends.get(ids[-1]) if ids else None
         note = f"{waiting:,} waiting" + (f" · all in {duration(last)}" if last else "") if waiting else ""
         self.border_title = f"queue · {note}" if note else "queue"
+        self._fit()
+        self.refresh()
+
+    def _fit(self) -> None:
+        """How many lines each job takes, and how high the pane is."""
+        self._lines = [
+            (row, line)
+            for row, p in enumerate(self._rows)
+            for line in range({"running": 2, "waiting": 1, "failed": 1}[p.state] + len(self._reason(p)))
+        ]
         self.virtual_size = Size(max(1, self.size.width), max(1, len(self._lines)))
         self.styles.height = max(1, min(len(self._lines), self._most)) + 1
-        self.refresh()
+
+    def _reason(self, p: Progress) -> list[str]:
+        """What went wrong and what to do, wrapped."""
+        if p.state != "failed":
+            return []
+        room = max(10, self.size.width - 4)
+        hint = one_line(p.hint) or "x dismisses this"
+        return [*textwrap.wrap(one_line(p.message), room)[:3], *textwrap.wrap(hint, room)[:2]]
 
     @property
     def _most(self) -> int:
@@ -68,8 +90,7 @@ class QueuePane(ScrollView, can_focus=True):
 
     def on_resize(self, event: events.Resize) -> None:
         """Another height of the screen is another third."""
-        self.virtual_size = Size(max(1, self.size.width), max(1, len(self._lines)))
-        self.styles.height = max(1, min(len(self._lines), self._most)) + 1
+        self._fit()
 
     def action_move(self, by: int) -> None:
         """Moves the cursor and keeps it in sight."""
@@ -107,8 +128,8 @@ class QueuePane(ScrollView, can_focus=True):
         row, line = self._lines[y]
         if row == self._cursor and self.has_focus:
             base += Style(bgcolor=self.get_component_rich_style("queue--cursor").bgcolor)
-        mark = "▌" if row == self._cursor and self.has_focus else " "
-        segments = [Segment(mark, base), *self._line(self._rows[row], line, width - 2, base)]
+        mark = Segment("▌" if row == self._cursor and self.has_focus else " ", base + self._ink("queue--mark"))
+        segments = [mark, *self._line(self._rows[row], line, width - 2, base)]
         return Strip(segments).adjust_cell_length(width, base)
 
     def _ink(self, name: str) -> Style:
@@ -121,8 +142,10 @@ class QueuePane(ScrollView, can_focus=True):
         end = self._ends.get(p.job.id)
         prompt = p.prompt or "no prompt"
         if p.state == "failed":
-            texts = (f"✗ {prompt}", f"  {p.message}", f"  {p.hint or 'x dismisses this'}")
-            return [Segment("  " * (line > 0) + one_line(texts[line], width), failed if line < 2 else dim)]
+            reason = self._reason(p)
+            if line == 0:
+                return [Segment(one_line(f"✗ {prompt}", width), failed)]
+            return [Segment("  " + reason[line - 1] if line <= len(reason) else "", base)]
         if line == 1:
             facts = f"{p.step}/{p.of} {p.doing}".strip() if p.of else p.doing or "starting"
             room = max(4, width - len(facts) - 3)

@@ -82,6 +82,7 @@ class SettingsPane(Vertical):
         super().__init__(id="settings")
         self.border_title = "settings"
         self._shown: dict[str, str] = {}
+        self._note = ""
 
     def compose(self) -> ComposeResult:
         """A grid of two columns, and two rows as wide as both."""
@@ -140,9 +141,11 @@ class SettingsPane(Vertical):
 
     def show_note(self, text: str) -> None:
         """What of the settings has no effect or departs from the recipe; takes no room if empty."""
-        note = self.query_one("#note", Static)
-        note.display = bool(text)
-        note.update(text)
+        if text != self._note:  # every update lays the screen out anew, and this is called at every key
+            self._note = text
+            note = self.query_one("#note", Static)
+            note.display = bool(text)
+            note.update(text)
 
     def set_seed(self, seed: str) -> None:
         """As if it had been typed."""

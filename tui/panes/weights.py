@@ -40,9 +40,11 @@ class WeightsPane(Static):
 
     def show(self, parts: Sequence[Weighted]) -> None:
         """The parts whose weight isn't 1."""
-        self._parts = [part for part in parts if abs(part.weight - 1) > 1e-6 and part.text.strip()]
-        self.display = bool(self._parts)
-        self._draw()
+        weighted = [part for part in parts if abs(part.weight - 1) > 1e-6 and part.text.strip()]
+        if weighted or self._parts:  # while there are none, as mostly, nothing is laid out anew
+            self._parts = weighted
+            self.display = bool(weighted)
+            self._draw()
 
     def on_resize(self) -> None:
         """The words take what the bars leave."""

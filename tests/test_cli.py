@@ -1,0 +1,293 @@
+"""The command line as a program: what it prints where, how it ends, and what it leaves."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SAFELIGHT = [sys.executable, "-m", "tui"]
+FAST = ["-m", "mini-lightning-2step-lora", "--seed", "7"]
+
+
+def safelight(*arguments: str, stdin: str | None = "", **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*SAFELIGHT, *arguments],
+        capture_output=True,
+        text=True,
+        input=stdin,
+        env={**os.environ, **environment},
+        check=False,
+    )
+
+
+def refused(done: subprocess.CompletedProcess[str], code: int, says: str) -> None:
+    """Exactly one line `error:` and one `hint:`, nothing on stdout, no traceback."""
+    assert done.returncode == code, done.stderr
+    lines = [x for x in done.stderr.splitlines() if not x.startswith("note: ")]
+    assert len(lines) == 2, done.stderr
+    assert lines[0].startswith("error: ") and lines[1].startswith("hint: ")
+    assert says in lines[0], lines[0]
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["generate"], "missing argument"),
+        (["generate", "x", "--frobnicate"], "no option '--frobnicate'"),
+        (["generate", "x", "-m", "minny"], "no model 'minny'"),
+        (["generate", "x", "--size", "0x0"], "width must be"),
+        (["generate", "x", "--size", "-8x64"], "width must be"),
+        (["generate", "x", "--size", "100x100"], "width must be a multiple of 8"),
+        (["generate", "x", "--size", "99999999x99999999"], "width must be"),
+        (["generate", "x", "--aspect", "3"], "aspect must be"),
+        (["generate", "x", "--size", "64x64", "--aspect", "1:1"], "can't both"),
+        (["generate", "x", "--steps", "0"], "steps must be"),
+        (["generate", "x", "--guidance", "nan"], "guidance must be"),
+        (["generate", "x", "--seed", "-1"], "seed must be"),
+        (["generate", "x", "--seed", str(2**63)], "seed must be"),
+        (["generate", "x", "--scheduler", "eular"], "no scheduler"),
+        (["generate", "x", "--precision", "fp8"], "no precision"),
+        (["generate", "x", "--device", "gpu7"], "no device 'gpu7'"),
+        (["generate", "x", "--lora", "nobody"], "no LoRA"),
+        (["generate", "x" * 100_000], "100,000 characters"),
+        (["prompt", "x" * 100_000], "100,000 characters"),
+        (["score", "/nowhere.png", "--prompt", "x"], "is no file"),
+        (["models", "show", "nothing"], "no model"),
+        (["models", "frobnicate"], "no such command"),
+        (["history", "show", "abc"], "is no picture's number"),
+        (["history", "path", "last"], "no picture in the history yet"),
+        (["frobnicate"], "no such command"),
+        ([], "needs a terminal"),
+    ],
+)
+def test_what_is_typed_wrong_is_told_in_two_lines_with_exit_code_2(arguments: list[str], says: str) -> None:
+    refused(safelight(*arguments), 2, says)
+
+
+def test_a_1_mb_prompt_from_stdin_is_refused() -> None:
+    refused(safelight("generate", "-", stdin="x" * 1_000_000), 2, "1,000,000 characters")
+
+
+def test_near_names_are_in_the_hint() -> None:
+    assert "did you mean mini?" in safelight("generate", "x", "-m", "mimi").stderr
+    assert "did you mean --seed" in safelight("generate", "x", "--sed", "3").stderr
+    assert "did you mean generate?" in safelight("generat").stderr
+
+
+def test_a_device_that_is_not_here_is_the_worlds_fault() -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        arguments, says = ["--device", "cuda:77"], "there is no cuda:77"
+    else:
+        arguments, says = ["--device", "cuda:0"], "can't use a GPU here"
+    refused(safelight("generate", "x", *arguments), 1, says)
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_anything_is_loaded(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    refused(safelight("generate", "x", "--out", str(tmp_path / "file" / "x")), 1, "can't be made")
+    refused(safelight("generate", "x", SAFELIGHT_HOME=str(tmp_path / "file")), 1, "can't be made")
+
+
+def test_escape_sequences_in_arguments_do_not_reach_the_terminal() -> None:
+    evil = "\x1b]0;owned\x07\x9b31m\u202ex"
+    for arguments in (
+        ["generate", "x", "-m", evil],
+        [evil],
+        ["prompt", evil],
+        ["models", "show", evil],
+        ["generate", f"--{evil}"],
+    ):
+        done = safelight(*arguments)
+        for text in (done.stdout, done.stderr):
+            assert not any(c in text for c in "\x1b\x07\x9b\u202e"), arguments
+
+
+def test_lists_and_prompts_need_no_torch_and_print_json_only(home: Path) -> None:
+    done = safelight("models", "list", "--json")
+    models = [json.loads(line) for line in done.stdout.splitlines()]
+    assert {"mini", "mini-lightning-4step-unet"} <= {m["id"] for m in models} and done.stderr == ""
+    assert [m["id"] for m in models if m["default"]] == ["mini"]
+    (read,) = map(json.loads, safelight("prompt", "a (red)1.5 apple++ --", "--json").stdout.splitlines())
+    weights = {p["text"].strip(): p["weight"] for p in read["parts"]}
+    assert weights["red"] == 1.5 and weights["apple"] == pytest.approx(1.21)
+    assert all(read["text"][p["start"] : p["end"]].strip() for p in read["parts"])
+    assert len(read["tokens"]) == 2
+    assert json.loads(safelight("models", "show", "mini", "--json").stdout)["recipe"]["num_inference_steps"] == 25
+    for arguments in (["models", "list"], ["models", "show", "mini"], ["prompt", "a (b)1.2"], ["history", "list"]):
+        done = safelight(*arguments)
+        assert done.returncode == 0 and done.stdout and done.stderr == ""
+
+
+def test_a_bad_line_of_the_users_files_is_named_and_the_rest_works(home: Path) -> None:
+    (home / "config").mkdir()
+    (home / "config" / "settings.toml").write_text('theme = 3\nmodel = "mini-lightning-4step-unet"\n')
+    (home / "config" / "models.toml").write_text("[[model]]\nid = 'half'\n")
+    done = safelight("models", "list")
+    assert done.returncode == 0
+    notes = done.stderr.splitlines()
+    assert len(notes) == 2 and "theme must be text" in notes[0] and "half" in notes[1]
+
+
+def test_a_day_at_the_command_line(home: Path, tmp_path: Path) -> None:
+    """Pictures with seeds told, files named, history listed, scores agreeing: one process after another."""
+    out = tmp_path / "out"
+    done = safelight(
+        "generate", "a red apple on a blue background", *FAST, "--count", "2", "--score", "--json", "--out", str(out)
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    one, two = (json.loads(line) for line in done.stdout.splitlines())
+    assert set(one) >= {
+        "id", "path", "prompt", "negative_prompt", "model", "seed", "width", "height", "num_inference_steps",
+        "guidance_scale", "guidance_rescale", "scheduler", "loras", "scores", "seconds", "created",
+    }  # fmt: skip
+    assert set(one["seconds"]) == {"load", "encode", "denoise", "decode", "score", "save", "total"}
+    assert (one["seed"], two["seed"]) == (7, 8)
+    assert one["scores"]["mini-clip"] > 30
+    assert {Path(one["path"]).parent, Path(two["path"]).parent} == {out}
+    assert len(list(out.iterdir())) == 2
+
+    done = safelight("generate", "a red apple on a blue background", *FAST, "--negative", "blurry")
+    assert done.returncode == 0
+    assert "negative prompt inactive" in done.stderr and "seed 7" in done.stderr
+    same = Path(done.stdout.strip())
+    assert same.parent == home / "pictures"
+    from PIL import Image
+
+    with Image.open(one["path"]) as a, Image.open(same) as b:
+        assert a.tobytes() == b.tobytes()
+
+    (scored,) = map(
+        json.loads,
+        safelight("score", str(same), "--prompt", "a red apple on a blue background", "--json").stdout.splitlines(),
+    )
+    assert scored["score"] == pytest.approx(one["scores"]["mini-clip"], abs=0.01)
+
+    assert safelight("history", "path", "last").stdout.strip() == str(same)
+    assert safelight("history", "path", str(one["id"])).stdout.strip() == one["path"]
+    rows = [json.loads(x) for x in safelight("history", "list", "--json").stdout.splitlines()]
+    assert [r["id"] for r in rows] == [3, 2, 1]
+    assert rows[2]["scores"] == one["scores"]
+    assert json.loads(safelight("history", "show", "1", "--json").stdout) == rows[2]
+    assert "a red apple" in safelight("history", "list", "--search", "APPLE").stdout
+    same.unlink()
+    refused(safelight("history", "path", "last"), 1, "is gone")
+    log = (home / "data" / "safelight.log").read_text()
+    assert "WARNING" in log and stat.S_IMODE((home / "data" / "safelight.log").stat().st_mode) == 0o600
+
+
+def test_without_a_seed_one_is_drawn_and_told() -> None:
+    done = safelight("generate", "", "-m", "mini-lightning-2step-lora", "--json")
+    assert done.returncode == 0, done.stderr
+    picture = json.loads(done.stdout)
+    assert f"seed {picture['seed']}, drawn at random" in done.stderr
+    assert "the prompt is empty" in done.stderr
+
+
+def start(*arguments: str, **environment: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [*SAFELIGHT, *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **environment},
+        start_new_session=True,
+    )
+
+
+def wait_for(what: Callable[[], Any], tries: int = 600) -> None:
+    for _ in range(tries):
+        if what():
+            return
+        time.sleep(0.05)
+    raise AssertionError("it never came")
+
+
+def in_log(home: Path, text: str) -> bool:
+    try:
+        return text in (home / "data" / "safelight.log").read_text()
+    except OSError:
+        return False
+
+
+@pytest.mark.parametrize("stage", ["begin", "import", "first picture", "many pictures"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_at_any_stage_ends_in_order(home: Path, stage: str, number: signal.Signals) -> None:
+    pictures = home / "pictures"
+    program = start("generate", "an apple", *FAST, "--steps", "400", "--count", "50", "--debug")
+    if stage == "begin":
+        wait_for(lambda: (home / "data" / "safelight.log").exists())
+    elif stage == "import":
+        wait_for(lambda: (home / "data" / "engines").exists())
+        time.sleep(0.5)
+    elif stage == "first picture":
+        wait_for(lambda: in_log(home, "denoising") or any(pictures.glob("2*.png")))
+    else:
+        wait_for(lambda: len(list(pictures.glob("2*.png"))) >= 2)
+    before = time.monotonic()
+    program.send_signal(number)
+    out, err = program.communicate(timeout=20)
+    assert time.monotonic() - before < 10
+    assert program.returncode == 128 + number, err
+    assert "Traceback" not in err
+    told = [line for line in out.splitlines() if line]
+    left = list(pictures.glob("*")) + list(pictures.glob(".*")) if pictures.exists() else []
+    assert all(p.suffix == ".png" for p in left), left
+    from PIL import Image
+
+    for path in left:
+        with Image.open(path) as image:
+            image.load()
+    assert len(told) <= len(left)
+    listed = safelight("history", "list", "--json", "--limit", "1000").stdout.splitlines()
+    assert len(listed) == len(left)
+
+
+def test_a_reader_that_goes_away_is_met_quietly() -> None:
+    program = start("models", "list", "--json")
+    assert program.stdout is not None and program.stderr is not None
+    program.stdout.close()
+    err = program.stderr.read()
+    program.stderr.close()
+    assert program.wait(timeout=20) in (0, 1) and err == ""
+
+
+def test_two_at_once_make_all_their_pictures(home: Path) -> None:
+    programs = [start("generate", f"apple {i}", *FAST, "--count", "3", "--json") for i in range(2)]
+    outs = [p.communicate(timeout=100) for p in programs]
+    assert [p.returncode for p in programs] == [0, 0], outs
+    rows = [json.loads(line) for out, _ in outs for line in out.splitlines()]
+    assert len({r["id"] for r in rows}) == len({r["path"] for r in rows}) == 6
+    assert len(list((home / "pictures").glob("*.png"))) == 6
+
+
+def test_a_kill_leaves_no_half_picture_and_the_next_run_works(home: Path) -> None:
+    program = start("generate", "an apple", *FAST, "--count", "500")
+    wait_for(lambda: len(list((home / "pictures").glob("2*.png"))) >= 2)
+    program.kill()
+    program.communicate()
+    from PIL import Image
+
+    for path in (home / "pictures").glob("2*.png"):
+        with Image.open(path) as image:
+            image.load()
+    done = safelight("generate", "a pear", *FAST, "--json")
+    assert done.returncode == 0, done.stderr
+    rows = [json.loads(x) for x in safelight("history", "list", "--json", "--limit", "1000").stdout.splitlines()]
+    assert rows[0]["prompt"] == "a pear"
+    # a file without a row can be the one that was being written down; never more
+    assert 0 <= len(list((home / "pictures").glob("2*.png"))) - len(rows) <= 1

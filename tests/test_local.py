@@ -1,0 +1,324 @@
+"""The engine in this process: order of events, cancelling, failing, closing. The darkroom is a stand-in."""
+
+from __future__ import annotations
+
+import pickle
+import random
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engines import catalogue, folders
+from engines.errors import DiskFull, InvalidRequest, SafelightError, Stopped
+from engines.events import (
+    FINAL,
+    Cancelled,
+    Closed,
+    Done,
+    Event,
+    Failed,
+    Finishing,
+    Loading,
+    Noted,
+    Pixels,
+    Previewed,
+    Queued,
+    Scored,
+    Started,
+    Stepped,
+    Vitals,
+)
+from engines.local import LocalEngine
+from engines.options import Options
+from engines.requests import Generate, Job, Picture, Score, Seconds, Warm
+from engines.store import Made, Store
+
+APPLE = Generate("a red apple", "mini", 7, 128, 128, 5, 0.0)
+
+
+class StandIn:
+    """A darkroom that takes steps when it is let to."""
+
+    def __init__(self) -> None:
+        self.gate = threading.Semaphore(0)
+        self.free = True
+        self.fault: dict[str, BaseException] = {}
+        self.made: list[int] = []
+        self.at_step: Callable[[int], None] = lambda step: None
+
+    def develop(self, job: Job, stop: Callable[[], bool], began: float) -> Generator[Event, None, tuple[Made, ...]]:
+        request = job.request
+        if isinstance(request, Warm):
+            yield Loading(job.id, "text encoders", 0.5)
+            return ()
+        assert isinstance(request, Generate)
+        if request.prompt in self.fault:
+            raise self.fault[request.prompt]
+        for step in range(1, request.num_inference_steps + 1):
+            if not self.free:
+                self.gate.acquire()
+            if stop():
+                raise Stopped
+            self.at_step(step)
+            yield Stepped(job.id, step, request.num_inference_steps, 0.01)
+        yield Finishing(job.id, "saving")
+        self.made.append(job.id)
+        return (Made(f"/x/{job.id}.png", request, 128, 128, Seconds(), {}, b""),)
+
+
+@pytest.fixture
+def engines(home: Path) -> Iterator[Callable[..., tuple[LocalEngine, StandIn]]]:
+    made: list[LocalEngine] = []
+
+    def make(kind: Any = "command") -> tuple[LocalEngine, StandIn]:
+        where = folders.find()
+        stand_in = StandIn()
+        engine = LocalEngine(
+            catalogue.load(),
+            where,
+            Options(where.pictures),
+            Store(where.store),
+            kind,
+            lambda: stand_in,  # type: ignore[arg-type, return-value]
+        )
+        made.append(engine)
+        return engine, stand_in
+
+    yield make
+    for engine in made:
+        engine.close()
+        engine.store.close()
+
+
+def until(engine: LocalEngine, *jobs: int) -> list[Event]:
+    """Events up to the last event of all these jobs."""
+    seen: list[Event] = []
+    left = set(jobs)
+    for event in engine.events():
+        seen.append(event)
+        if isinstance(event, FINAL):
+            left.discard(event.job_id)
+        if not left:
+            return seen
+    raise AssertionError("closed too early")
+
+
+def of(job: int, events: list[Event]) -> list[str]:
+    names = []
+    for e in events:
+        if isinstance(e, Queued):
+            owner: int | None = e.job.id
+        else:
+            owner = getattr(e, "job_id", None)
+        if owner == job:
+            names.append(type(e).__name__)
+    return names
+
+
+def test_every_event_pickles() -> None:
+    picture = Picture(1, "/x.png", APPLE, 128, 128, Seconds(), 1.0, {"clip": 3.0}, {"torch": "2"}, 4)
+    some: list[Event] = [
+        Queued(Job(1, APPLE, "g", 2.0, 1)),
+        Started(1),
+        Loading(1, "VAE", 0.5),
+        Stepped(1, 2, 3, 0.5),
+        Previewed(1, 2, Pixels(1, 1, b"abc")),
+        Finishing(1, "saving"),
+        Scored(1, "/x", "clip", 1.0),
+        Done(1, (picture,)),
+        Failed(1, "m", "h", 2, "t"),
+        Cancelled(1),
+        Vitals("cpu", "fp32", 1, 2, ("mini",)),
+        Noted("info", "x", None),
+        Closed(),
+    ]
+    import typing
+
+    from engines import events
+
+    assert {type(e) for e in some} == set(typing.get_args(events.Event))
+    for event in some:
+        assert pickle.loads(pickle.dumps(event)) == event
+
+
+def test_a_job_is_told_in_order_and_done_means_stored(engines: Any) -> None:
+    engine, _ = engines()
+    job = engine.submit(APPLE)
+    events = until(engine, job)
+    assert of(job, events) == ["Queued", "Started", "Loading", *["Stepped"] * 5, "Finishing", "Done"]
+    done = events[-1]
+    assert isinstance(done, Done)
+    assert engine.store.pictures() == list(done.pictures)
+    assert engine.store.state(job) == "done"
+
+
+def test_what_cannot_be_run_is_not_queued(engines: Any) -> None:
+    from dataclasses import replace
+
+    engine, _ = engines()
+    for bad in (
+        {"seed": -1},
+        {"seed": 2**63},
+        {"width": 513},
+        {"num_inference_steps": 0},
+        {"guidance_scale": float("nan")},
+    ):
+        with pytest.raises(InvalidRequest):
+            engine.submit(replace(APPLE, **bad))
+    with pytest.raises(InvalidRequest):
+        engine.submit(Score((), "x", "mini-clip"))
+    assert engine.store.queued() == []
+
+
+def test_cancelling_a_running_and_a_queued_job(engines: Any) -> None:
+    engine, room = engines()
+    room.free = False
+    running, queued, kept = (engine.submit(APPLE) for _ in range(3))
+    for event in engine.events():
+        if isinstance(event, Started):
+            break
+    engine.cancel(queued)
+    engine.cancel(running)
+    room.free = True
+    room.gate.release(100)
+    events = until(engine, running, queued, kept)
+    assert of(queued, events) == ["Queued", "Cancelled"] or of(queued, events) == ["Cancelled"]
+    assert of(running, events)[-1] == "Cancelled"
+    assert of(kept, events)[-1] == "Done"
+    assert [engine.store.state(j) for j in (running, queued, kept)] == ["cancelled", "cancelled", "done"]
+    engine.cancel(kept)
+    engine.cancel(999_999)
+
+
+def test_a_storm_of_cancels_leaves_every_job_one_end(engines: Any) -> None:
+    engine, room = engines()
+    room.at_step = lambda step: time.sleep(0.0005)
+    jobs = [engine.submit(APPLE) for _ in range(60)]
+    stop = threading.Event()
+
+    def storm() -> None:
+        dice = random.Random(1)
+        while not stop.is_set():
+            engine.cancel(dice.choice(jobs))
+            time.sleep(0.001)
+
+    threads = [threading.Thread(target=storm) for _ in range(3)]
+    for t in threads:
+        t.start()
+    events = until(engine, *jobs)
+    stop.set()
+    for t in threads:
+        t.join()
+    ends = [e.job_id for e in events if isinstance(e, FINAL)]
+    assert sorted(ends) == sorted(jobs)
+    for e in events:
+        if isinstance(e, Done):
+            assert engine.store.state(e.job_id) == "done"
+        if isinstance(e, Cancelled):
+            assert engine.store.state(e.job_id) == "cancelled"
+
+
+@pytest.mark.parametrize(
+    ("fault", "message", "code"),
+    [
+        (SafelightError("the lamp is out", "change it"), "the lamp is out", 1),
+        (InvalidRequest("no such thing", "another"), "no such thing", 2),
+        (ZeroDivisionError("division by zero"), "unexpected: ZeroDivisionError: division by zero", 1),
+        (SystemExit(3), "unexpected: SystemExit: 3", 1),
+        (MemoryError(), "unexpected: MemoryError", 1),
+    ],
+)
+def test_a_job_that_fails_is_told_and_the_next_one_works(
+    engines: Any, fault: BaseException, message: str, code: int
+) -> None:
+    from dataclasses import replace
+
+    engine, room = engines()
+    room.fault["bad"] = fault
+    bad = engine.submit(replace(APPLE, prompt="bad"))
+    good = engine.submit(APPLE)
+    events = until(engine, bad, good)
+    (failed,) = [e for e in events if isinstance(e, Failed)]
+    assert (failed.job_id, failed.message, failed.exit_code) == (bad, message, code)
+    assert failed.hint and "Traceback" in failed.trace and "\n" not in failed.message
+    assert engine.store.state(bad) == "failed" and engine.store.state(good) == "done"
+
+
+def test_closing_a_command_cancels_everything_and_ends_the_events(engines: Any) -> None:
+    engine, room = engines()
+    room.free = False
+    jobs = [engine.submit(APPLE) for _ in range(3)]
+    room.gate.release(2)
+    closer = threading.Timer(0.2, engine.close)
+    closer.start()
+    threading.Timer(0.3, lambda: room.gate.release(100)).start()
+    events = list(engine.events())
+    assert isinstance(events[-1], Closed)
+    assert {engine.store.state(j) for j in jobs} == {"cancelled"}
+    assert engine.idle
+
+
+def test_closing_a_workbench_keeps_its_queue_for_the_next(engines: Any) -> None:
+    engine, room = engines("workbench")
+    room.free = False
+    jobs = [engine.submit(APPLE) for _ in range(3)]
+    for event in engine.events():
+        if isinstance(event, Started):
+            break
+    threading.Timer(0.1, lambda: room.gate.release(100)).start()
+    engine.close()
+    engine.store.close()
+    again, _ = engines("workbench")
+    events = until(again, *jobs)
+    assert any(isinstance(e, Noted) and "3 jobs" in e.text for e in events)
+    assert [of(j, events)[-1] for j in jobs] == ["Done"] * 3
+    assert again.store.count() == 3
+
+
+def test_a_worker_that_hangs_does_not_hold_up_closing(engines: Any) -> None:
+    engine, room = engines("workbench")
+    hold = threading.Event()
+    room.at_step = lambda step: hold.wait(20) and None
+    job = engine.submit(APPLE)
+    for event in engine.events():
+        if isinstance(event, Started):
+            break
+    engine.close()
+    assert isinstance(list(engine.events())[-1], Closed)
+    assert engine.store.state(job) == "queued"
+    hold.set()
+
+
+def test_a_full_disk_makes_a_workbenchs_queue_wait(engines: Any) -> None:
+    from dataclasses import replace
+
+    engine, room = engines("workbench")
+    room.fault["full"] = DiskFull("the disk is full", "free some space")
+    room.free = False
+    first = engine.submit(APPLE)
+    full = engine.submit(replace(APPLE, prompt="full"))
+    waits = engine.submit(APPLE)
+    room.gate.release(5)
+    events = until(engine, first, full)
+    while not any(isinstance(e, Noted) for e in events):
+        events.append(next(engine.events()))
+    assert engine.store.state(waits) == "queued"
+    room.free = True
+    room.gate.release(100)
+    after = engine.submit(APPLE)
+    events = until(engine, waits, after)
+    assert [of(j, events)[-1] for j in (waits, after)] == ["Done", "Done"]
+
+
+def test_two_engines_share_a_store_without_taking_each_others_jobs(engines: Any) -> None:
+    (one, room_one), (two, room_two) = engines("workbench"), engines()
+    mine = [one.submit(APPLE) for _ in range(10)]
+    yours = [two.submit(APPLE) for _ in range(10)]
+    until(one, *mine)
+    until(two, *yours)
+    assert sorted(room_one.made) == mine and sorted(room_two.made) == yours
+    assert one.store.count() == 20

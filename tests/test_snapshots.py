@@ -1,0 +1,152 @@
+"""The workbench as a picture: its main states at three sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_engine import NOW, FakeEngine, FakeStore, catalogue
+from textual.pilot import Pilot
+
+from engines.folders import Folders
+from engines.requests import Generate
+from tui.app import SafelightApp
+from tui.draft import Draft
+from tui.settings import Settings
+
+SIZES = [(80, 24), (100, 30), (160, 45)]
+PROMPTS = ("a red apple on a blue background", "two pears, (glossy)1.3, on a plate", "a yellow umbrella in the rain")
+
+Snap = Callable[..., bool]
+Before = Callable[[Pilot[None]], Awaitable[None]]
+
+
+@pytest.fixture(autouse=True)
+def _colours(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same picture in every terminal."""
+    monkeypatch.setenv("COLORTERM", "truecolor")
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+
+
+def bench(home: Path, pictures: int = 0, **engine: Any) -> tuple[SafelightApp, FakeEngine]:
+    """The workbench with a draft of known seed."""
+    store = FakeStore(home)
+    for i in range(pictures):
+        store.add(Generate(PROMPTS[i % 3], ("mini", "quick")[i % 2], 100 + i, 128, 128, 4, 4.5, score="fake-clip"))
+    fake = FakeEngine(store, **engine)
+    folders = Folders(home / "config", home / "data", home / "cache", home / "pictures")
+    (home / "data").mkdir()
+    draft = Draft(prompt="a (red)1.3 apple on a blue background", seed="7", model="mini", score="yes")
+    (home / "data" / "draft-1.json").write_text(draft.to_json())
+    return SafelightApp(fake, store, catalogue(home), folders, Settings(), clock=lambda: NOW), fake
+
+
+async def still(pilot: Pilot[None], condition: Callable[[], object] = lambda: True) -> None:
+    """Waits until a condition holds and all threads of the workbench are done."""
+    for _ in range(500):
+        await pilot.pause(0.01)
+        if condition() and not list(pilot.app.workers):
+            break
+    else:
+        raise AssertionError("it did not happen")
+    await pilot.pause()
+
+
+def workbench(pilot: Pilot[None]) -> Any:
+    return pilot.app.screen
+
+
+def ready(pilot: Pilot[None]) -> bool:
+    return not workbench(pilot)._warming and "fp32" in str(workbench(pilot).query_one("#header").render())
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_empty(snap_compare: Snap, home: Path, size: tuple[int, int]) -> None:
+    app, _ = bench(home)
+
+    async def before(pilot: Pilot[None]) -> None:
+        await still(pilot, lambda: ready(pilot))
+        app.workbench.form.show(Draft(model="mini", score="yes"))
+        await still(pilot)
+
+    assert snap_compare(app, terminal_size=size, run_before=before)
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_growing(snap_compare: Snap, home: Path, size: tuple[int, int]) -> None:
+    app, engine = bench(home, pictures=2, held=True)
+
+    async def before(pilot: Pilot[None]) -> None:
+        await still(pilot, lambda: ready(pilot))
+        await pilot.press("enter", "enter")
+        await still(pilot, lambda: len(app.workbench._jobs) == 2)
+        engine.advance(3)
+        await still(
+            pilot, lambda: (p := app.workbench._jobs.running) and p.step == 3 and app.workbench.picture.view._strips
+        )
+
+    assert snap_compare(app, terminal_size=size, run_before=before)
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_history(snap_compare: Snap, home: Path, size: tuple[int, int]) -> None:
+    app, _ = bench(home, pictures=20)
+
+    async def before(pilot: Pilot[None]) -> None:
+        await still(pilot, lambda: ready(pilot))
+        await pilot.press("f7", "down", "down")
+        await still(pilot, lambda: app.workbench._shown is not None)
+        await still(pilot, lambda: app.workbench.picture.view._strips)
+
+    assert snap_compare(app, terminal_size=size, run_before=before)
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_failed(snap_compare: Snap, home: Path, size: tuple[int, int]) -> None:
+    app, _ = bench(home, pictures=2, fail="out of memory: 8.2 GB are needed, 6.1 are free")
+
+    async def before(pilot: Pilot[None]) -> None:
+        await still(pilot, lambda: ready(pilot))
+        await pilot.press("enter")
+        await still(pilot, lambda: any(p.state == "failed" for p in app.workbench._jobs))
+        await pilot.press("f6")
+        await still(pilot)
+
+    assert snap_compare(app, terminal_size=size, run_before=before)
+
+
+def test_list_of_models(snap_compare: Snap, home: Path) -> None:
+    app, _ = bench(home)
+
+    async def before(pilot: Pilot[None]) -> None:
+        await still(pilot, lambda: ready(pilot))
+        await pilot.press("f3", "enter")
+        await still(pilot)
+
+    assert snap_compare(app, terminal_size=SIZES[0], run_before=before)
+
+
+def test_help(snap_compare: Snap, home: Path) -> None:
+    app, _ = bench(home)
+
+    async def before(pilot: Pilot[None]) -> None:
+        await still(pilot, lambda: ready(pilot))
+        await pilot.press("f1")
+        await still(pilot)
+
+    assert snap_compare(app, terminal_size=SIZES[1], run_before=before)
+
+
+def test_one_column(snap_compare: Snap, home: Path) -> None:
+    app, _ = bench(home)
+
+    async def before(pilot: Pilot[None]) -> None:
+        await still(pilot, lambda: ready(pilot))
+        await pilot.press("enter")
+        await still(pilot, lambda: app.workbench._shown is not None)
+        await still(pilot, lambda: app.workbench.picture.view._strips)
+
+    assert snap_compare(app, terminal_size=(50, 20), run_before=before)
