@@ -231,7 +231,7 @@ def load(user: Path | None = None) -> Catalogue:
     problems = list(_read(SHIPPED, entries))
     if problems:
         raise CatalogueError(problems[0], "reinstall safelight")
-    if user is not None and user.is_file():
+    if user is not None:
         problems += _read(user, entries)
     for model in list(entries.models.values()):
         try:
@@ -246,6 +246,10 @@ def _read(path: Path, into: Catalogue) -> Iterable[str]:
     """Adds a file's entries to `into`, yielding a line for each that can't be read."""
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        if path == SHIPPED:
+            yield f"{path} is missing"
+        return
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as e:
         yield f"{path}: {e}"
         return

@@ -127,6 +127,8 @@ class Failed:
     "1 the world said no, 2 what was asked is wrong."
     trace: str = ""
     "The traceback, for the log and --debug only."
+    lasting: bool = False
+    "The next job would fail in the same way: a full disk, a device that isn't there."
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from engines.catalogue import Catalogue
-from engines.errors import DiskFull, SafelightError, Stopped
+from engines.errors import DiskFull, InvalidRequest, SafelightError, Stopped, StorageError
 from engines.events import Cancelled, Closed, Done, Event, Failed, Loading, Noted, Queued, Started
 from engines.folders import Folders
 from engines.options import Options
@@ -206,7 +206,8 @@ class LocalEngine:
             return
         trace = "".join(traceback.format_exception(error))
         if isinstance(error, SafelightError):
-            failed = Failed(job.id, error.message, error.hint, error.exit_code, trace)
+            lasting = isinstance(error, (InvalidRequest, StorageError))
+            failed = Failed(job.id, error.message, error.hint, error.exit_code, trace, lasting)
         else:
             said = str(error).strip().splitlines()
             reason = f"{type(error).__name__}: {said[0][:200]}" if said else type(error).__name__

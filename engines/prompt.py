@@ -189,7 +189,7 @@ def clean(text: str) -> str:
     Removed are control characters (C0 but newline and tab, DEL, C1), bidirectional controls and lone surrogates;
     carriage returns become newlines.
     """
-    return text if text.isprintable() else _CONTROLS.sub("", _RETURNS.sub("\n", text))
+    return text if text.isprintable() else UNSAFE.sub("", _RETURNS.sub("\n", text))
 
 
 def escape(text: str) -> str:
@@ -198,7 +198,8 @@ def escape(text: str) -> str:
 
 
 _RETURNS = re.compile(r"\r\n?")
-_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]+")
+UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"C0 (but for tab and newline), DEL, C1, the marks that turn the writing direction, and lone surrogates."
 _SEPARATORS = re.compile("[\x0b\x0c\x1c-\x1f\x85]")  # control characters, but they part words
 
 _ESCAPED = r'\\[()",.+\-=]'
@@ -555,7 +556,7 @@ class _Reader:
 
     def look_for_controls(self) -> None:
         """Notes the first run of characters that `clean` leaves out."""
-        if found := _CONTROLS.search(_RETURNS.sub(lambda m: "\n" * len(m[0]), self.text)):
+        if found := UNSAFE.search(_RETURNS.sub(lambda m: "\n" * len(m[0]), self.text)):
             self.problem(found.span(), "control characters are left out", "note")
 
 

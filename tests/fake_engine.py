@@ -80,7 +80,6 @@ class FakeStore:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.made: list[Picture] = []
-        self.jobs: dict[JobId, Job] = {}
         self._lock = threading.Lock()
 
     def add(self, request: Generate) -> Picture:
@@ -108,21 +107,9 @@ class FakeStore:
         """How many pictures there are."""
         return len(self.made)
 
-    def picture(self, id: int) -> Picture:
-        """One of them."""
-        return self.made[id - 1]
-
     def thumbnail(self, id: int) -> Pixels | None:
         """The small picture beside a row."""
         return gradient(self.made[id - 1].request.seed, 24, 24)
-
-    def rate(self, id: int, rating: int | None) -> None:
-        """Nothing looks at it here."""
-
-    def queued(self) -> list[Job]:
-        """What is queued or running."""
-        with self._lock:
-            return list(self.jobs.values())
 
 
 class FakeEngine:
@@ -147,7 +134,6 @@ class FakeEngine:
         """Queues the request."""
         job = Job(next(self._ids), request, group, NOW)
         self.submitted.append(request)
-        self.store.jobs[job.id] = job
         self._events.put(Queued(job))
         self._waiting.put(job)
         return job.id
@@ -183,8 +169,6 @@ class FakeEngine:
     def _run(self) -> None:
         while (job := self._waiting.get()) is not None and not self.closed:
             for event in self._develop(job):
-                if isinstance(event, Done | Failed | Cancelled):
-                    self.store.jobs.pop(job.id, None)
                 self._events.put(event)
         self._events.put(Closed())
 

@@ -41,7 +41,7 @@ FORBIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2
 @pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS.keys())
 def test_clean(attack: str) -> None:
     assert not FORBIDDEN.search(clean(attack))
-    assert FORBIDDEN.sub("", attack) == clean(attack)
+    assert FORBIDDEN.sub("", attack.replace("\r", "\n")) == clean(attack)
 
 
 def test_clean_leaves_the_rest_alone() -> None:

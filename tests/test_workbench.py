@@ -15,9 +15,13 @@ from textual import events
 from textual.pilot import Pilot
 from textual.widgets import Input, OptionList, Static
 
+from engines import catalogue as catalogues
 from engines.events import Loading, Noted, Queued, Vitals
 from engines.folders import Folders
-from engines.requests import Generate, Job, Warm
+from engines.local import LocalEngine
+from engines.options import Options
+from engines.requests import Generate, Job, Picture, Warm
+from engines.store import Store
 from tui.app import SafelightApp
 from tui.draft import Draft
 from tui.panes.header import Header
@@ -66,9 +70,9 @@ def held(home: Path) -> Bench:
     return Bench(home, held=True)
 
 
-async def until(pilot: Pilot[None], condition: Callable[[], object]) -> None:
+async def until(pilot: Pilot[None], condition: Callable[[], object], tries: int = 500) -> None:
     """Waits for what other threads do; gives up after a bounded number of looks."""
-    for _ in range(500):
+    for _ in range(tries):
         if condition():
             await pilot.pause()
             return
@@ -227,7 +231,9 @@ async def test_failed_job_stays_with_its_hint_until_it_is_dismissed(home: Path) 
 async def test_a_bad_field_is_marked_and_nothing_is_lost(bench: Bench) -> None:
     async with bench.app.run_test(size=NARROW) as pilot:
         write(bench, "a cat")
-        await pilot.press("f4", "tab", "tab", *"100x3", "enter")
+        await pilot.press("f4", "tab", "tab")
+        bench.app.workbench.form.settings.field("size").input.value = "100x3"
+        await pilot.press("enter")
         field = bench.app.workbench.form.settings.field("size")
         await until(pilot, lambda: field.has_class("-bad"))
         assert field.input.has_focus and field.input.value == "100x3"
@@ -386,7 +392,7 @@ async def test_new_pictures_do_not_move_a_cursor_that_looks_around(bench: Bench)
         history = bench.app.workbench.history
         await pilot.press("f7")
         await until(pilot, lambda: history.chosen)
-        await pilot.press(*["down"] * 20)
+        history.action_move(20)
         await until(pilot, lambda: "seed 9" in text(bench.app, "#caption"))
         top = history.scroll_y
         bench.engine.submit(Generate("new", "mini", 77, 128, 128, 4, 4.5))
@@ -396,10 +402,17 @@ async def test_new_pictures_do_not_move_a_cursor_that_looks_around(bench: Bench)
         assert "seed 9" in text(bench.app, "#caption")
 
 
-async def test_a_hundred_thousand_pictures(bench: Bench) -> None:
+async def test_a_hundred_thousand_pictures(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     bench.fill(1)
     (first,) = bench.store.made
-    bench.store.made = [replace(first, id=i + 1, request=replace(first.request, seed=i)) for i in range(100_000)]
+
+    def pictures(before: int | None = None, limit: int = 50, search: str = "") -> list[Picture]:
+        top = (before or 100_001) - 1
+        return [replace(first, id=id) for id in range(top, max(0, top - limit), -1)]
+
+    monkeypatch.setattr(bench.store, "count", lambda: 100_000)
+    monkeypatch.setattr(bench.store, "pictures", pictures)
+    monkeypatch.setattr(bench.store, "thumbnail", lambda id: None)
     async with bench.app.run_test(size=WIDE) as pilot:
         history = bench.app.workbench.history
         await pilot.press("f7")
@@ -545,3 +558,31 @@ async def test_the_editor_has_no_blinking_cursor(bench: Bench) -> None:
             assert not editor.cursor_blink
         for field in bench.app.workbench.query(Input):
             assert not field.cursor_blink
+
+
+async def test_with_the_real_engine(home: Path) -> None:
+    """From an empty folder to a picture with a score, which is there again at the next start."""
+    folders = Folders(home / "config", home / "data", home / "cache", home / "pictures")
+    known = catalogues.load()
+    store = Store(folders.store)
+    engine = LocalEngine(known, folders, Options(folders.pictures, "cpu", 1), store, "workbench")
+    app = SafelightApp(engine, store, known, folders, Settings(model="mini-lightning-4step-unet"))
+    async with app.run_test(size=MEDIUM) as pilot:
+        app.workbench.form.prompt.insert("a red apple on a blue background")
+        app.workbench.form.settings.set_seed("7")
+        await pilot.press("enter")
+        await until(pilot, lambda: "score" in text(app, "#caption"), tries=6000)
+        await until(pilot, lambda: app.workbench.history.chosen)
+        await pilot.press("ctrl+q")
+        await until(pilot, lambda: not app.is_running)
+    (picture,) = store.pictures()
+    assert picture.request.seed == 7 and Path(picture.path).is_file() and not app.farewell
+    store.close()
+    store = Store(folders.store)
+    app = SafelightApp(FakeEngine(FakeStore(home)), store, known, folders, Settings())
+    async with app.run_test(size=MEDIUM) as pilot:
+        await pilot.press("f7")
+        await until(pilot, lambda: app.workbench.history.chosen)
+        assert app.workbench.history.chosen == picture
+        await until(pilot, lambda: app.workbench.history._thumbnails)
+    store.close()

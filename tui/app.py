@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
+import logging
 import signal
 import threading
 import time
@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
+from rich.text import Text
 from textual.app import App, SystemCommand
 from textual.binding import BindingType
 from textual.filter import LineFilter
@@ -26,6 +27,7 @@ from tui.clean import clean
 from tui.draft import Draft
 from tui.drafts import DraftFile
 from tui.filters import CleanFilter
+from tui.leaving import Signals, end_in_time, is_gone
 from tui.messages import FromEngine
 from tui.pages import Shelf
 from tui.palette import DEFAULT_THEME, load_themes
@@ -40,8 +42,8 @@ FLUSH = 0.1
 "Seconds between two showings of progress."
 CLOSING = 2.5
 "Seconds that a quit waits for the engine; it promises two."
-HANGING = 1.9
-"Seconds after a signal within which the process ends, whatever hangs."
+
+log = logging.getLogger(__name__)
 
 
 class SafelightApp(App[None]):
@@ -89,7 +91,8 @@ class SafelightApp(App[None]):
         self.workbench = Workbench(engine, store, catalogue, self._file, default, mode, clock)
         self._flush_at = 0.0
         self._leaving = False
-        self._signalled: dict[int, Any] = {}
+        self._signals = Signals(self._told)
+        self._log_file = folders.log
 
     # ── beginning ───────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -109,7 +112,8 @@ class SafelightApp(App[None]):
         if not known:
             self._notices.append(f"there is no theme '{self._wanted_theme}'; there are {', '.join(self._themes)}")
         self.set_keymap(self._keymap_chosen)
-        self._listen()
+        self._loop_of_app = asyncio.get_running_loop()
+        self._signals.listen()
         self._pump.start()
         self.set_interval(1.0, self._watch_terminal)
         self.call_after_refresh(self._show_notices)
@@ -174,67 +178,53 @@ class SafelightApp(App[None]):
         """Saves the draft, lets the engine put its queue away, and goes."""
         self.shut_down()
 
-    def shut_down(self) -> None:
-        """Leaves in order; may be called twice, and from a signal's callback. The screen is restored by `exit`."""
+    def shut_down(self, code: int = 0) -> None:
+        """Leaves in order; may be called twice. `exit` restores the screen."""
         if not self._leaving:
             self._leaving = True
-            self.run_worker(self._leave(), exit_on_error=False)
+            self.run_worker(self._leave(code), exit_on_error=False)
 
-    async def _leave(self) -> None:
+    async def _leave(self, code: int) -> None:
         waiting = self.workbench.waiting
+        # no executor: the loop would wait for its threads at the end, however long they take
         closing = threading.Thread(target=self._engine.close, name="safelight-close", daemon=True)
         closing.start()
         try:
             await self.workbench.form.save()
-            # no executor: the loop would wait for its threads at the end, however long they take
             until = time.monotonic() + CLOSING
             while closing.is_alive() and time.monotonic() < until:
                 await asyncio.sleep(0.02)
         finally:
             self._file.close()
             if waiting:
-                self.farewell = (
-                    f"{plural(waiting, 'picture')} still to make: the queue goes on when safelight is opened"
-                )
-            self.exit()
+                self.farewell = f"{plural(waiting, 'picture')} still to make: they go on when safelight is opened again"
+            self.exit(return_code=code)
 
-    def _listen(self) -> None:
-        """SIGTERM and SIGHUP end the app in order. A hangup that is ignored, as under nohup, stays ignored."""
-        if threading.current_thread() is not threading.main_thread():
-            return
-        loop = asyncio.get_running_loop()
+    def _told(self, number: int) -> None:
+        """A signal came, perhaps while the event loop hangs."""
+        if not self.is_headless:
+            end_in_time(self._driver, 128 + number, self._engine.close)
+        with contextlib.suppress(RuntimeError):  # the loop may be closed already
+            self._loop_of_app.call_soon_threadsafe(self.shut_down, 128 + number)
 
-        def told(number: int, frame: object) -> None:
-            # Not asyncio's own handler: it waits for the loop, which may be blocked by a terminal that reads nothing.
-            if not self.is_headless:
-                threading.Thread(target=self._end, args=(number,), name="safelight-end", daemon=True).start()
-            with contextlib.suppress(RuntimeError):
-                loop.call_soon_threadsafe(self.shut_down)
+    def _watch_terminal(self) -> None:
+        """Where a hangup is ignored nobody else would notice that the terminal is gone."""
+        if not self._leaving and not self.is_headless and is_gone(self._driver):
+            self._told(signal.SIGHUP)
 
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            if signal.getsignal(number) != signal.SIG_IGN:
-                self._signalled[number] = signal.signal(number, told)
+    def panic(self, *renderables: Any) -> None:
+        """Textual's reader panics where the terminal is gone; there is no one to tell then."""
+        if is_gone(self._driver):
+            self.shut_down(128 + signal.SIGHUP)
+        else:
+            super().panic(*renderables)
+
+    def _fatal_error(self) -> None:
+        """Called by Textual for an exception that nothing caught: its trace is for the log, its user gets a line."""
+        log.exception("the workbench")
+        self._exit_renderables.append(Text(f"error: the workbench broke; the log has more: {self._log_file}"))
+        self._close_messages_no_wait()
 
     def on_unmount(self) -> None:
         """Signals are no longer ours."""
-        for number, handler in self._signalled.items():
-            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
-        self._signalled.clear()
-
-    def _end(self, number: int) -> None:
-        """The last resort: a terminal that is gone or reads nothing must not keep the process."""
-        time.sleep(HANGING)
-        driver = self._driver
-        with contextlib.suppress(Exception):
-            import termios
-
-            termios.tcsetattr(driver.fileno, termios.TCSANOW, driver.attrs_before)  # type: ignore[union-attr]
-        os._exit(128 + number)
-
-    def _watch_terminal(self) -> None:
-        """Where the hangup is ignored, a terminal that is gone would have Textual's reader spin for ever."""
-        fileno = getattr(self._driver, "fileno", None)
-        if isinstance(fileno, int) and not self.is_headless and not os.isatty(fileno):
-            if not self._leaving:
-                threading.Thread(target=self._end, args=(signal.SIGHUP,), name="safelight-end", daemon=True).start()
-            self.shut_down()
+        self._signals.forget()

@@ -7,15 +7,9 @@ here. No Textual: the command line uses it too; `tui.filters` is the same net in
 
 from __future__ import annotations
 
-import re
+from engines.prompt import UNSAFE, clean
 
-UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-"C0 (but for tab and newline), DEL, C1, the marks that turn the writing direction, and lone surrogates."
-
-
-def clean(text: str) -> str:
-    """The text without what a terminal would obey or could not encode; newlines and tabs stay."""
-    return text if text.isprintable() else UNSAFE.sub("", text)
+__all__ = ["UNSAFE", "clean", "one_line"]
 
 
 def one_line(text: str, limit: int = 0) -> str:

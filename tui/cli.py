@@ -29,6 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     try:
         code = _run(given)
     except Interrupted as e:
+        _say_goodbye()
         code = e.code
     except BrokenPipeError:
         code = 0  # whoever read our output has seen enough
@@ -82,6 +83,14 @@ def _log(given: list[str]) -> None:
 
         streams.open_log(folders.find().log, False)
     logging.getLogger(__name__).exception("safelight %s", given[:1])
+
+
+def _say_goodbye() -> None:
+    """Whatever was printed as a path is on disk; nothing else is."""
+    try:
+        print("interrupted", file=sys.stderr)
+    except (OSError, ValueError):
+        pass
 
 
 def complain(message: str, hint: str) -> None:

@@ -100,7 +100,7 @@ def open_workbench(device: str = "", threads: int = 0, debug: bool = False) -> i
     """Opens the workbench and returns its exit code. Raises InvalidRequest where there is no terminal for it."""
     import os
 
-    if not sys.stdin.isatty() or not sys.stdout.isatty() or os.environ.get("TERM", "dumb") == "dumb":
+    if not sys.stdin.isatty() or not sys.stdout.isatty() or (os.environ.get("TERM") or "dumb") == "dumb":
         raise InvalidRequest(
             "the workbench needs a terminal on stdin and stdout, and a TERM that is not dumb",
             'use the command line: safelight generate "a red apple", or safelight --help',
@@ -290,7 +290,25 @@ def doctor(json: Json = False, device: Device = "", debug: Debug = False) -> int
     """Look at this machine: versions, devices, terminal, folders, models; and say what to do about problems."""
     from tui.doctor import examine
 
-    return examine(_begin(debug, device), json)
+    return examine(sessions.begin(debug, device), json)  # it lists the notices itself
+
+
+@app.command()
+def bench(
+    what: Annotated[
+        list[str], typer.Argument(metavar="[engine|start|memory|paint|keys]…", help="All if none is named.")
+    ] = [],  # noqa: B006
+    model: ModelId = "",
+    runs: Annotated[int, typer.Option("--runs", metavar="N", min=1, max=1000, help="Medians are of so many.")] = 5,
+    device: Device = "",
+    threads: Threads = 0,
+    json: Json = False,
+    debug: Debug = False,
+) -> int:
+    """Measure how quick this machine is: engine, start, memory, first paint, keys."""
+    from tui import bench as benches
+
+    return benches.run(_begin(debug, device, threads), what, json, model, runs)
 
 
 def _begin(debug: bool, device: str = "", threads: int = 0) -> Session:

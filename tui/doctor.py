@@ -302,12 +302,19 @@ def gpus(found: Found, here: Machine, session: Session) -> Iterator[Check]:
     """The GPUs that are there, and why this torch can't use them where that is so."""
     nvidia, torch = here.nvidia, found.get("torch")
     data: dict[str, Any] = {"driver": nvidia.driver, "cuda": dotted(nvidia.cuda)}
-    if nvidia.problem:
+    seen = [] if nvidia.gpus else found.get("devices") or []  # in containers that have no nvidia-smi
+    if nvidia.problem and seen:
+        yield note("nvidia", nvidia.problem, nvidia.hint, **data)
+    elif nvidia.problem:
         yield problem("nvidia", nvidia.problem, f"{nvidia.hint}; the CPU can be used meanwhile", **data)
     for gpu in nvidia.gpus:
         more = {"index": gpu.index, "name": gpu.name, "capability": dotted(gpu.capability)}
         yield card(f"GPU {gpu.index}: {gpu.name}", gpu.total, gpu.used, {**more, **data})
-    if nvidia.gpus and torch:
+    for each in seen:
+        more = {"index": each["index"], "name": each["name"], "capability": dotted(tuple(each["capability"]))}
+        used = None if each["free"] is None else each["total"] - each["free"]
+        yield card(f"GPU {each['index']}: {each['name']}", each["total"], used, {**more, **data})
+    if torch and (nvidia.gpus or seen):
         yield from unusable(found, nvidia, session.settings.device, os.environ)
     for name in here.others:
         if torch and (torch["mps"] if "Metal" in name else torch["hip"]):
@@ -315,7 +322,7 @@ def gpus(found: Found, here: Machine, session: Session) -> Iterator[Check]:
         else:
             hint = "https://pytorch.org/get-started/locally says which build would"
             yield note("gpu", f"{name}: this torch does not use it", hint, name=name)
-    if not nvidia.gpus and not nvidia.problem and not here.others:
+    if not nvidia.gpus and not seen and not nvidia.problem and not here.others:
         yield ok("gpu", "no GPU", name=None)
 
 

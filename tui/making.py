@@ -116,10 +116,13 @@ def run(engine: Engine, requests: Sequence[Request], as_json: bool) -> int:
                     ended += 1
                 case Failed(job_id=job_id) if job_id in mine:
                     progress.clear()
+                    told = any(f.message == event.message for f in failures)
                     failures.append(event)
                     ended += 1
-                    if ended < of:
-                        progress.say(f"job {job_id} failed: {event.message}")
+                    if event.lasting:
+                        break
+                    if ended < of and not told:
+                        progress.say(f"note: a picture failed, the rest goes on: {event.message}")
                 case Cancelled(job_id) if job_id in mine:
                     ended += 1
                 case Scored(path=path, scorer=scorer, score=score):

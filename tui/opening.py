@@ -5,12 +5,24 @@ from __future__ import annotations
 import os
 import sys
 
-# Over ssh COLORTERM is not forwarded, and Rich would then count a terminal of 24 bits as one of 256 colours. Every
-# terminal that is named *-direct, kitty, or that runs in a modern tmux shows them.
-TRUE_COLOUR_TERMS = ("xterm-kitty", "xterm-ghostty", "wezterm", "foot", "alacritty", "contour")
+# Over ssh COLORTERM is not forwarded, and Rich then counts a terminal of 24 bits as one of 256 colours, and a plain
+# TERM=xterm as one of 16, which no terminal has been for twenty years.
+TRUE_COLOUR_TERMS = ("xterm-kitty", "xterm-ghostty", "xterm-direct", "wezterm", "foot", "alacritty", "contour")
+AT_LEAST_256 = ("xterm", "screen", "tmux", "rxvt")
 SWITCH_INTERVAL = 0.0005
 """Seconds before a thread that computes in Python is asked to let the interface run. With the default of 0.005 a key
 waits up to 5 ms more (p99) beside the engine's thread, and pictures take 8 % longer."""
+
+
+def _choose_colours() -> None:
+    """Tells Textual, which reads this when it is imported, of more colours than TERM alone promises."""
+    term = os.environ.get("TERM", "")
+    if "NO_COLOR" in os.environ or os.environ.get("COLORTERM", "").lower() in ("truecolor", "24bit"):
+        return
+    if term.startswith(TRUE_COLOUR_TERMS):
+        os.environ.setdefault("TEXTUAL_COLOR_SYSTEM", "truecolor")
+    elif term.startswith(AT_LEAST_256):
+        os.environ.setdefault("TEXTUAL_COLOR_SYSTEM", "256")
 
 
 def open_app(session: object) -> int:
@@ -22,8 +34,7 @@ def open_app(session: object) -> int:
     from tui.session import Session
 
     assert isinstance(session, Session)
-    if os.environ.get("TERM", "").startswith(TRUE_COLOUR_TERMS) and "NO_COLOR" not in os.environ:
-        os.environ.setdefault("COLORTERM", "truecolor")
+    _choose_colours()
     sys.setswitchinterval(SWITCH_INTERVAL)
 
     from tui.pictures.view import prepare

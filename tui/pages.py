@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from engines.events import Pixels
-from engines.requests import Job, Picture
+from engines.requests import Picture
 
 PAGE = 50
 LONG_PAGE = 500
@@ -32,10 +32,6 @@ class Shelf(Protocol):
 
     def thumbnail(self, id: int) -> Pixels | None:
         """The small picture beside a row."""
-        ...
-
-    def queued(self) -> list[Job]:
-        """Queued and running jobs."""
         ...
 
 

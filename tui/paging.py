@@ -44,8 +44,8 @@ class PagedScreen(Screen[None]):
     def show_page(self, page: Page) -> None:
         """Makes a page the shown one; on a wide screen that changes nothing to be seen."""
         self._page = page
-        for name in COLUMNS:
-            self.set_class(name == page, f"-page-{name}")
+        if not self.has_class(f"-page-{page}"):  # else every move of the focus would style the whole screen anew
+            self.update_classes({f"-page-{name}": name == page for name in COLUMNS}, animate=False)
         self.query_one(Tabs).show(self.pages, page if page in self.pages else "form")
 
     def go(self, page: Page, widget: Widget | None = None) -> None:

@@ -437,7 +437,7 @@ class Workbench(PagedScreen):
 
     def on_descendant_focus(self, event: events.DescendantFocus) -> None:
         """Who comes to the history sees what others have made meanwhile, too."""
-        super().on_descendant_focus(event)
+        # PagedScreen's own handler is called by Textual as well
         if event.widget is self.history:
             self.history.look_again()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from textual import events
-from textual.app import ComposeResult
 from textual.content import Content
 from textual.screen import Screen
 from textual.widget import Widget
@@ -20,10 +19,6 @@ class KeyLine(Widget):
         super().__init__(id="keys")
         self._shown: list[tuple[str, str, str]] = []
         self._ends: list[tuple[int, str]] = []
-
-    def compose(self) -> ComposeResult:
-        """Nothing inside."""
-        return iter(())
 
     def on_mount(self) -> None:
         """Follows the focus."""

@@ -49,13 +49,11 @@ class PromptEditor(TextArea):
         self._replace_via_keyboard("\n", start, end)
 
     async def _on_key(self, event: events.Key) -> None:
-        """Enter is not for the editor."""
+        """Enter is not for the editor; Textual calls its handler after this one for all other keys."""
         if event.key == "enter":
             event.stop()
             event.prevent_default()
             self.post_message(MakeRequested())
-            return
-        await super()._on_key(event)
 
     async def _on_paste(self, event: events.Paste) -> None:
         """Takes a paste of bearable size, cleaned, as one step."""

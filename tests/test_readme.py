@@ -1,0 +1,107 @@
+"""The documents are true: every command in the README runs, every command and setting is in it, every link leads."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from tui.settings import Settings
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def commands() -> list[str]:
+    """The lines of all shell blocks, without comments."""
+    blocks = re.findall(r"```sh\n(.*?)```", README, re.S)
+    lines = (line.partition("  #")[0].strip() for block in blocks for line in block.splitlines())
+    return [line for line in lines if line]
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "tui", *arguments],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        env=dict(os.environ),
+        check=False,
+    )
+
+
+def test_the_commands_of_a_days_use_run_in_order(home: Path) -> None:
+    programs = [shlex.split(line)[1:] for line in commands() if line.startswith("safelight ")]
+    assert len(programs) >= 12
+    for arguments in programs:
+        done = run(*arguments)
+        assert done.returncode == 0, (arguments, done.stderr)
+        assert done.stdout, arguments
+        if "--json" in arguments:
+            assert all(json.loads(line) for line in done.stdout.splitlines())
+    made = sum(int(a[a.index("--count") + 1]) if "--count" in a else 1 for a in programs if a[0] == "generate")
+    assert len(list((home / "pictures").glob("*.png"))) == made
+
+
+def test_the_other_commands_are_what_they_are_said_to_be() -> None:
+    others = [line for line in commands() if not line.startswith("safelight ")]
+    # `safelight` alone is driven in test_terminal.py, the installation in test_packaging.py
+    assert others == ["make run", "make test", "pipx install .", "safelight"]
+    for target in ("run", "test"):
+        done = subprocess.run(["make", "-n", target], capture_output=True, text=True, cwd=ROOT, check=False)
+        assert done.returncode == 0, done.stderr
+    assert "pytest" in done.stdout and "mypy" in done.stdout and "ruff" in done.stdout and "lint-imports" in done.stdout
+
+
+def test_every_command_and_option_is_told() -> None:
+    from typer.main import get_command
+
+    from tui.commands import app
+
+    for name, command in get_command(app).commands.items():  # type: ignore[attr-defined]
+        assert command.help, name
+        for sub, below in getattr(command, "commands", {"": command}).items():
+            assert f"`safelight {name} {sub}".rstrip() in README, (name, sub)
+            for option in below.params:
+                if option.param_type_name == "option" and option.name != "help":
+                    assert getattr(option, "help", None), (name, sub, option.name)
+
+
+def test_every_setting_is_told_with_its_default() -> None:
+    for field in fields(Settings):
+        if field.name == "keys":
+            assert "`[keys]`" in README
+            continue
+        default = json.dumps(field.default)
+        assert f"| `{field.name}` | `{default}` |" in README, field.name
+
+
+def test_the_model_of_ones_own_in_the_readme_can_be_read(tmp_path: Path) -> None:
+    from engines import catalogue
+
+    (block,) = re.findall(r"```toml\n(.*?)```", README, re.S)
+    (tmp_path / "models.toml").write_text(block)
+    known = catalogue.load(tmp_path / "models.toml")
+    assert known.problems == () and known.models["my-sdxl"].recipe.size == (1024, 1024)
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("*.md")) + sorted(ROOT.glob("docs/*.md")), ids=lambda p: p.name)
+def test_links_lead_to_files(path: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", path.read_text(encoding="utf-8")):
+        if "://" not in target:
+            assert (path.parent / target).exists(), target
+
+
+def test_the_map_names_files_that_exist() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    for name in re.findall(r"`((?:tui|engines|tests)/[\w/.]+\.(?:py|toml))`", text):
+        if not name.endswith(("/x.py", "/x.toml")):
+            assert (ROOT / name).exists(), name

@@ -1,0 +1,241 @@
+"""The whole program in a real pseudo-terminal, read back through a terminal in memory."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import pty
+import re
+import select
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pyte
+import pytest
+
+SLOW = "mini"
+FAST = "mini-lightning-2step-lora"
+ENTER, CTRL_Q, ESCAPE = "\r", "\x11", "\x1b"
+
+
+class Terminal:
+    """A program on a pty, and the screen that it has drawn."""
+
+    def __init__(self, *arguments: str, cols: int = 100, rows: int = 30, **environment: str) -> None:
+        self.screen = pyte.Screen(cols, rows)
+        self.stream = pyte.ByteStream(self.screen)
+        self.output = b""
+        self.master, slave = pty.openpty()
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, cols, 0, 0))
+        self.before = termios.tcgetattr(slave)
+        self.slave = slave
+        env = {**os.environ, "TERM": "xterm-256color", "COLORTERM": "truecolor", **environment}
+        for name in ("NO_COLOR", "TMUX", "STY"):
+            env.pop(name, None)
+        self.program = subprocess.Popen(
+            [sys.executable, "-m", "tui", *arguments],
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            env=env,
+            start_new_session=True,
+        )
+
+    def read(self, seconds: float = 0.05) -> None:
+        if select.select([self.master], [], [], seconds)[0]:
+            try:
+                data = os.read(self.master, 65536)
+            except OSError:
+                return
+            self.output += data
+            # pyte doesn't know the private modes with '$' and '=' that Textual asks about
+            self.stream.feed(data.replace(b"\x1b[?2026$p", b"").replace(b"\x1b[>1u", b"").replace(b"\x1b[<u", b""))
+
+    def until(self, what: Callable[[], object], tries: int = 800) -> None:
+        for _ in range(tries):
+            if what():
+                return
+            self.read()
+        raise AssertionError(f"it never came; the screen is\n{self.text}")
+
+    def type(self, keys: str) -> None:
+        os.write(self.master, keys.encode())
+
+    @property
+    def text(self) -> str:
+        return "\n".join(line.rstrip() for line in self.screen.display)
+
+    def ended(self) -> bool:
+        return self.program.poll() is not None
+
+    def restored(self) -> bool:
+        """The alternate screen is left, the cursor shown, the mouse let go, and the line discipline as it was."""
+        left = self.output.rfind(b"\x1b[?1049l") > self.output.rfind(b"\x1b[?1049h")
+        cursor = self.output.rfind(b"\x1b[?25h") > self.output.rfind(b"\x1b[?25l")
+        mouse = self.output.rfind(b"\x1b[?1000l") > self.output.rfind(b"\x1b[?1000h")
+        return left and cursor and mouse and termios.tcgetattr(self.slave)[3] == self.before[3]
+
+    def close(self) -> None:
+        if not self.ended():
+            self.program.kill()
+        self.program.wait()
+        for handle in (self.master, self.slave):
+            try:
+                os.close(handle)
+            except OSError:
+                pass
+
+
+@pytest.fixture
+def terminals() -> Iterator[Callable[..., Terminal]]:
+    opened: list[Terminal] = []
+
+    def start(*arguments: str, **more: object) -> Terminal:
+        terminal = Terminal(*arguments, **more)  # type: ignore[arg-type]
+        opened.append(terminal)
+        return terminal
+
+    yield start
+    for terminal in opened:
+        terminal.close()
+
+
+def settings(home: Path, **values: object) -> None:
+    (home / "config").mkdir(exist_ok=True)
+    lines = (f"{name} = {json.dumps(value)}" for name, value in values.items())
+    (home / "config" / "settings.toml").write_text("\n".join(lines))
+
+
+def scored(terminal: Terminal) -> bool:
+    """Whether a finished picture is shown with its score."""
+    return re.search(r"score \d", terminal.text) is not None
+
+
+@pytest.mark.parametrize(("cols", "rows"), [(80, 24), (160, 45)])
+def test_started_prompt_typed_picture_made_quit(
+    terminals: Callable[..., Terminal], home: Path, cols: int, rows: int
+) -> None:
+    settings(home, model=FAST)
+    terminal = terminals(cols=cols, rows=rows)
+    terminal.until(lambda: "safelight" in terminal.text)
+    terminal.type("a red apple")
+    terminal.until(lambda: "a red apple" in terminal.text)
+    terminal.type(ENTER)
+    terminal.until(lambda: scored(terminal) and "▀" in terminal.text)
+    (picture,) = (home / "pictures").glob("*.png")
+    assert picture.name[:20] in terminal.text
+    terminal.type(CTRL_Q)
+    terminal.until(terminal.ended)
+    for _ in range(10):
+        terminal.read()
+    assert terminal.program.returncode == 0
+    assert terminal.restored()
+    # the libraries had things to say; they said them to the log
+    log = (home / "data" / "safelight.log").read_text()
+    assert "torchvision" in log
+    for foreign in (b"torchvision", b"Warning", b"WARNING", b"Traceback", b"it/s]"):
+        assert foreign not in terminal.output
+
+
+def test_the_first_paint_comes_before_torch(terminals: Callable[..., Terminal]) -> None:
+    terminal = terminals()
+    terminal.until(lambda: "safelight" in terminal.text and "prompt" in terminal.text)
+    maps = Path(f"/proc/{terminal.program.pid}/maps").read_text()
+    assert "libtorch" not in maps
+
+
+def test_what_is_typed_is_there_again_after_a_kill(terminals: Callable[..., Terminal], home: Path) -> None:
+    terminal = terminals()
+    terminal.until(lambda: "safelight" in terminal.text)
+    terminal.type("a unicorn by the sea")
+    terminal.until(lambda: any("unicorn by the sea" in p.read_text() for p in (home / "data").glob("draft-*.json")))
+    terminal.program.kill()
+    terminal.until(terminal.ended)
+    again = terminals()
+    again.until(lambda: "a unicorn by the sea" in again.text)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_restores_the_terminal_and_keeps_draft_and_queue(
+    terminals: Callable[..., Terminal], home: Path, number: signal.Signals
+) -> None:
+    settings(home, model=SLOW)
+    terminal = terminals()
+    terminal.until(lambda: "ready" in terminal.text)
+    # more pictures than can be made by the time that the signal comes
+    terminal.type("a fox on a green background" + ENTER * 40)
+    terminal.until(lambda: list((home / "pictures").glob("2*.png")))
+    before = time.monotonic()
+    terminal.program.send_signal(number)
+    terminal.until(terminal.ended, tries=120)
+    assert time.monotonic() - before < 4  # two seconds are promised; the machine may be busy
+    for _ in range(10):
+        terminal.read()
+    assert terminal.restored()
+    assert b"Traceback" not in terminal.output
+    made = len(list((home / "pictures").glob("*")))
+    again = terminals()
+    again.until(lambda: "a fox on a green" in again.text)
+    again.until(lambda: len(list((home / "pictures").glob("2*.png"))) > made)
+    again.type(CTRL_Q)
+    again.until(again.ended)
+
+
+def test_a_terminal_that_goes_away_ends_the_program(terminals: Callable[..., Terminal]) -> None:
+    terminal = terminals()
+    terminal.until(lambda: "ready" in terminal.text)
+    os.close(terminal.slave)
+    os.close(terminal.master)
+    for _ in range(100):
+        if terminal.ended():
+            break
+        time.sleep(0.05)
+    assert terminal.ended()
+
+
+def test_two_workbenches_at_once_keep_their_own_drafts(terminals: Callable[..., Terminal], home: Path) -> None:
+    settings(home, model=FAST)
+    one, two = terminals(), terminals()
+    for terminal, text in ((one, "a pear"), (two, "a plum")):
+        terminal.until(lambda t=terminal: "ready" in t.text)  # type: ignore[misc]
+        terminal.type(text + ENTER)
+    for terminal in (one, two):
+        terminal.until(lambda t=terminal: scored(t))  # type: ignore[misc]
+        terminal.type(CTRL_Q)
+        terminal.until(terminal.ended)
+    assert len(list((home / "pictures").glob("*.png"))) == 2
+    drafts = sorted(p.read_text() for p in (home / "data").glob("draft-*.json"))
+    assert len(drafts) == 2 and "plum" in "".join(drafts) and "pear" in "".join(drafts)
+
+
+@pytest.mark.parametrize("environment", [{"TERM": "dumb"}, {"TERM": ""}])
+def test_a_dumb_terminal_gets_a_pointer_to_the_command_line(
+    terminals: Callable[..., Terminal], environment: dict[str, str]
+) -> None:
+    terminal = terminals(**environment)
+    terminal.until(terminal.ended)
+    for _ in range(5):
+        terminal.read()
+    assert terminal.program.returncode == 2
+    assert "error: the workbench needs a terminal" in terminal.text and "\x1b" not in terminal.output.decode()
+
+
+def test_progress_on_the_command_line_is_one_line_that_goes_away(
+    terminals: Callable[..., Terminal], home: Path
+) -> None:
+    terminal = terminals("generate", "a red apple", "-m", SLOW, "--seed", "7", "--steps", "60", cols=240)
+    terminal.until(lambda: "/step" in terminal.text)
+    terminal.until(terminal.ended)
+    for _ in range(5):
+        terminal.read()
+    assert terminal.program.returncode == 0
+    lines = [line for line in terminal.text.splitlines() if line]
+    assert len(lines) == 2
+    assert lines[0].endswith(".png") and lines[1].startswith("  seed 7")

@@ -1,0 +1,480 @@
+"""`safelight bench`: how quick safelight is on this machine, each figure beside what it is held against.
+
+Both sides of a ratio are measured in one run, in turns, on the same work. Everything happens in processes of their
+own, in pseudo-terminals of their own, and in a temporary SAFELIGHT_HOME on the disk that holds the real one.
+`docs/benchmarks.md` says what each figure means.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal
+
+from engines import folders
+from engines.catalogue import Model
+from engines.errors import InvalidRequest, SafelightError, near
+from tui import wording
+from tui.clean import one_line
+from tui.draft import Draft
+from tui.making import Progress, emit
+from tui.probe import Terminal, Typed, alphabet, follow, python
+from tui.session import Session
+
+PROMPT = "a red apple on a blue background"
+COMMAND = ("generate", PROMPT, "--seed", "7", "--count", "4", "--score", "--json")
+"What `start` and `memory` run."
+
+OVERHEAD, OVERHEAD_SECONDS = 1.05, 0.025
+"Goal: the engine takes at most so many times the bare loop's time, or so many seconds more."
+PREVIEWS, PREVIEWS_ELSEWHERE = 1.10, 1.03
+"Goal: previews cost at most this on a CPU, and elsewhere."
+FIRST_PICTURE = 20.0
+"Goal: seconds from a cold start to the first picture on disk."
+PEAK = 2 * 2**30
+"Goal: bytes that a run on the CPU holds at most."
+FIRST_PAINT = 2.0
+"Goal: the workbench is drawn within so many times what an empty Textual app takes."
+LATENESS = 0.05
+"Goal: seconds from a key to the screen, at p99, while pictures are made."
+
+LEAST_PREVIEWS = 2
+"Previews that every picture of four steps or more has, whatever they cost."
+KEYS = 60
+"Keys that are typed for each of the runs."
+MAX_KEYS = 450
+"In one spell of typing: there are letters for three."
+OPENING = 60.0
+"Seconds that a first paint may take."
+READY = 1800.0
+"Seconds that a model may take to be loaded, and a first step to be made."
+
+EMPTY_APP = "from textual.app import App; App().run()"
+SAFELIGHT = "from tui.cli import main; main()"
+ENGINE = "from engines.diffusion.bench import main; sys.exit(main())"
+IMPORTS = """
+import json, time
+marks = [time.perf_counter()]
+for name in ("torch", "engines.diffusion.darkroom", "compel"):
+    __import__(name)
+    marks.append(time.perf_counter())
+print(json.dumps([b - a for a, b in zip(marks, marks[1:])]))
+"""
+
+Unit = Literal["s", "B"]
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """The same thing, measured again and again."""
+
+    values: tuple[float, ...]
+    "In the order of the runs."
+    unit: Unit = "s"
+    "Seconds or bytes."
+
+    @property
+    def median(self) -> float:
+        """The middle one."""
+        return statistics.median(self.values)
+
+    def at(self, share: float) -> float:
+        """The value below which `share` (0 … 1) of them lie: the nearest one above."""
+        ranked = sorted(self.values)
+        return ranked[min(int(share * len(ranked)), len(ranked) - 1)]
+
+    def to_json(self) -> dict[str, Any]:
+        """Median, least, most, and all of them."""
+        rounded = [round(v, 6) for v in self.values]
+        return {"median": round(self.median, 6), "min": min(rounded), "max": max(rounded), "values": rounded}
+
+    def words(self) -> str:
+        """'1.03 s (1.01–1.10)'."""
+        return f"{shown(self.median, self.unit)} ({shown(min(self.values), '')}–{shown(max(self.values), self.unit)})"
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One line of the table."""
+
+    bench: str
+    "Which bench it belongs to."
+    what: str
+    "What was measured."
+    spread: Spread
+    "Its values."
+    against: str = ""
+    "What it is held against, if anything was measured beside it."
+    other: Spread | None = None
+    "That one's values."
+    goal: str = ""
+    "What it should be, in words."
+    met: bool | None = None
+    "Whether it is; None where the goal is not for this machine or model."
+    told: str = ""
+    "What else is worth a word."
+    details: dict[str, Any] = field(default_factory=dict)
+    "What else there is, for programs."
+
+    @property
+    def ratio(self) -> float | None:
+        """Of the medians."""
+        return self.spread.median / self.other.median if self.other is not None else None
+
+    def to_json(self) -> dict[str, Any]:
+        """The figure as one object."""
+        found: dict[str, Any] = {
+            "bench": self.bench, "what": self.what, "unit": self.spread.unit, "runs": len(self.spread.values),
+            **self.spread.to_json(),
+        }  # fmt: skip
+        if self.other is not None:
+            found |= {"against": {"what": self.against, **self.other.to_json()}, "ratio": round(self.ratio or 0.0, 4)}
+            found["difference"] = round(self.spread.median - self.other.median, 6)
+        return {**found, "goal": self.goal or None, "met": self.met, **self.details}
+
+    def line(self) -> str:
+        """The figure as a line for people."""
+        parts = [self.spread.words()]
+        if self.other is not None:
+            more = self.spread.median - self.other.median
+            parts = [
+                f"{self.ratio:.2f}x, {shown(more, self.spread.unit, signed=True)}",
+                self.spread.words(),
+                f"{self.against} {self.other.words()}",
+            ]
+        if self.told:
+            parts.append(self.told)
+        if self.goal:
+            verdict = {True: "met", False: "missed", None: "not for this one"}[self.met]
+            parts.append(f"goal {self.goal}: {verdict}")
+        return f"{self.bench:<7} {self.what:<32} {' · '.join(parts)}"
+
+
+def shown(value: float, unit: str, signed: bool = False) -> str:
+    """'12.3 ms', '1.24 s', '512 MiB'; with no unit for the lower end of a range."""
+    sign = "+" if signed and value >= 0 else ""
+    if unit == "B":
+        return f"{sign}{value / 2**20:.0f} MiB"
+    if abs(value) < 0.1:
+        return f"{sign}{value * 1000:.1f} ms"
+    return f"{sign}{value:.2f} s" if unit or abs(value) < 0.1 else f"{sign}{value:.2f}"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What every bench is given."""
+
+    session: Session
+    "The user's own."
+    model: Model
+    "What is measured."
+    runs: int
+    "How often."
+    folder: Path
+    "A temporary one, for homes."
+    progress: Progress
+    "One line on stderr."
+
+    def home(self) -> Path:
+        """A new SAFELIGHT_HOME, in which only the user's own models are known."""
+        home = Path(tempfile.mkdtemp(dir=self.folder))
+        config = folders.make(home / "config")
+        theirs = self.session.folders.config
+        if self.session.folders.models.is_file():
+            # paths in models.toml are relative to it, so what stands beside it comes along; settings do not
+            for entry in theirs.iterdir():
+                if entry.name != self.session.folders.settings.name:
+                    (config / entry.name).symlink_to(entry.absolute())
+        return home
+
+    def environment(self, home: Path) -> dict[str, str]:
+        """This process's, with that home, and a terminal whose kind is always the same."""
+        left_out = ("NO_COLOR", "COLUMNS", "LINES")
+        kept = {name: value for name, value in os.environ.items() if name not in left_out}
+        return {**kept, "SAFELIGHT_HOME": str(home), "TERM": "xterm-256color", "COLORTERM": "truecolor"}
+
+    def options(self) -> list[str]:
+        """The device and the threads that the user wants, for a command."""
+        settings = self.session.settings
+        device = ["--device", settings.device] if settings.device else []
+        return [*device, *(["--threads", str(settings.threads)] if settings.threads else [])]
+
+
+def run(session: Session, what: Sequence[str], as_json: bool, model: str = "", runs: int = 5) -> int:
+    """Runs the benches that are named, or all, and prints their figures as they come.
+
+    Raises:
+        SafelightError: a name is unknown, or what was to be measured failed.
+    """
+    for name in what:
+        if name not in BENCHES:
+            raise InvalidRequest(f"no bench '{name}'", near(name, BENCHES, "benches"), "what")
+    catalogue = session.catalogue
+    chosen = model or session.settings.model
+    measured = catalogue.require(chosen) if chosen else catalogue.default_model()
+    progress = Progress()
+    _tell_machine(measured, runs, as_json)
+    # on the disk that holds the real one: what a save costs is mostly what its fsync costs
+    parent = folders.make(session.folders.cache)
+    wanted = dict.fromkeys(BENCHES[name] for name in (what or BENCHES))
+    with tempfile.TemporaryDirectory(prefix="bench-", dir=parent, ignore_cleanup_errors=True) as folder:
+        place = Place(session, measured, runs, Path(folder), progress)
+        try:
+            for bench in wanted:
+                for figure in bench(place):
+                    if what and figure.bench not in what:
+                        continue
+                    progress.clear()
+                    if as_json:
+                        emit(figure.to_json())
+                    else:
+                        print(figure.line(), flush=True)
+        finally:
+            progress.clear()
+    return 0
+
+
+def _tell_machine(model: Model, runs: int, as_json: bool) -> None:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    versions = {name: metadata.version(name) for name in ("torch", "diffusers", "textual")}
+    load = round(os.getloadavg()[0], 2)
+    if as_json:
+        emit(
+            {
+                "bench": "machine", "model": model.id, "runs": runs, "cores": cores, "load_average": load,
+                "python": platform.python_version(), "system": platform.system(), **versions,
+            }  # fmt: skip
+        )
+        return
+    print(
+        f"{model.id}, medians of {runs} (least–most), on {wording.plural(cores, 'core')} with a load of {load:g} before · "
+        f"Python {platform.python_version()}, {', '.join(f'{k} {v}' for k, v in versions.items())}",
+        flush=True,
+    )
+    if load > cores / 2:
+        print("note: this machine is busy, and the figures will say so too", file=sys.stderr)
+
+
+# ── engine ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _engine(place: Place) -> Iterator[Figure]:
+    """What the engine and its previews cost beside the work itself."""
+    settings, result = place.session.settings, {}
+    options = ["--home", str(place.home()), "--model", place.model.id, "--runs", str(place.runs), *place.options()]
+    options += ["--precision", settings.precision]
+    if place.session.folders.models.is_file():
+        options += ["--models", str(place.session.folders.models)]
+    place.progress.show("engine: loading", now=True)
+
+    def each(seconds: float, line: str) -> None:
+        told = json.loads(line)
+        if "progress" in told:
+            done, of = told["progress"]
+            place.progress.show(f"engine: picture {done} of {of}")
+        result.update(told.get("result") or told)
+
+    ended = follow(python(ENGINE, *options), place.environment(place.folder), each)
+    if "error" in result:
+        raise _failed(place, str(result["error"]), ended.said)
+    if "bare" not in result:
+        raise _failed(place, f"the engine's process ended with {ended.code}", ended.said)
+
+    def spread(side: str, phase: str = "total") -> Spread:
+        return Spread(tuple(part[phase] for part in result[side]))
+
+    sides = ("bare", "engine", "previews")
+    common = {k: result[k] for k in ("model", "device", "precision", "threads", "steps", "size", "scorer", "difference")}
+    phases = {side: {p: round(spread(side, p).median, 6) for p in result[side][0]} for side in sides}
+    through, loop = spread("engine"), spread("bare")
+    more = through.median - loop.median
+    yield Figure(
+        "engine", "a picture through the engine", through, "bare loop", loop,
+        f"at most {OVERHEAD:g}x or {OVERHEAD_SECONDS * 1000:.0f} ms",
+        through.median <= OVERHEAD * loop.median or more <= OVERHEAD_SECONDS,
+        "" if result["difference"] == 0 else f"pixels differ by {result['difference']}",
+        {**common, "phases": phases},
+    )  # fmt: skip
+    limit = PREVIEWS if str(result["device"]).startswith("cpu") else PREVIEWS_ELSEWHERE
+    shown_each = statistics.median(result["shown"])
+    forced = shown_each <= LEAST_PREVIEWS
+    yield Figure(
+        "engine", "a picture with previews", spread("previews"), "without", through, f"at most {limit:g}x",
+        None if forced and spread("previews").median > limit * through.median
+        else spread("previews").median <= limit * through.median,
+        f"{shown_each:g} each{', which is the least there are' if forced else ''}",
+        {**common, "shown": result["shown"]},
+    )  # fmt: skip
+
+
+# ── start and memory ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _start(place: Place) -> Iterator[Figure]:
+    """From a cold process to the first picture on disk, and what the run holds in memory at most."""
+    first, whole, peaks, imports = [], [], [], []
+    pictures: list[dict[str, Any]] = []
+    precision = place.session.settings.precision
+    command = [*COMMAND, "-m", place.model.id, "--precision", precision, *place.options()]
+    for number in range(place.runs):
+        place.progress.show(f"start: run {number + 1} of {place.runs}", now=True)
+        lines: list[tuple[float, str]] = []
+        ended = follow(
+            python(SAFELIGHT, *command), place.environment(place.home()), lambda s, line: lines.append((s, line))
+        )
+        if ended.code or not lines:
+            raise _failed(place, f"safelight generate ended with {ended.code}", ended.said)
+        picture = json.loads(lines[0][1])
+        if not Path(picture["path"]).is_file():
+            raise _failed(place, f"{picture['path']} was told and is not there", ended.said)
+        first.append(lines[0][0])
+        whole.append(lines[-1][0])
+        peaks.append(float(ended.peak))
+        pictures.append(picture)
+        imported: list[str] = []
+        ended = follow(python(IMPORTS), place.environment(place.folder), lambda s, line: imported.append(line))
+        if ended.code or not imported:
+            raise _failed(place, "torch and its companions could not be imported", ended.said)
+        imports.append(json.loads(imported[0]))
+    device = str(pictures[0]["made_with"]["device"])
+    about = {"command": ["safelight", *command], "model": place.model.id, "device": device}
+    torch, ours, compel = (Spread(tuple(column)) for column in zip(*imports, strict=True))
+    all_imports = torch.median + ours.median + compel.median
+    seconds = {
+        name: round(statistics.median(p["seconds"][name] for p in pictures), 4) for name in pictures[0]["seconds"]
+    }
+    started = Spread(tuple(first))
+    yield Figure(
+        "start", "to the first picture on disk", started, goal=f"{FIRST_PICTURE:g} s",
+        met=started.median <= FIRST_PICTURE,
+        told=f"the slowest {shown(max(first), 's')}; imports take {all_imports / started.median:.0%} of it: torch "
+        f"{shown(torch.median, 's')}, diffusers and transformers {shown(ours.median, 's')}, compel "
+        f"{shown(compel.median, 's')}",
+        details={
+            **about, "seconds": seconds, "last": Spread(tuple(whole)).to_json(),
+            "imports": {"torch": torch.to_json(), "engine": ours.to_json(), "compel": compel.to_json()},
+        },
+    )  # fmt: skip
+    held = Spread(tuple(peaks), "B")
+    yield Figure(
+        "memory", "peak of four pictures, scored", held, goal=f"{shown(PEAK, 'B')} on a CPU",
+        met=max(peaks) <= PEAK if device.startswith("cpu") else None, details=about,
+    )  # fmt: skip
+
+
+# ── paint ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _paint(place: Place) -> Iterator[Figure]:
+    """The workbench's first whole frame against that of an app with nothing in it, both from a cold process."""
+    ours, empty = [], []
+    for number in range(place.runs + 1):
+        place.progress.show(f"paint: run {number + 1} of {place.runs + 1}", now=True)
+        for command, into in ((python(SAFELIGHT, *place.options()), ours), (python(EMPTY_APP), empty)):
+            # a home of its own for each: a workbench that is killed leaves its queue to the next
+            with Terminal(command, place.environment(place.home())) as terminal:
+                into.append(terminal.painted(OPENING))
+    # the first of each fills the caches of the disk and of Python's compiler
+    yield Figure(
+        "paint", "the workbench's first frame", Spread(tuple(ours[1:])), "an empty Textual app",
+        Spread(tuple(empty[1:])), f"at most {FIRST_PAINT:g}x",
+        statistics.median(ours[1:]) <= FIRST_PAINT * statistics.median(empty[1:]),
+        details={"cold": {"workbench": round(ours[0], 6), "empty": round(empty[0], 6)}},
+    )  # fmt: skip
+
+
+# ── keys ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _keys(place: Place) -> Iterator[Figure]:
+    """How late a key is seen: while torch is imported, when nothing is done, and while pictures are made."""
+    home = place.home()
+    count = min(KEYS * place.runs, MAX_KEYS)
+    letters = iter(alphabet())
+    settings = place.session.settings
+    draft = Draft(
+        model=place.model.id,
+        # a distilled model knows only its own number of steps; of any there are enough pictures to outlast the typing
+        steps="" if place.model.recipe.fixed_steps else "250",
+        count="50",
+        seed="7",
+        precision="" if settings.precision == "auto" else settings.precision,
+        score="yes" if place.session.catalogue.scorers else "no",
+    )
+    (folders.make(home / "data") / "draft-1.json").write_text(draft.to_json(), encoding="utf-8")
+    with Terminal(python(SAFELIGHT, *place.options()), place.environment(home)) as terminal:
+        place.progress.show("keys: while torch is imported", now=True)
+        terminal.painted(OPENING)
+        terminal.wait("warming up", OPENING)
+        while_importing = terminal.type(letters, MAX_KEYS, lambda: "○ ready" in terminal.text())
+        terminal.wait("○ ready", READY)
+
+        place.progress.show("keys: with nothing to do", now=True)
+        _clear(terminal)
+        idle = terminal.type(letters, count)
+
+        place.progress.show("keys: while pictures are made", now=True)
+        _clear(terminal)
+        terminal.write(PROMPT)
+        terminal.forget()
+        terminal.write("\r")
+        terminal.wait(r"step \d+/\d+", READY)
+        terminal.forget()
+        making = terminal.type(letters, count)
+        if not any(sign in terminal.text() for sign in ("step ", "decoding", "saving")):
+            raise SafelightError("no picture was made while keys were typed", "look into safelight's log")
+    yield _lateness(place, "while pictures are made", making, f"under {LATENESS * 1000:.0f} ms at p99")
+    yield _lateness(place, "with nothing to do", idle)
+    yield _lateness(place, "while torch is imported", while_importing)
+
+
+def _clear(terminal: Terminal) -> None:
+    """Takes out what was typed, so that every spell begins with an empty prompt."""
+    terminal.write("\x1ba")  # alt+a
+    terminal.type(iter(()), 0)
+    terminal.write("\x7f")
+    until_quiet = 0
+    while until_quiet < 3:
+        until_quiet = 0 if terminal.read(0.2) else until_quiet + 1
+    terminal.forget()
+
+
+def _lateness(place: Place, what: str, typed: Typed, goal: str = "") -> Figure:
+    if not typed.late:
+        raise _failed(place, f"no key was seen on the screen {what}", "")
+    late = Spread(typed.late)
+    ranks = {name: late.at(share) for name, share in (("p50", 0.5), ("p90", 0.9), ("p99", 0.99))}
+    lost = f", {wording.plural(typed.lost, 'key')} lost" if typed.lost else ""
+    words = ", ".join(f"{name} {shown(value, 's')}" for name, value in ranks.items())
+    return Figure(
+        "keys", what, late, goal=goal, met=(ranks["p99"] < LATENESS and not typed.lost) if goal else None,
+        told=f"{words} of {wording.plural(len(late.values), 'key')}{lost}",
+        details={**{k: round(v, 6) for k, v in ranks.items()}, "lost": typed.lost},
+    )  # fmt: skip
+
+
+def _failed(place: Place, message: str, said: str) -> SafelightError:
+    """What a program that was measured said goes to the log, and its own `error:` line to whoever asked."""
+    import logging
+
+    logging.getLogger(__name__).error("%s\n%s", message, said)
+    own = next((line[7:] for line in said.splitlines() if line.startswith("error: ")), "")
+    return SafelightError(one_line(f"{message}: {own}" if own else message), f"the log has more: {place.session.folders.log}")
+
+
+BENCHES: dict[str, Callable[[Place], Iterator[Figure]]] = {
+    "engine": _engine,
+    "start": _start,
+    "memory": _start,
+    "paint": _paint,
+    "keys": _keys,
+}

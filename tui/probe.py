@@ -1,0 +1,218 @@
+"""Programs in a pseudo-terminal of their own, as a person would meet them: what they draw and when, and how late a
+typed key is seen. And programs that print lines, with what they took of time and memory.
+
+Nothing that is started here outlives its `with` block or its call, whatever ends that.
+"""
+
+from __future__ import annotations
+
+import os
+import pty
+import random
+import re
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import termios
+import time
+import unicodedata
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+from engines.errors import SafelightError
+
+SIZE = (45, 160)
+"Rows and columns of a terminal."
+GAPS = (0.02, 0.06)
+"Seconds between two typed keys, drawn evenly from between these: a quick typist, and never in step with a timer."
+PATIENCE = 2.0
+"Seconds after which a key that was not seen counts as lost."
+KEPT = 65_536
+"Bytes of output in which text is looked for."
+CONTROL = re.compile(rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\^_])|\r|\n")
+"What a terminal obeys instead of showing it."
+ROOT = str(Path(__file__).resolve().parent.parent)
+START = "import sys; sys.path.append(sys.argv.pop(1)); "
+"""How a Python of ours begins. With -P the folder one is in isn't looked at, where a `tui` of somebody else's may be;
+the end of the path is for a checkout that is not installed."""
+
+
+def python(code: str, *arguments: str) -> list[str]:
+    """The command for a fresh Python that runs `code`, with our packages on its path."""
+    return [sys.executable, "-P", "-c", START + code, ROOT, *arguments]
+
+
+def alphabet() -> list[str]:
+    """About 1,500 letters, each one cell wide and none on safelight's screen, so that each is seen when it is echoed."""
+    blocks = ((0x100, 0x2AF), (0x3B1, 0x3C9), (0x400, 0x52F), (0x531, 0x586), (0x10D0, 0x10FA), (0x1401, 0x166C))
+    found = (chr(code) for first, last in blocks for code in range(first, last + 1))
+    return [c for c in found if c.isalpha() and unicodedata.normalize("NFKC", c) == c]
+
+
+@dataclass(frozen=True, slots=True)
+class Typed:
+    """What became of the keys of one spell of typing."""
+
+    late: tuple[float, ...]
+    "Seconds from the key to the first byte-run of output that shows it, in the order in which they were seen."
+    lost: int
+    "Keys that were not seen within PATIENCE."
+
+
+class Terminal:
+    """A program in a pseudo-terminal that answers nothing, as a plain one. A context manager: it ends the program."""
+
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
+        self.began = time.perf_counter()
+        "When the program was started."
+        self.pid, self._fd = pty.fork()
+        if self.pid == 0:
+            try:
+                termios.tcsetwinsize(0, SIZE)
+                os.execve(command[0], list(command), dict(environment))
+            finally:
+                os._exit(127)
+        self._kept = b""
+
+    def __enter__(self) -> Terminal:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            os.killpg(self.pid, signal.SIGKILL)  # it is the leader of its session
+        except ProcessLookupError:
+            pass
+        os.waitpid(self.pid, 0)
+        os.close(self._fd)
+
+    def read(self, seconds: float) -> bytes:
+        """What the program wrote since, waiting for it at most so long; empty if nothing came.
+
+        Raises:
+            SafelightError: the program has ended.
+        """
+        if not select.select([self._fd], [], [], max(seconds, 0.0))[0]:
+            return b""
+        try:
+            data = os.read(self._fd, KEPT)
+        except OSError:  # how Linux says that nobody holds the other end any more
+            data = b""
+        if not data:
+            raise SafelightError("a program that was measured ended too early", f"it said: {self.text()[-200:]}")
+        self._kept = (self._kept + data)[-KEPT:]
+        return data
+
+    def text(self) -> str:
+        """What was written since `forget`, at most KEPT bytes of it, without what steers the terminal."""
+        return CONTROL.sub(b"", self._kept).decode("utf-8", "replace")
+
+    def forget(self) -> None:
+        """Text is looked for in what comes from here on."""
+        self._kept = b""
+
+    def write(self, keys: str) -> None:
+        """Types."""
+        os.write(self._fd, keys.encode())
+
+    def painted(self, seconds: float) -> float:
+        """Seconds from the start until the first whole frame: until the last row is drawn for the first time.
+
+        Raises:
+            SafelightError: that took longer than `seconds`.
+        """
+        last = b"\x1b[%d;1H" % SIZE[0]
+        before = b""
+        while (left := self.began + seconds - time.perf_counter()) > 0:
+            data = before + self.read(left)
+            if last in data:
+                return time.perf_counter() - self.began
+            before = data[-16:]
+        raise SafelightError(f"nothing was drawn within {seconds:g} s", "a machine so busy can't be measured")
+
+    def wait(self, pattern: str, seconds: float) -> None:
+        """Reads until the text matches. Raises SafelightError if that takes longer than `seconds`."""
+        until = time.perf_counter() + seconds
+        while not re.search(pattern, self.text()):
+            left = until - time.perf_counter()
+            if left <= 0:
+                raise SafelightError(f"'{pattern}' was not seen within {seconds:g} s", "look into safelight's log")
+            self.read(left)
+
+    def type(self, letters: Iterator[str], count: int, until: Callable[[], bool] = lambda: False) -> Typed:
+        """Types letters at random intervals, whether or not the ones before were seen, and watches for each.
+
+        Args:
+            letters: each different from all that is on the screen.
+            count: at most so many.
+            until: looked at before each key; no more are typed when it says so.
+        """
+        gaps = random.Random(1)  # the same rhythm every time
+        waiting: dict[bytes, float] = {}
+        late: list[float] = []
+        typed = 0
+        before = b""
+        due = time.perf_counter()
+        while True:
+            now = time.perf_counter()
+            if typed < count and now >= due:
+                if until():
+                    count = typed
+                    continue
+                letter = next(letters)
+                waiting[letter.encode()] = now
+                self.write(letter)
+                typed += 1
+                due = now + gaps.uniform(*GAPS)
+            if typed >= count and (not waiting or now > max(waiting.values()) + PATIENCE):
+                return Typed(tuple(late), len(waiting))
+            data = self.read(due - time.perf_counter() if typed < count else 0.05)
+            if not data:
+                continue
+            at = time.perf_counter()
+            for letter_bytes in [b for b in waiting if b in before + data]:
+                late.append(at - waiting.pop(letter_bytes))
+            before = data[-3:]  # a letter may be cut in two by the end of a read
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a program that prints lines ended."""
+
+    code: int
+    "Its exit code, negative for a signal."
+    peak: int
+    "Bytes of memory that it held at most (its resident set)."
+    said: str
+    "What it wrote on stderr."
+
+
+def follow(
+    command: Sequence[str], environment: Mapping[str, str], each: Callable[[float, str], None]
+) -> Ended:
+    """Runs a program to its end, and calls `each` with the seconds since its start and every line it prints."""
+    with tempfile.TemporaryFile() as said:
+        began = time.perf_counter()
+        child = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=said, text=True, env=environment,
+            start_new_session=True,
+        )  # fmt: skip
+        assert child.stdout is not None
+        try:
+            for line in child.stdout:
+                each(time.perf_counter() - began, line)
+            _, status, usage = os.wait4(child.pid, 0)
+            child.returncode = os.waitstatus_to_exitcode(status)
+        finally:
+            if child.returncode is None:
+                os.killpg(child.pid, signal.SIGKILL)
+                child.wait()
+            child.stdout.close()
+        said.seek(0)
+        unit = 1 if sys.platform == "darwin" else 1024
+        return Ended(child.returncode, usage.ru_maxrss * unit, said.read().decode("utf-8", "replace"))
