@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
+from engines import metadata
 from engines.catalogue import Catalogue
 from engines.errors import DiskFull, InvalidRequest, SafelightError, Stopped, StorageError
 from engines.events import Cancelled, Closed, Done, Event, Failed, Loading, Noted, Queued, Started
@@ -147,7 +148,17 @@ class LocalEngine:
         if self.store.note:
             self._events.put(Noted("warning", self.store.note))
 
+    def _restore(self) -> None:
+        """What the pictures in the folder say of themselves, after a history that could not be read."""
+        count = self.store.restore(metadata.found(self._options.pictures))
+        self._events.put(Noted("info", f"{count} picture{'s' * (count != 1)} found again in {self._options.pictures}"))
+
     def _work(self) -> None:
+        if self.store.begun_anew:
+            try:
+                self._restore()
+            except (SafelightError, OSError, ValueError):
+                log.exception("restoring the history")
         while True:
             with self._wake:
                 while not self._closing and (not self._waiting or self._paused):

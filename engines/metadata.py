@@ -6,15 +6,22 @@ A1111's web UI began and most viewers show.
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from engines import schedulers
 from engines.errors import InvalidRequest
 from engines.prompt import clean
-from engines.requests import Generate, from_json, to_json
+from engines.requests import Generate, Seconds, from_json, to_json
+from engines.store import Made
 
+if TYPE_CHECKING:
+    from PIL import Image
+
+THUMBNAIL = 48
+"Pixels of the longer side of what the history shows."
 MAX_TEXT = 1_000_000
 "Characters of a text chunk that are read; longer ones are not ours."
 
@@ -32,6 +39,35 @@ def texts(request: Generate, made_with: dict[str, str], scores: dict[str, float]
         f"Model: {request.model}"
     )
     return {"safelight": json.dumps(ours, ensure_ascii=False), "parameters": "\n".join(lines)}
+
+
+def found(folder: Path) -> list[tuple[Made, float]]:
+    """The pictures of ours in a folder, oldest first, as far as their files tell, with the time of their files."""
+    from PIL import Image
+
+    made = []
+    for path in sorted(folder.glob("*.png"), key=lambda p: p.stat().st_mtime):
+        if (told := read(path)) is None:
+            continue
+        request, ours = told
+        texts = ours.get("made_with")
+        scores = ours.get("scores")
+        made_with = {str(k): str(v) for k, v in texts.items()} if isinstance(texts, dict) else {}
+        numbers = {str(k): float(v) for k, v in scores.items()} if isinstance(scores, dict) else {}
+        with Image.open(path) as image:
+            width, height, small = image.width, image.height, thumbnail(image)
+        item = Made(str(path), request, width, height, Seconds(), made_with, small, numbers)
+        made.append((item, path.stat().st_mtime))
+    return made
+
+
+def thumbnail(image: Image.Image) -> bytes:
+    """What the history shows of a picture: a JPEG of at most THUMBNAIL px a side."""
+    small = image.convert("RGB")
+    small.thumbnail((THUMBNAIL, THUMBNAIL))
+    buffer = io.BytesIO()
+    small.save(buffer, "JPEG", quality=85)
+    return buffer.getvalue()
 
 
 def read(path: Path) -> tuple[Generate, dict[str, Any]] | None:

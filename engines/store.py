@@ -100,6 +100,8 @@ class Store:
         self.path = path
         self.note = ""
         "One line about something that had to be done to open the file, or empty."
+        self.begun_anew = False
+        "The file was damaged: what the pictures say of themselves is all that is left of the history (`restore`)."
         folders.make(path.parent)
         self._lock = threading.RLock()
         self._engine_lock: int | None = None
@@ -114,6 +116,7 @@ class Store:
                 if damaged.exists():
                     damaged.rename(aside.with_name(aside.name + suffix))
             self.note = f"the history could not be read; it was kept as {aside} and a new one begun"
+            self.begun_anew = True
             self._db = self._open()
 
     def _open(self) -> sqlite3.Connection:
@@ -318,37 +321,34 @@ class Store:
 
     def finish(self, job_id: JobId, made: Sequence[Made]) -> tuple[Picture, ...]:
         """Closes a job and writes its pictures into the history, in one transaction."""
-        pictures = []
         now = time.time()
         with self._write() as db:
-            for m in made:
-                row = db.execute(
-                    "INSERT INTO pictures (job_id, path, request, prompt, model, seed, width, height, seconds, "
-                    "made_with, created, thumbnail) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                    (
-                        job_id,
-                        m.path,
-                        to_json(m.request),
-                        m.request.prompt,
-                        m.request.model,
-                        m.request.seed,
-                        m.width,
-                        m.height,
-                        json.dumps(asdict(m.seconds)),
-                        json.dumps(m.made_with),
-                        now,
-                        m.thumbnail,
-                    ),
-                )
-                assert row.lastrowid is not None
-                db.executemany(
-                    "INSERT INTO scores VALUES (?, ?, ?)", [(row.lastrowid, k, v) for k, v in m.scores.items()]
-                )
-                pictures.append(
-                    Picture(row.lastrowid, m.path, m.request, m.width, m.height, m.seconds, now, m.scores, m.made_with)
-                )
+            pictures = [self._insert(db, job_id, m, now) for m in made]
             db.execute("UPDATE jobs SET state = 'done', finished = ? WHERE id = ?", (now, job_id))
         return tuple(pictures)
+
+    def _insert(self, db: sqlite3.Connection, job_id: JobId, m: Made, created: float) -> Picture:
+        row = db.execute(
+            "INSERT INTO pictures (job_id, path, request, prompt, model, seed, width, height, seconds, "
+            "made_with, created, thumbnail) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                job_id,
+                m.path,
+                to_json(m.request),
+                m.request.prompt,
+                m.request.model,
+                m.request.seed,
+                m.width,
+                m.height,
+                json.dumps(asdict(m.seconds)),
+                json.dumps(m.made_with),
+                created,
+                m.thumbnail,
+            ),
+        )
+        assert row.lastrowid is not None
+        db.executemany("INSERT INTO scores VALUES (?, ?, ?)", [(row.lastrowid, k, v) for k, v in m.scores.items()])
+        return Picture(row.lastrowid, m.path, m.request, m.width, m.height, m.seconds, created, m.scores, m.made_with)
 
     def queued(self) -> list[Job]:
         """Queued and running jobs, oldest first."""
@@ -421,6 +421,17 @@ class Store:
                     "INSERT INTO scores VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET score = excluded.score",
                     [(row["id"], scorer, score) for scorer, score in scores.items()],
                 )
+
+    def restore(self, made: Sequence[tuple[Made, float]]) -> int:
+        """Writes pictures that are not in the history into it, each with the time when it was made (seconds since
+        1970); returns how many."""
+        count = 0
+        with self._write() as db:
+            for m, created in made:
+                if db.execute("SELECT 1 FROM pictures WHERE path = ?", (m.path,)).fetchone() is None:
+                    self._insert(db, 0, m, created)
+                    count += 1
+        return count
 
     def _with_scores(self, rows: Sequence[sqlite3.Row]) -> list[Picture]:
         ids = [row["id"] for row in rows]

@@ -15,7 +15,6 @@ import torch
 from PIL import Image
 
 from engines import catalogue, files, metadata
-from engines.diffusion import darkroom as darkrooms
 from engines.diffusion import device as devices
 from engines.diffusion.darkroom import Darkroom
 from engines.errors import DiskFull, InvalidRequest, LoadError, OutOfMemory, SafelightError, Stopped, StorageError
@@ -405,6 +404,6 @@ def test_the_thumbnail_and_the_hash_cache(room: Darkroom, tmp_path: Path) -> Non
 
     _, (made,) = drain(room, APPLE)
     with Image.open(io.BytesIO(made.thumbnail)) as small:
-        assert max(small.size) <= darkrooms.THUMBNAIL
+        assert max(small.size) <= metadata.THUMBNAIL
     hashes = json.loads((room.cache / "hashes.json").read_text())
     assert made.made_with["unet_sha256"] in hashes.values()

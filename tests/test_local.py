@@ -322,3 +322,33 @@ def test_two_engines_share_a_store_without_taking_each_others_jobs(engines: Any)
     until(two, *yours)
     assert sorted(room_one.made) == mine and sorted(room_two.made) == yours
     assert one.store.count() == 20
+
+
+def test_a_history_that_cannot_be_read_is_found_again_in_the_pictures(engines: Any, home: Path) -> None:
+    from PIL import Image
+    from PIL.PngImagePlugin import PngInfo
+
+    from engines import metadata
+
+    where = folders.find()
+    where.pictures.mkdir(parents=True)
+    for i in range(3):
+        info = PngInfo()
+        texts = metadata.texts(Generate(f"apple {i}", "mini", i, 64, 64, 2, 0.0), {"torch": "2"}, {"clip": 30.0 + i})
+        for keyword, text in texts.items():
+            info.add_itxt(keyword, text)
+        Image.new("RGB", (64, 64), (i, 0, 0)).save(where.pictures / f"{i}.png", pnginfo=info)
+    Image.new("RGB", (8, 8)).save(where.pictures / "stranger.png")
+    (where.pictures / "broken.png").write_bytes(b"\x89PNG")
+    where.data.mkdir()
+    where.store.write_bytes(b"no database " * 400)
+    engine, _ = engines("workbench")
+    until(engine, engine.submit(APPLE))
+    prompts = {p.request.prompt: p.scores for p in engine.store.pictures()}
+    assert prompts == {
+        "apple 0": {"clip": 30.0},
+        "apple 1": {"clip": 31.0},
+        "apple 2": {"clip": 32.0},
+        "a red apple": {},
+    }
+    assert engine.store.thumbnail(1) is not None

@@ -46,6 +46,10 @@ CLOSING = 2.5
 log = logging.getLogger(__name__)
 
 
+CLEAN = CleanFilter()
+"One for good: Textual caches what it drew for each filter."
+
+
 class SafelightApp(App[None]):
     """safelight's window."""
 
@@ -102,7 +106,7 @@ class SafelightApp(App[None]):
 
     def get_line_filters(self) -> Sequence[LineFilter]:
         """Nothing that a terminal would obey leaves inside text."""
-        return [*super().get_line_filters(), CleanFilter()]
+        return [*super().get_line_filters(), CLEAN]
 
     def on_mount(self) -> None:
         """Theme, keys and signals; the engine's events from here on."""

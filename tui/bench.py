@@ -14,7 +14,6 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -250,8 +249,14 @@ def _tell_machine(model: Model, runs: int, as_json: bool) -> None:
     if as_json:
         emit(
             {
-                "bench": "machine", "model": model.id, "runs": runs, "cores": cores, "load_average": load,
-                "python": platform.python_version(), "system": platform.system(), **versions,
+                "bench": "machine",
+                "model": model.id,
+                "runs": runs,
+                "cores": cores,
+                "load_average": load,
+                "python": platform.python_version(),
+                "system": platform.system(),
+                **versions,
             }  # fmt: skip
         )
         return
@@ -293,7 +298,9 @@ def _engine(place: Place) -> Iterator[Figure]:
         return Spread(tuple(part[phase] for part in result[side]))
 
     sides = ("bare", "engine", "previews")
-    common = {k: result[k] for k in ("model", "device", "precision", "threads", "steps", "size", "scorer", "difference")}
+    common = {
+        k: result[k] for k in ("model", "device", "precision", "threads", "steps", "size", "scorer", "difference")
+    }
     phases = {side: {p: round(spread(side, p).median, 6) for p in result[side][0]} for side in sides}
     through, loop = spread("engine"), spread("bare")
     more = through.median - loop.median
@@ -468,7 +475,9 @@ def _failed(place: Place, message: str, said: str) -> SafelightError:
 
     logging.getLogger(__name__).error("%s\n%s", message, said)
     own = next((line[7:] for line in said.splitlines() if line.startswith("error: ")), "")
-    return SafelightError(one_line(f"{message}: {own}" if own else message), f"the log has more: {place.session.folders.log}")
+    return SafelightError(
+        one_line(f"{message}: {own}" if own else message), f"the log has more: {place.session.folders.log}"
+    )
 
 
 BENCHES: dict[str, Callable[[Place], Iterator[Figure]]] = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 
 # Over ssh COLORTERM is not forwarded, and Rich then counts a terminal of 24 bits as one of 256 colours, and a plain
 # TERM=xterm as one of 16, which no terminal has been for twenty years.
@@ -62,5 +63,6 @@ def open_app(session: object) -> int:
     finally:
         store.close()
     if app.farewell:
-        print(app.farewell)
+        with suppress(OSError):  # the terminal may be gone
+            print(app.farewell)
     return app.return_code or 0

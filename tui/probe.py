@@ -192,9 +192,7 @@ class Ended:
     "What it wrote on stderr."
 
 
-def follow(
-    command: Sequence[str], environment: Mapping[str, str], each: Callable[[float, str], None]
-) -> Ended:
+def follow(command: Sequence[str], environment: Mapping[str, str], each: Callable[[float, str], None]) -> Ended:
     """Runs a program to its end, and calls `each` with the seconds since its start and every line it prints."""
     with tempfile.TemporaryFile() as said:
         began = time.perf_counter()

@@ -97,9 +97,7 @@ def bare(
     added = {"text_embeds": pooled, "time_ids": sizes.repeat(len(embeds), 1)}
     for t in scheduler.timesteps:
         doubled = scheduler.scale_model_input(torch.cat([latents] * 2) if guided else latents, t)
-        noise = components.unet(
-            doubled, t, encoder_hidden_states=embeds, added_cond_kwargs=added, return_dict=False
-        )[0]
+        noise = components.unet(doubled, t, encoder_hidden_states=embeds, added_cond_kwargs=added, return_dict=False)[0]
         if guided:
             away, towards = noise.chunk(2)
             noise = away + request.guidance_scale * (towards - away)
@@ -229,9 +227,7 @@ class Bench:
         raise SafelightError("the engine ended before its picture was done", "its log tells why")
 
 
-def measure(
-    bench: Bench, request: Generate, rounds: int, tell: Callable[[dict[str, Any]], None]
-) -> dict[str, Any]:
+def measure(bench: Bench, request: Generate, rounds: int, tell: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
     """The result object above, but for what `request` says; `tell` gets the progress objects."""
     sides: dict[str, list[dict[str, float]]] = {"bare": [], "engine": [], "previews": []}
     shown: list[int] = []
@@ -240,8 +236,7 @@ def measure(
     for number in range(rounds + 1):
         # Numbers of three digits: every prompt has as many tokens as the others, and none was encoded before.
         first, second = (
-            replace(request, prompt=f"{PROMPT}, {100 + 2 * number + i}", seed=request.seed + number)
-            for i in range(2)
+            replace(request, prompt=f"{PROMPT}, {100 + 2 * number + i}", seed=request.seed + number) for i in range(2)
         )
         plain = bench.bare(first)
         tell({"progress": [3 * number + 1, parts]})
@@ -269,7 +264,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = argparse.ArgumentParser(prog="engines.diffusion.bench", description=__doc__.partition("\n")[0])
     # Named, not imported: an engine stands above this layer, and other engines are measured the same way.
     options.add_argument("--engine", default="engines.local:LocalEngine", metavar="MODULE:CLASS")
-    options.add_argument("--home", type=Path, help="an empty folder for all that is written; a temporary one if not given")
+    options.add_argument(
+        "--home", type=Path, help="an empty folder for all that is written; a temporary one if not given"
+    )
     options.add_argument("--models", type=Path, help="the user's own models.toml")
     options.add_argument("--model", default="")
     options.add_argument("--device", default="")

@@ -42,8 +42,6 @@ PNG_LEVEL = 1
 "Level 6 takes three times as long for files that are a tenth smaller."
 MAX_IMAGE = 64_000_000
 "Pixels of a file that is scored; a larger one is refused by its header."
-THUMBNAIL = 48
-"Pixels of the longer side of what the history shows."
 
 
 @dataclass(slots=True)
@@ -171,7 +169,7 @@ class Darkroom:
                 path = self._save(
                     folder, files.name(alone, prompt.plain, self.options.file_name), image, chunks_of_text
                 )
-                thumbnail = _thumbnail(image)
+                thumbnail = metadata.thumbnail(image)
             made.append(Made(str(path), alone, image.width, image.height, Seconds(), made_with, thumbnail, scores[i]))
         seconds = clock.seconds(len(images))
         yield self.vitals()
@@ -403,14 +401,6 @@ def _open(path: Path) -> Iterator[Image.Image]:
         raise
     except (OSError, SyntaxError, ValueError, EOFError, IndexError) as e:
         raise InvalidRequest(f"{path} can't be read as a picture", "PNG, JPEG and WebP files can") from e
-
-
-def _thumbnail(image: Image.Image) -> bytes:
-    small = image.copy()
-    small.thumbnail((THUMBNAIL, THUMBNAIL))
-    buffer = io.BytesIO()
-    small.save(buffer, "JPEG", quality=85)
-    return buffer.getvalue()
 
 
 def _version(package: str) -> str:

@@ -23,8 +23,7 @@ from tui import keys
 from tui.clean import one_line
 from tui.messages import CopyRequested, PictureChosen, TakeBack
 from tui.pages import PAGE, Pages, Shelf
-from tui.pictures.halfblocks import Colours
-from tui.pictures.view import thumbnail_strips
+from tui.pictures.view import colours_of, thumbnail_strips
 from tui.wording import ago, plural
 
 TALL = 3
@@ -131,14 +130,6 @@ class HistoryPane(ScrollView, can_focus=True):
         finally:
             self._reading = False
 
-    @property
-    def _colours(self) -> Colours:
-        """What the terminal can show; Textual, too, takes an unknown one for one with all colours."""
-        system = self.app.console.color_system
-        if self.app.no_color:
-            return "none"
-        return "truecolor" if system in (None, "truecolor") else "256" if system == "256" else "none"
-
     def _known(self, picture: Picture) -> bool:
         return picture.id in self._thumbnails
 
@@ -148,7 +139,12 @@ class HistoryPane(ScrollView, can_focus=True):
         for id in ids:
             pixels = self._shelf.thumbnail(id)
             drawn.append(
-                (id, thumbnail_strips(pixels, WIDE, TALL, self._colours) if pixels else [Strip.blank(WIDE)] * TALL)
+                (
+                    id,
+                    thumbnail_strips(pixels, WIDE, TALL, colours_of(self.app))
+                    if pixels
+                    else [Strip.blank(WIDE)] * TALL,
+                )
             )
         return drawn
 

@@ -10,11 +10,12 @@ import sys
 from dataclasses import dataclass
 from functools import partial
 from pathlib import PurePath
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from rich.segment import Segment
 from rich.style import Style
 from rich.text import Text
+from textual.app import App
 from textual.geometry import Region, Size
 from textual.message import Message
 from textual.strip import Strip
@@ -267,12 +268,7 @@ class PictureView(Widget):
 
     @property
     def _colours(self) -> Colours:
-        if self.app.no_color:
-            return "none"
-        # Textual, too, takes an unknown terminal for one with all colours. A plain TERM=xterm counts as one with 16,
-        # but whatever calls itself that today has 256, and pictures in 16 are a mess.
-        system = self.app.console.color_system
-        return "truecolor" if system in (None, "truecolor") else "256" if system != "windows" else "none"
+        return colours_of(self.app)
 
     def render_line(self, y: int) -> Strip:
         """One line of the view."""
@@ -345,6 +341,18 @@ class PictureView(Widget):
             plain = line.plain.strip()
             strips.append(Strip([Segment(plain, dim)]))
         return strips
+
+
+def colours_of(app: App[Any]) -> Colours:
+    """What the terminal can show. Textual, too, takes an unknown one for one with all colours.
+
+    A plain TERM=xterm counts as one with 16, but whatever calls itself that today has 256, and pictures in 16 are a
+    mess.
+    """
+    if app.no_color:
+        return "none"
+    system = app.console.color_system
+    return "truecolor" if system in (None, "truecolor") else "256" if system != "windows" else "none"
 
 
 def thumbnail_strips(source: Pixels | bytes, cols: int, rows: int, colours: Colours = "truecolor") -> list[Strip]:
