@@ -21,8 +21,8 @@ from engines.errors import DiskFull, InvalidRequest, SafelightError, Stopped, St
 from engines.events import Cancelled, Closed, Done, Event, Failed, Loading, Noted, Queued, Started
 from engines.folders import Folders
 from engines.options import Options
-from engines.requests import Job, JobId, Request
-from engines.store import EngineKind, Store
+from engines.requests import Job, JobId, Picture, Request
+from engines.store import EngineKind, Made, Store
 
 if TYPE_CHECKING:
     from engines.diffusion.darkroom import Darkroom
@@ -195,8 +195,7 @@ class LocalEngine:
                     made = end.value
                     break
                 self._events.put(event)
-            pictures = self.store.finish(job.id, made)
-            self._events.put(Done(job.id, pictures))
+            self._events.put(Done(job.id, self._record(job, made)))
         except Stopped:
             self._end(job, None)
         except SafelightError as e:
@@ -206,6 +205,15 @@ class LocalEngine:
         except BaseException as e:
             log.exception("job %s", job.id)
             self._end(job, e)
+
+    def _record(self, job: Job, made: tuple[Made, ...]) -> tuple[Picture, ...]:
+        """Writes the history; a picture that can't be entered into it is on disk all the same, and that is told."""
+        try:
+            return self.store.finish(job.id, made)
+        except StorageError as e:
+            if not made:
+                raise
+            raise type(e)(e.message, f"the picture is not in the history, but it is saved: {made[0].path}") from e
 
     def _end(self, job: Job, error: BaseException | None) -> None:
         """Closes a job that made nothing; while the engine closes, a workbench's job stays for the next time."""

@@ -101,6 +101,14 @@ def test_a_folder_that_cannot_be_written_is_told_before_anything_is_loaded(tmp_p
     refused(safelight("generate", "x", SAFELIGHT_HOME=str(tmp_path / "file")), 1, "can't be made")
 
 
+def test_a_log_that_cannot_be_written_is_no_reason_for_a_traceback(home: Path) -> None:
+    (home / "data").mkdir()
+    (home / "data" / "safelight.log").symlink_to("/dev/full")
+    done = safelight("generate", "an apple", *FAST)
+    assert done.returncode == 0 and "Traceback" not in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
 def test_escape_sequences_in_arguments_do_not_reach_the_terminal() -> None:
     evil = "\x1b]0;owned\x07\x9b31m\u202ex"
     for arguments in (

@@ -352,3 +352,17 @@ def test_a_history_that_cannot_be_read_is_found_again_in_the_pictures(engines: A
         "a red apple": {},
     }
     assert engine.store.thumbnail(1) is not None
+
+
+def test_a_history_that_cannot_be_written_at_the_end_says_where_the_picture_is(
+    engines: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, _ = engines()
+
+    def full(*_: Any) -> None:
+        raise DiskFull("the disk is full", "free some space")
+
+    monkeypatch.setattr(engine.store, "finish", full)
+    job = engine.submit(APPLE)
+    failed = until(engine, job)[-1]
+    assert isinstance(failed, Failed) and f"saved: /x/{job}.png" in failed.hint and failed.lasting

@@ -8,11 +8,13 @@ own, in pseudo-terminals of their own, and in a temporary SAFELIGHT_HOME on the 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import platform
 import statistics
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
@@ -26,8 +28,10 @@ from tui import wording
 from tui.clean import one_line
 from tui.draft import Draft
 from tui.making import Progress, emit
-from tui.probe import Terminal, Typed, alphabet, follow, python
+from tui.probe import Ended, Terminal, Typed, alphabet, follow, python
 from tui.session import Session
+
+log = logging.getLogger(__name__)
 
 PROMPT = "a red apple on a blue background"
 COMMAND = ("generate", PROMPT, "--seed", "7", "--count", "4", "--score", "--json")
@@ -54,6 +58,8 @@ MAX_KEYS = 450
 "In one spell of typing: there are letters for three."
 OPENING = 60.0
 "Seconds that a first paint may take."
+QUIET = 5.0
+"Seconds that a screen may go on drawing after a key."
 READY = 1800.0
 "Seconds that a model may take to be loaded, and a first step to be made."
 
@@ -261,7 +267,7 @@ def _tell_machine(model: Model, runs: int, as_json: bool) -> None:
         )
         return
     print(
-        f"{model.id}, medians of {runs} (least–most), on {wording.plural(cores, 'core')} with a load of {load:g} before · "
+        f"{model.id}, medians of {runs} (least–most), on {wording.plural(cores, 'core')}, load {load:g} before · "
         f"Python {platform.python_version()}, {', '.join(f'{k} {v}' for k, v in versions.items())}",
         flush=True,
     )
@@ -299,7 +305,7 @@ def _engine(place: Place) -> Iterator[Figure]:
 
     sides = ("bare", "engine", "previews")
     common = {
-        k: result[k] for k in ("model", "device", "precision", "threads", "steps", "size", "scorer", "difference")
+        k: result[k] for k in ("model", "device", "precision", "threads", "steps", "size", "scorer")
     }
     phases = {side: {p: round(spread(side, p).median, 6) for p in result[side][0]} for side in sides}
     through, loop = spread("engine"), spread("bare")
@@ -312,13 +318,14 @@ def _engine(place: Place) -> Iterator[Figure]:
         {**common, "phases": phases},
     )  # fmt: skip
     limit = PREVIEWS if str(result["device"]).startswith("cpu") else PREVIEWS_ELSEWHERE
-    shown_each = statistics.median(result["shown"])
-    forced = shown_each <= LEAST_PREVIEWS
+    each_has = statistics.median(result["shown"])
+    within = spread("previews").median <= limit * through.median
+    # a picture of few steps has its two previews whatever they cost: no verdict then
+    least = each_has <= LEAST_PREVIEWS
     yield Figure(
         "engine", "a picture with previews", spread("previews"), "without", through, f"at most {limit:g}x",
-        None if forced and spread("previews").median > limit * through.median
-        else spread("previews").median <= limit * through.median,
-        f"{shown_each:g} each{', which is the least there are' if forced else ''}",
+        None if least and not within else within,
+        f"{each_has:g} each{', as few as there may be' if least else ''}",
         {**common, "shown": result["shown"]},
     )  # fmt: skip
 
@@ -328,16 +335,16 @@ def _engine(place: Place) -> Iterator[Figure]:
 
 def _start(place: Place) -> Iterator[Figure]:
     """From a cold process to the first picture on disk, and what the run holds in memory at most."""
-    first, whole, peaks, imports = [], [], [], []
+    first: list[float] = []
+    whole: list[float] = []
+    peaks: list[float] = []
+    imports: list[list[float]] = []
     pictures: list[dict[str, Any]] = []
     precision = place.session.settings.precision
     command = [*COMMAND, "-m", place.model.id, "--precision", precision, *place.options()]
     for number in range(place.runs):
         place.progress.show(f"start: run {number + 1} of {place.runs}", now=True)
-        lines: list[tuple[float, str]] = []
-        ended = follow(
-            python(SAFELIGHT, *command), place.environment(place.home()), lambda s, line: lines.append((s, line))
-        )
+        lines, ended = _lines(place, python(SAFELIGHT, *command), place.home())
         if ended.code or not lines:
             raise _failed(place, f"safelight generate ended with {ended.code}", ended.said)
         picture = json.loads(lines[0][1])
@@ -347,11 +354,10 @@ def _start(place: Place) -> Iterator[Figure]:
         whole.append(lines[-1][0])
         peaks.append(float(ended.peak))
         pictures.append(picture)
-        imported: list[str] = []
-        ended = follow(python(IMPORTS), place.environment(place.folder), lambda s, line: imported.append(line))
-        if ended.code or not imported:
+        lines, ended = _lines(place, python(IMPORTS), place.folder)
+        if ended.code or not lines:
             raise _failed(place, "torch and its companions could not be imported", ended.said)
-        imports.append(json.loads(imported[0]))
+        imports.append(json.loads(lines[-1][1]))
     device = str(pictures[0]["made_with"]["device"])
     about = {"command": ["safelight", *command], "model": place.model.id, "device": device}
     torch, ours, compel = (Spread(tuple(column)) for column in zip(*imports, strict=True))
@@ -378,12 +384,20 @@ def _start(place: Place) -> Iterator[Figure]:
     )  # fmt: skip
 
 
+def _lines(place: Place, command: Sequence[str], home: Path) -> tuple[list[tuple[float, str]], Ended]:
+    """What a program prints, each line with the seconds since its start, and how it ended."""
+    lines: list[tuple[float, str]] = []
+    ended = follow(command, place.environment(home), lambda seconds, line: lines.append((seconds, line)))
+    return lines, ended
+
+
 # ── paint ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def _paint(place: Place) -> Iterator[Figure]:
     """The workbench's first whole frame against that of an app with nothing in it, both from a cold process."""
-    ours, empty = [], []
+    ours: list[float] = []
+    empty: list[float] = []
     for number in range(place.runs + 1):
         place.progress.show(f"paint: run {number + 1} of {place.runs + 1}", now=True)
         for command, into in ((python(SAFELIGHT, *place.options()), ours), (python(EMPTY_APP), empty)):
@@ -419,10 +433,10 @@ def _keys(place: Place) -> Iterator[Figure]:
     )
     (folders.make(home / "data") / "draft-1.json").write_text(draft.to_json(), encoding="utf-8")
     with Terminal(python(SAFELIGHT, *place.options()), place.environment(home)) as terminal:
-        place.progress.show("keys: while torch is imported", now=True)
+        place.progress.show("keys: while torch and the model are loaded", now=True)
         terminal.painted(OPENING)
         terminal.wait("warming up", OPENING)
-        while_importing = terminal.type(letters, MAX_KEYS, lambda: "○ ready" in terminal.text())
+        importing = terminal.type(letters, MAX_KEYS, lambda: "○ ready" in terminal.text())
         terminal.wait("○ ready", READY)
 
         place.progress.show("keys: with nothing to do", now=True)
@@ -441,18 +455,23 @@ def _keys(place: Place) -> Iterator[Figure]:
             raise SafelightError("no picture was made while keys were typed", "look into safelight's log")
     yield _lateness(place, "while pictures are made", making, f"under {LATENESS * 1000:.0f} ms at p99")
     yield _lateness(place, "with nothing to do", idle)
-    yield _lateness(place, "while torch is imported", while_importing)
+    yield _lateness(place, "while torch is imported", importing)
 
 
 def _clear(terminal: Terminal) -> None:
     """Takes out what was typed, so that every spell begins with an empty prompt."""
-    terminal.write("\x1ba")  # alt+a
-    terminal.type(iter(()), 0)
+    terminal.write("\x1ba")  # alt+a takes all
+    _settle(terminal)
     terminal.write("\x7f")
-    until_quiet = 0
-    while until_quiet < 3:
-        until_quiet = 0 if terminal.read(0.2) else until_quiet + 1
+    _settle(terminal)
     terminal.forget()
+
+
+def _settle(terminal: Terminal) -> None:
+    """Reads until nothing more is drawn for a moment, or for QUIET at most."""
+    until = time.perf_counter() + QUIET
+    while terminal.read(0.3) and time.perf_counter() < until:
+        pass
 
 
 def _lateness(place: Place, what: str, typed: Typed, goal: str = "") -> Figure:
@@ -471,9 +490,7 @@ def _lateness(place: Place, what: str, typed: Typed, goal: str = "") -> Figure:
 
 def _failed(place: Place, message: str, said: str) -> SafelightError:
     """What a program that was measured said goes to the log, and its own `error:` line to whoever asked."""
-    import logging
-
-    logging.getLogger(__name__).error("%s\n%s", message, said)
+    log.error("%s\n%s", message, said)
     own = next((line[7:] for line in said.splitlines() if line.startswith("error: ")), "")
     return SafelightError(
         one_line(f"{message}: {own}" if own else message), f"the log has more: {place.session.folders.log}"

@@ -47,7 +47,7 @@ def python(code: str, *arguments: str) -> list[str]:
 
 
 def alphabet() -> list[str]:
-    """About 1,500 letters, each one cell wide and none on safelight's screen, so that each is seen when it is echoed."""
+    """About 1,500 letters of one cell that safelight's screen has nowhere, so that each is seen when it is echoed."""
     blocks = ((0x100, 0x2AF), (0x3B1, 0x3C9), (0x400, 0x52F), (0x531, 0x586), (0x10D0, 0x10FA), (0x1401, 0x166C))
     found = (chr(code) for first, last in blocks for code in range(first, last + 1))
     return [c for c in found if c.isalpha() and unicodedata.normalize("NFKC", c) == c]
@@ -58,7 +58,7 @@ class Typed:
     """What became of the keys of one spell of typing."""
 
     late: tuple[float, ...]
-    "Seconds from the key to the first byte-run of output that shows it, in the order in which they were seen."
+    "Seconds from the key to the first output that shows it, in the order in which they were seen."
     lost: int
     "Keys that were not seen within PATIENCE."
 

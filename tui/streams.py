@@ -26,6 +26,7 @@ FORMAT = "%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s"
 def open_log(path: Path, debug: bool) -> TextIO | None:
     """Sends logging and warnings to a file that only its owner can read. Returns it, or None if it can't be had."""
     logging.captureWarnings(True)
+    logging.raiseExceptions = False  # a log that can't be written (a full disk) is no reason for a traceback
     warnings.simplefilter("default")
     root = logging.getLogger()
     root.handlers.clear()

@@ -1,4 +1,4 @@
-"""`python -m engines.diffusion.bench` measures what an engine costs beside the work itself, as JSON objects, one a line.
+"""`python -m engines.diffusion.bench` measures what an engine costs beside the work itself, and prints JSON lines.
 
 A picture through the engine (submitted → `Done`: queue, events, cancel points, checks, file names, fsync, history)
 stands against `bare`, a loop in the same thread over the same loaded components that does the same work and nothing
@@ -138,7 +138,7 @@ class Rigged(Darkroom):
     """
 
     bare_path: Path | None = None
-    "Where the next job's picture goes if it is to be made by `bare`; None is the engine's own way."
+    "Where the next job's picture goes if `bare` is to make it; with None the engine does, in its own way."
     spent: dict[str, float]
     "Seconds of the last bare picture."
     told: dict[str, Any]
@@ -173,7 +173,7 @@ class Bench:
         def build() -> Rigged:
             # called in the engine's thread, at its first job
             self._rigged = Rigged(catalogue, options, home / "cache", home / "data")
-            self._rigged.bare_path = home / "bare.png"
+            self._rigged.bare_path = self.bare_path
             return self._rigged
 
         places = folders.find({"SAFELIGHT_HOME": str(home)})
@@ -255,8 +255,8 @@ def measure(bench: Bench, request: Generate, rounds: int, tell: Callable[[dict[s
 
 def _difference(one: Path, other: Path) -> int:
     with Image.open(one) as a, Image.open(other) as b:
-        extrema = ImageChops.difference(a.convert("RGB"), b.convert("RGB")).getextrema()
-    return max(int(high) for _, high in extrema)
+        apart = ImageChops.difference(a.convert("RGB"), b.convert("RGB")).tobytes()
+    return max(apart)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

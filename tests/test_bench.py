@@ -1,0 +1,114 @@
+"""The benches: that they run and tell their figures. No test asserts a time."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tui import probe
+from tui.bench import Figure, Spread
+
+BENCH = [sys.executable, "-m", "tui", "bench"]
+TINY = ["-m", "mini-lightning-2step-lora", "--runs", "1", "--json"]
+
+
+def figures(*names: str) -> list[dict[str, Any]]:
+    """What `bench NAME… --json` prints with the quickest model, once."""
+    done = subprocess.run([*BENCH, *names, *TINY], capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_engine(home: Path) -> None:
+    """Both sides did the same work: their pixels are the same."""
+    machine, engine, previews = figures("engine")
+    assert machine["bench"] == "machine" and machine["model"] == TINY[1] and machine["cores"] >= 1
+    assert engine["bench"] == previews["bench"] == "engine"
+    for figure in (engine, previews):
+        assert figure["unit"] == "s" and figure["runs"] == len(figure["values"]) == 1
+        assert figure["median"] > 0 and figure["against"]["median"] > 0 and figure["ratio"] > 0 and figure["goal"]
+    assert engine["difference"] == pytest.approx(engine["median"] - engine["against"]["median"], abs=1e-4)
+    assert engine["pixels"] <= 2
+    assert set(engine["phases"]) == {"bare", "engine", "previews"}
+    assert engine["phases"]["bare"].keys() == {"encode", "denoise", "decode", "score", "save", "total"}
+    assert engine["met"] in (True, False) and engine["steps"] == 2
+    assert not list((home / "cache").glob("bench-*")) and not (home / "pictures").exists()
+
+
+def test_start_and_memory() -> None:
+    """One run gives both; one of them alone may be asked for."""
+    machine, start, memory = figures("start", "memory")
+    assert (start["bench"], memory["bench"]) == ("start", "memory")
+    assert 0 < start["median"] <= start["last"]["median"] and memory["unit"] == "B" and memory["median"] > 1e8
+    assert start["imports"].keys() == {"torch", "engine", "compel"}
+    assert start["seconds"]["denoise"] > 0 and "--count" in start["command"]
+
+
+def test_paint_and_keys() -> None:
+    """Both need no terminal: they bring their own."""
+    machine, paint, *keys = figures("paint", "keys")
+    assert paint["median"] > 0 and paint["against"]["what"] == "an empty Textual app" and paint["ratio"] > 0
+    assert [figure["what"] for figure in keys] == [
+        "while pictures are made", "with nothing to do", "while torch is imported"
+    ]  # fmt: skip
+    for figure in keys:
+        assert 0 < figure["p50"] <= figure["p90"] <= figure["p99"] <= figure["max"]
+        assert len(figure["values"]) + figure["lost"] > 10
+
+
+def test_unknown_name() -> None:
+    """What is typed wrong is told as everywhere."""
+    done = subprocess.run([*BENCH, "pant"], capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.splitlines()[0].startswith("error: no bench 'pant'") and "paint" in done.stderr
+
+
+def test_an_interrupted_bench_leaves_nothing(home: Path) -> None:
+    """Ctrl+C ends what was started, and the temporary home goes."""
+    bench = subprocess.Popen([*BENCH, "keys", *TINY], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        assert bench.stdout is not None and bench.stdout.readline()
+        until = time.monotonic() + 30
+        while not (children := psutil.Process(bench.pid).children(recursive=True)) and time.monotonic() < until:
+            time.sleep(0.05)
+        assert children
+        time.sleep(0.5)
+        bench.send_signal(signal.SIGINT)
+        bench.communicate(timeout=20)
+    finally:
+        bench.kill()
+        bench.wait()
+    assert bench.returncode == 130
+    assert not psutil.wait_procs(children, timeout=5)[1]
+    assert not list((home / "cache").glob("bench-*"))
+
+
+def test_typing_is_seen() -> None:
+    """A program that echoes has nothing lost; one that swallows every key has everything lost."""
+    echo = "import os, tty; tty.setraw(0)\nwhile True: os.write(1, os.read(0, 64))"
+    swallow = "import os, tty; tty.setraw(0); os.write(1, b'up')\nwhile True: os.read(0, 64)"
+    with probe.Terminal(probe.python("import os; os.write(1, b'up');" + echo), os.environ) as terminal:
+        terminal.wait("up", 20)
+        typed = terminal.type(iter(probe.alphabet()), 10)
+        assert len(typed.late) == 10 and typed.lost == 0 and min(typed.late) >= 0
+    with probe.Terminal(probe.python(swallow), os.environ) as terminal:
+        terminal.wait("up", 20)
+        assert terminal.type(iter(probe.alphabet()), 3) == probe.Typed((), 3)
+
+
+def test_a_figure_in_words_and_as_json() -> None:
+    """Ratios are of the medians."""
+    figure = Figure("paint", "it", Spread((0.2, 0.4, 0.3)), "that", Spread((0.1, 0.1, 0.2)), "at most 2x", False)
+    told = figure.to_json()
+    assert told["median"] == 0.3 and told["ratio"] == 3.0 and told["difference"] == 0.2 and told["met"] is False
+    assert "3.00x" in figure.line() and "goal at most 2x: missed" in figure.line()
+    assert Spread(tuple(float(i) for i in range(100))).at(0.99) == 99.0
