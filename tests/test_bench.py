@@ -23,7 +23,8 @@ TINY = ["-m", "mini-lightning-2step-lora", "--runs", "1", "--json"]
 
 def figures(*names: str) -> list[dict[str, Any]]:
     """What `bench NAME… --json` prints with the quickest model, once."""
-    done = subprocess.run([*BENCH, *names, *TINY], capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
+    command = [*BENCH, *names, *TINY]
+    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]
 
@@ -46,7 +47,7 @@ def test_engine(home: Path) -> None:
 
 def test_start_and_memory() -> None:
     """One run gives both; one of them alone may be asked for."""
-    machine, start, memory = figures("start", "memory")
+    _, start, memory = figures("start", "memory")
     assert (start["bench"], memory["bench"]) == ("start", "memory")
     assert 0 < start["median"] <= start["last"]["median"] and memory["unit"] == "B" and memory["median"] > 1e8
     assert start["imports"].keys() == {"torch", "engine", "compel"}
@@ -55,7 +56,7 @@ def test_start_and_memory() -> None:
 
 def test_paint_and_keys() -> None:
     """Both need no terminal: they bring their own."""
-    machine, paint, *keys = figures("paint", "keys")
+    _, paint, *keys = figures("paint", "keys")
     assert paint["median"] > 0 and paint["against"]["what"] == "an empty Textual app" and paint["ratio"] > 0
     assert [figure["what"] for figure in keys] == [
         "while pictures are made", "with nothing to do", "while torch is imported"

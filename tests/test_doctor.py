@@ -23,9 +23,9 @@ from engines import folders, machine
 from engines.catalogue import Catalogue
 from engines.machine import Gpu, Machine, Memory, Nvidia
 from engines.store import Store
-from tui import doctor
+from tui import doctor, equipment, surroundings
 from tui import settings as settings_file
-from tui.doctor import Check
+from tui.findings import Check
 from tui.session import Session
 
 GIB = 2**30
@@ -102,7 +102,7 @@ def test_the_build_that_would_use_the_gpu(
     seen = {"index": 0, "name": card.name, "capability": list(card.capability or (0, 0))}
     found = {**PLAIN, "torch": torch, "devices": [seen] if torch["available"] else []}
     found["errors"] = {"cuda": "Unexpected error from cudaGetDeviceCount"}
-    checks = list(doctor.unusable(found, Nvidia((card,), driver, cuda), "", environ))
+    checks = list(equipment.unusable(found, Nvidia((card,), driver, cuda), "", environ))
     if not says:
         assert checks == []
         return
@@ -114,18 +114,18 @@ def test_the_build_that_would_use_the_gpu(
 
 
 def test_whoever_asked_for_the_cpu_has_no_problem() -> None:
-    (check,) = doctor.unusable(PLAIN, Nvidia((H100,), "580.65.06", (13, 0)), "cpu", {})
+    (check,) = equipment.unusable(PLAIN, Nvidia((H100,), "580.65.06", (13, 0)), "cpu", {})
     assert check.status == "note"
 
 
 def test_another_build_is_had_the_way_safelight_was_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "prefix", str(ROOT / ".venv"))
-    assert doctor.reinstall("cu126", "2.13.0+cpu") == "make setup TORCH_INDEX=https://download.pytorch.org/whl/cu126"
+    assert equipment.reinstall("cu126", "2.13.0+cpu") == "make setup TORCH_INDEX=https://download.pytorch.org/whl/cu126"
     monkeypatch.setattr(sys, "prefix", "/home/someone/.local/share/pipx/venvs/safelight")
     pipx = "pipx runpip safelight install 'torch==2.13.0+cu126' --index-url https://download.pytorch.org/whl/cu126"
-    assert doctor.reinstall("cu126", "2.13.0") == pipx
+    assert equipment.reinstall("cu126", "2.13.0") == pipx
     monkeypatch.setattr(sys, "prefix", "/opt/venv")
-    assert doctor.reinstall("cpu", None).endswith(" -m pip install --force-reinstall torch --index-url "
+    assert equipment.reinstall("cpu", None).endswith(" -m pip install --force-reinstall torch --index-url "
                                                   "https://download.pytorch.org/whl/cpu")  # fmt: skip
 
 
@@ -140,11 +140,11 @@ def test_another_build_is_had_the_way_safelight_was_installed(monkeypatch: pytes
     ],
 )
 def test_a_filled_card_is_no_small_card(total: int, used: int, status: str, says: str) -> None:
-    check = doctor.card("GPU 0: A card", total * GIB, used * GIB, {})
+    check = equipment.card("GPU 0: A card", total * GIB, used * GIB, {})
     assert (check.status, check.message.endswith(says)) == (status, True), check.message
     assert ("too small" in check.message) == (total < 8)
     assert bool(check.hint) == (status != "ok")
-    assert doctor.card("GPU 0: A card", None, None, {}).status == "ok"
+    assert equipment.card("GPU 0: A card", None, None, {}).status == "ok"
 
 
 def test_gpus_that_only_torch_sees() -> None:
@@ -152,17 +152,17 @@ def test_gpus_that_only_torch_sees() -> None:
     seen = {"index": 0, "name": "Tesla T4", "total": 16 * GIB, "free": 15 * GIB, "capability": [7, 5]}
     found = {**PLAIN, "torch": {**CU130, "available": True}, "devices": [seen]}
     here = replace(HERE, nvidia=Nvidia((), "580.65.06", (13, 0), "nvidia-smi is missing", "install it"))
-    checks = list(doctor.gpus(found, here, session()))
+    checks = list(equipment.gpus(found, here, session()))
     assert [(check.id, check.status) for check in checks] == [("nvidia", "note"), ("gpu", "ok")]
     assert checks[1].message == "GPU 0: Tesla T4, 16.0 GiB, 15.0 GiB free"
 
 
 def test_a_device_that_is_not_there_stops() -> None:
     found = {**PLAIN, "device": None, "errors": {"device": "no device 'gpu'"}, "hint": "one of cpu, cuda"}
-    (check,) = doctor.device(found, HERE, session(device="gpu"))
+    (check,) = equipment.device(found, HERE, session(device="gpu"))
     assert (check.status, check.stops, check.hint) == ("problem", True, "one of cpu, cuda")
     found["hint"] = "safelight doctor says why; --device cpu works"
-    (check,) = doctor.device(found, HERE, session(device="cuda"))
+    (check,) = equipment.device(found, HERE, session(device="cuda"))
     assert "safelight doctor" not in check.hint, "that is what is running"
 
 
@@ -175,16 +175,16 @@ def test_a_device_that_is_not_there_stops() -> None:
 )
 def test_a_device_that_does_not_compute_stops(trouble: str, hint: str) -> None:
     found = {**PLAIN, "device": {"name": "cuda:0", "title": "cuda:0 A card", "note": ""}, "errors": {"trial": trouble}}
-    (check,) = doctor.device(found, HERE, session())
+    (check,) = equipment.device(found, HERE, session())
     assert check.stops
     assert hint in check.hint
 
 
 def test_a_device_is_told_with_its_reason() -> None:
     says = {
-        "there is no GPU": doctor.device(PLAIN, HERE, session()),
-        "cpu was asked for": doctor.device(PLAIN, HERE, session(device="cpu")),
-        "this torch can use no GPU": doctor.device(PLAIN, replace(HERE, nvidia=Nvidia((H100,))), session()),
+        "there is no GPU": equipment.device(PLAIN, HERE, session()),
+        "cpu was asked for": equipment.device(PLAIN, HERE, session(device="cpu")),
+        "this torch can use no GPU": equipment.device(PLAIN, replace(HERE, nvidia=Nvidia((H100,))), session()),
     }
     for why, checks in says.items():
         (check,) = checks
@@ -197,7 +197,7 @@ def test_a_device_is_told_with_its_reason() -> None:
 def test_torchvision_beside_a_torch_of_another_build() -> None:
     error = "RuntimeError: operator torchvision::nms does not exist"
     found = {**PLAIN, "versions": {**VERSIONS, "torchvision": "0.28.0"}, "errors": {"clip": error, "engine": error}}
-    checks = by_id(doctor.versions(found, HERE, session()))
+    checks = by_id(equipment.versions(found, HERE, session()))
     assert checks["torchvision"].stops
     assert "pip uninstall torchvision" in checks["torchvision"].hint
     assert "engine" not in checks, "one cause, one problem"
@@ -214,12 +214,12 @@ def test_torchvision_beside_a_torch_of_another_build() -> None:
     ],
 )
 def test_a_broken_torch_stops(found: dict[str, Any], says: str) -> None:
-    check = by_id(doctor.versions(found, HERE, session()))["torch"]
+    check = by_id(equipment.versions(found, HERE, session()))["torch"]
     assert check.stops
     assert says in check.message
     assert "/whl/cpu" in check.hint
-    assert list(doctor.device(found, HERE, session())) == []
-    assert by_id(doctor.gpus(found, replace(HERE, nvidia=Nvidia((H100,))), session())).keys() == {"gpu"}
+    assert list(equipment.device(found, HERE, session())) == []
+    assert by_id(equipment.gpus(found, replace(HERE, nvidia=Nvidia((H100,))), session())).keys() == {"gpu"}
 
 
 @pytest.mark.parametrize(
@@ -245,14 +245,14 @@ def test_a_torch_that_takes_its_process_down(
 
 
 def test_other_owners_of_the_packages_names() -> None:
-    assert doctor.other_owners({"tui": ["safelight"], "engines": ["safelight"], "rich": ["rich"]}) == []
+    assert equipment.other_owners({"tui": ["safelight"], "engines": ["safelight"], "rich": ["rich"]}) == []
     clash = {"tui": ["safelight", "python-tui"], "engines": ["search-engines", "safelight"]}
-    assert doctor.other_owners(clash) == ["python-tui", "search-engines"]
+    assert equipment.other_owners(clash) == ["python-tui", "search-engines"]
 
 
 def test_packages_from_two_places(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(engines, "__file__", str(tmp_path / "engines" / "__init__.py"))
-    check = next(doctor.installation())
+    check = next(equipment.installation())
     assert (check.id, check.status, check.stops) == ("packages", "problem", True)
     assert str(tmp_path) in check.message
     assert "environment of its own" in check.hint
@@ -267,9 +267,9 @@ def test_a_file_that_another_package_has_overwritten(tmp_path: Path) -> None:
     empty = "sha256=47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU"
     (info / "RECORD").write_text(f"engines/__init__.py,{empty},0\ntui/__init__.py,{empty},0\nother.py,sha256=x,0\n")
     dist = metadata.Distribution.at(info)
-    assert doctor._overwritten(dist) == ""
+    assert equipment._overwritten(dist) == ""
     (tmp_path / "tui" / "__init__.py").write_text("# someone else's\n")
-    assert doctor._overwritten(dist) == "tui/__init__.py"
+    assert equipment._overwritten(dist) == "tui/__init__.py"
 
 
 # ── the terminal ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -291,7 +291,7 @@ def test_a_file_that_another_package_has_overwritten(tmp_path: Path) -> None:
     ],
 )
 def test_what_the_terminal_can_show(environ: dict[str, str], colours: str, hint: str) -> None:
-    check = by_id(doctor.terminal(session(), {"LANG": "C.UTF-8", **environ}))["pictures"]
+    check = by_id(surroundings.terminal(session(), {"LANG": "C.UTF-8", **environ}))["pictures"]
     assert check.data["colours"] == colours
     assert hint in check.hint
     assert (check.status == "ok") == (not hint)
@@ -311,8 +311,8 @@ def test_what_the_terminal_can_show(environ: dict[str, str], colours: str, hint:
     ],
 )
 def test_the_locale(environ: dict[str, str], good: bool) -> None:
-    assert doctor.utf8(environ) == good
-    assert ("locale" in by_id(doctor.terminal(session(), environ))) == (not good)
+    assert surroundings.utf8(environ) == good
+    assert ("locale" in by_id(surroundings.terminal(session(), environ))) == (not good)
 
 
 # ── folders, store, models, settings ────────────────────────────────────────────────────────────────────────────────
@@ -321,7 +321,7 @@ def test_the_locale(environ: dict[str, str], good: bool) -> None:
 def test_folders_are_tried_and_left_as_they_were(home: Path) -> None:
     (home / "pictures").mkdir()
     before = sorted(home.rglob("*"))
-    checks = by_id([*doctor.folders(session()), *doctor.store(session())])
+    checks = by_id([*surroundings.folders(session()), *surroundings.store(session())])
     assert {check.status for check in checks.values()} <= {"ok", "note"}
     assert "made when it is needed" in checks["folder.cache"].message
     assert "made when" not in checks["folder.pictures"].message
@@ -331,10 +331,10 @@ def test_folders_are_tried_and_left_as_they_were(home: Path) -> None:
 def test_a_folder_that_cannot_be_written(home: Path) -> None:
     """A file in the way refuses everyone; permissions don't refuse root, as whom tests may run."""
     (home / "pictures").write_text("no folder")
-    checks = by_id(doctor.folders(session()))
+    checks = by_id(surroundings.folders(session()))
     assert checks["folder.pictures"].stops
     assert "--out" in checks["folder.pictures"].hint
-    checks = by_id(doctor.folders(session(folder="/proc/self/pictures")))
+    checks = by_id(surroundings.folders(session(folder="/proc/self/pictures")))
     assert checks["folder.pictures"].stops
     assert not checks["folder.data"].stops
 
@@ -342,7 +342,7 @@ def test_a_folder_that_cannot_be_written(home: Path) -> None:
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_read_only_folder(home: Path) -> None:
     (home / "pictures").mkdir(mode=0o500)
-    assert by_id(doctor.folders(session()))["folder.pictures"].stops
+    assert by_id(surroundings.folders(session()))["folder.pictures"].stops
 
 
 @pytest.mark.parametrize(
@@ -355,26 +355,26 @@ def test_a_read_only_folder(home: Path) -> None:
     ],
 )
 def test_free_disk(free: int, status: str, stops: bool) -> None:
-    check = doctor.disk(["pictures", "cache"], free)
+    check = surroundings.disk(["pictures", "cache"], free)
     assert (check.status, check.stops) == (status, stops)
-    assert not doctor.disk(["cache"], free).stops
+    assert not surroundings.disk(["cache"], free).stops
 
 
 def test_the_store_is_read_and_not_touched() -> None:
     path = session().folders.store
     Store(path).close()
-    (check,) = doctor.store(session())
+    (check,) = surroundings.store(session())
     assert (check.status, check.data["pictures"], check.data["jobs"]) == ("ok", 0, 0)
     with sqlite3.connect(path) as db:
         db.execute("PRAGMA user_version = 99")
     db.close()
-    (check,) = doctor.store(session())
+    (check,) = surroundings.store(session())
     assert check.stops
     assert "newer" in check.message
     for suffix in ("-wal", "-shm"):
         path.with_name(path.name + suffix).unlink(missing_ok=True)
     path.write_bytes(b"this is no database" * 1000)
-    (check,) = doctor.store(session())
+    (check,) = surroundings.store(session())
     assert (check.status, check.stops) == ("problem", False)
     assert path.read_bytes() == b"this is no database" * 1000
 
@@ -384,20 +384,20 @@ def test_the_users_own_files(home: Path) -> None:
     config.mkdir()
     (config / "settings.toml").write_text('model = "no-such"\ntheme = "../x"\nsteps = 3\nfile_name = "{what}"\n')
     (config / "models.toml").write_text('[[model]]\nid = "Mine \x1b"\n')
-    checks = list(doctor.settings(session()))
+    checks = list(surroundings.settings(session()))
     ids = [check.id for check in checks]
     assert sorted(ids) == ["catalogue", "settings", "settings.file_name", "settings.model", "settings.theme"]
     assert all(check.status == "problem" and check.hint for check in checks)
     (config / "settings.toml").write_text("= garbage")
     (config / "models.toml").write_bytes(b"\xff\xfe\x00")
-    assert sorted(check.id for check in doctor.settings(session())) == ["catalogue", "settings"]
+    assert sorted(check.id for check in surroundings.settings(session())) == ["catalogue", "settings"]
 
 
 def test_no_model_stops() -> None:
-    checks = by_id(doctor.models(session(catalogue=Catalogue({}, {}, {}, {}))))
+    checks = by_id(surroundings.models(session(catalogue=Catalogue({}, {}, {}, {}))))
     assert checks["models"].stops
     assert checks["scorer"].status == "problem"
-    assert {check.status for check in doctor.models(session())} == {"ok"}
+    assert {check.status for check in surroundings.models(session())} == {"ok"}
 
 
 # ── the whole ───────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -10,8 +10,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from engines import machine
-from engines.machine import Advice, Answer, Gpu
+from engines import builds, machine
+from engines.builds import Advice
+from engines.machine import Answer, Gpu
 
 MIB = 2**20
 H100 = "0, NVIDIA H100 80GB HBM3, 81559, 523, 580.65.06, 9.0"
@@ -167,7 +168,7 @@ ALL = [(7, 0), (7, 5), (8, 6), (8, 9), (9, 0), (10, 3), (12, 0)]
 def test_the_build_that_fits(
     cuda: machine.Version | None, capabilities: list[machine.Version | None], arm: bool, advice: Advice
 ) -> None:
-    assert machine.advise(cuda, capabilities, arm) == advice
+    assert builds.advise(cuda, capabilities, arm) == advice
 
 
 @pytest.mark.parametrize(
@@ -181,7 +182,7 @@ def test_the_build_that_fits(
     ],
 )
 def test_code_runs_on_its_own_major_version(archs: list[str], runs: list[machine.Version]) -> None:
-    assert [capability for capability in ALL if machine.has_code(archs, capability)] == runs
+    assert [capability for capability in ALL if builds.has_code(archs, capability)] == runs
 
 
 def test_drivers_and_their_cuda() -> None:

@@ -103,8 +103,9 @@ class Spread:
         return {"median": round(self.median, 6), "min": min(rounded), "max": max(rounded), "values": rounded}
 
     def words(self) -> str:
-        """'1.03 s (1.01–1.10)'."""
-        return f"{shown(self.median, self.unit)} ({shown(min(self.values), '')}–{shown(max(self.values), self.unit)})"
+        """'1.03 s (1.01 s–1.10 s)'."""
+        low, high = (shown(edge(self.values), self.unit) for edge in (min, max))
+        return f"{shown(self.median, self.unit)} ({low}–{high})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,14 +165,14 @@ class Figure:
         return f"{self.bench:<7} {self.what:<32} {' · '.join(parts)}"
 
 
-def shown(value: float, unit: str, signed: bool = False) -> str:
-    """'12.3 ms', '1.24 s', '512 MiB'; with no unit for the lower end of a range."""
+def shown(value: float, unit: Unit, signed: bool = False) -> str:
+    """'12.3 ms', '1.24 s', '512 MiB'."""
     sign = "+" if signed and value >= 0 else ""
     if unit == "B":
         return f"{sign}{value / 2**20:.0f} MiB"
     if abs(value) < 0.1:
         return f"{sign}{value * 1000:.1f} ms"
-    return f"{sign}{value:.2f} s" if unit or abs(value) < 0.1 else f"{sign}{value:.2f}"
+    return f"{sign}{value:.2f} s"
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,18 +254,8 @@ def _tell_machine(model: Model, runs: int, as_json: bool) -> None:
     versions = {name: metadata.version(name) for name in ("torch", "diffusers", "textual")}
     load = round(os.getloadavg()[0], 2)
     if as_json:
-        emit(
-            {
-                "bench": "machine",
-                "model": model.id,
-                "runs": runs,
-                "cores": cores,
-                "load_average": load,
-                "python": platform.python_version(),
-                "system": platform.system(),
-                **versions,
-            }  # fmt: skip
-        )
+        about = {"model": model.id, "runs": runs, "cores": cores, "load_average": load, "system": platform.system()}
+        emit({"bench": "machine", **about, "python": platform.python_version(), **versions})
         return
     print(
         f"{model.id}, medians of {runs} (least–most), on {wording.plural(cores, 'core')}, load {load:g} before · "
@@ -304,9 +295,8 @@ def _engine(place: Place) -> Iterator[Figure]:
         return Spread(tuple(part[phase] for part in result[side]))
 
     sides = ("bare", "engine", "previews")
-    common = {
-        k: result[k] for k in ("model", "device", "precision", "threads", "steps", "size", "scorer")
-    }
+    alike = ("model", "device", "precision", "threads", "steps", "size", "scorer")
+    common = {**{name: result[name] for name in alike}, "pixels": result["difference"]}
     phases = {side: {p: round(spread(side, p).median, 6) for p in result[side][0]} for side in sides}
     through, loop = spread("engine"), spread("bare")
     more = through.median - loop.median
@@ -424,8 +414,8 @@ def _keys(place: Place) -> Iterator[Figure]:
     settings = place.session.settings
     draft = Draft(
         model=place.model.id,
-        # a distilled model knows only its own number of steps; of any there are enough pictures to outlast the typing
-        steps="" if place.model.recipe.fixed_steps else "250",
+        # enough to outlast the typing; latent consistency's scheduler takes 50 at most
+        steps="50" if place.model.recipe.fixed_steps else "250",
         count="50",
         seed="7",
         precision="" if settings.precision == "auto" else settings.precision,
