@@ -22,6 +22,7 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokeniz
 from engines import files
 from engines.catalogue import Catalogue, Folder, LoraOver, Model, PreviewDecoder, UnetOver
 from engines.diffusion import device as devices
+from engines.diffusion import fusing
 from engines.diffusion.conditioning import Conditioner, TextEncoders
 from engines.diffusion.device import Device
 from engines.diffusion.residency import Residency
@@ -152,7 +153,8 @@ class Loader:
             )
             encoders[name] = encoder.eval().requires_grad_(False)
         for file, weight in adapters:
-            _fuse_into_text(encoders, file, weight)
+            for name, encoder in encoders.items():
+                fusing.fuse(encoder, name, file, weight)
         tokenizers = [
             CLIPTokenizer.from_pretrained(base.path / name, local_files_only=True)
             for name in ("tokenizer", "tokenizer_2")
@@ -176,8 +178,8 @@ class Loader:
             )
             unet = copy.deepcopy(plain)
             for path, weight in adapters:
-                _fuse_into_unet(unet, path, weight)
-            return unet.eval().requires_grad_(False)
+                fusing.fuse(unet, "unet", path, weight)
+            return unet
         if file is None:
             unet = UNet2DConditionModel.from_pretrained(
                 base.path / "unet", dtype=dtype, variant=base.variant, local_files_only=True, use_safetensors=True
@@ -205,48 +207,6 @@ class Loader:
     def _tiny(self, decoder: PreviewDecoder, dtype: torch.dtype) -> Any:
         tiny = AutoencoderTiny.from_pretrained(decoder.folder, dtype=dtype, local_files_only=True, use_safetensors=True)
         return tiny.eval().requires_grad_(False).to(self.device.torch)
-
-
-def _fuse_into_unet(unet: Any, file: Path, weight: float) -> None:
-    """Adds weight × the LoRA's update to the UNet's own weights, in place."""
-    from diffusers.loaders.lora_pipeline import StableDiffusionXLLoraLoaderMixin as Loras
-
-    state, alphas = Loras.lora_state_dict(
-        file.parent, weight_name=file.name, unet_config=unet.config, local_files_only=True
-    )
-    if not any(key.startswith("unet.") for key in state):
-        return
-    try:
-        unet.load_lora_adapter(state, prefix="unet", network_alphas=alphas, adapter_name="fused")
-        unet.fuse_lora(lora_scale=weight)
-        unet.unload_lora()
-    except READ_ERRORS as e:
-        raise LoadError(f"LoRA {file.name} does not fit this model", "it was made for another architecture") from e
-
-
-def _fuse_into_text(encoders: dict[str, Any], file: Path, weight: float) -> None:
-    """Adds weight × the LoRA's update to the text encoders that it has parts for, in place."""
-    from diffusers.loaders.lora_pipeline import StableDiffusionXLLoraLoaderMixin as Loras
-
-    state, alphas = Loras.lora_state_dict(file.parent, weight_name=file.name, local_files_only=True)
-    for name, encoder in encoders.items():
-        if not any(key.startswith(f"{name}.") for key in state):
-            continue
-        try:
-            Loras.load_lora_into_text_encoder(
-                state, network_alphas=alphas, text_encoder=encoder, prefix=name, lora_scale=weight, adapter_name="fused"
-            )
-            from peft.tuners.tuners_utils import BaseTunerLayer
-
-            for module in encoder.modules():
-                if isinstance(module, BaseTunerLayer):
-                    module.scale_layer(weight)
-                    module.merge()
-            from diffusers.utils import recurse_remove_peft_layers
-
-            recurse_remove_peft_layers(encoder)
-        except READ_ERRORS as e:
-            raise LoadError(f"LoRA {file.name} does not fit this model", "it was made for another architecture") from e
 
 
 def read_json(path: Path) -> dict[str, Any]:
