@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 from rich.text import Text
 from textual.app import App, SystemCommand
 from textual.binding import BindingType
+from textual.events import Event, Key
 from textual.filter import LineFilter
 from textual.message import Message
 from textual.screen import Screen
@@ -33,8 +34,10 @@ from tui.pages import Shelf
 from tui.palette import DEFAULT_THEME, load_themes
 from tui.panes.help import HelpScreen
 from tui.pictures.view import Mode
+from tui.pictures.view import prepare as prepare  # tui.opening needs it before the app, and imports only this
 from tui.pump import Pump
 from tui.settings import Settings
+from tui.tidying import PERIOD, Tidy
 from tui.wording import plural
 from tui.workbench import Workbench
 
@@ -76,6 +79,7 @@ class SafelightApp(App[None]):
         *,
         mode: Mode = "halfblocks",
         clock: Callable[[], float] = time.time,
+        tidy: Tidy | None = None,
     ) -> None:
         super().__init__()
         self.farewell = ""
@@ -95,6 +99,7 @@ class SafelightApp(App[None]):
         self.workbench = Workbench(engine, store, catalogue, self._file, default, mode, clock)
         self._flush_at = 0.0
         self._leaving = False
+        self._tidy = tidy
         self._signals = Signals(self._told)
         self._log_file = folders.log
 
@@ -121,6 +126,15 @@ class SafelightApp(App[None]):
         self._pump.start()
         self.set_interval(1.0, self._watch_terminal)
         self.call_after_refresh(self._show_notices)
+        if self._tidy is not None:
+            self.call_after_refresh(self._tidy.begin)
+            self.set_interval(PERIOD, self._tidy.look)
+
+    async def on_event(self, event: Event) -> None:
+        """As Textual does; the time of a key is kept for the garbage collector's sake."""
+        if self._tidy is not None and isinstance(event, Key):
+            self._tidy.key_pressed()
+        await super().on_event(event)
 
     def _show_notices(self) -> None:
         for notice in self._notices[:3]:

@@ -204,7 +204,7 @@ class Place:
 
     def environment(self, home: Path) -> dict[str, str]:
         """This process's, with that home, and a terminal whose kind is always the same."""
-        left_out = ("NO_COLOR", "COLUMNS", "LINES")
+        left_out = ("NO_COLOR", "COLUMNS", "LINES", "PYTHONDONTWRITEBYTECODE")
         kept = {name: value for name, value in os.environ.items() if name not in left_out}
         return {**kept, "SAFELIGHT_HOME": str(home), "TERM": "xterm-256color", "COLORTERM": "truecolor"}
 

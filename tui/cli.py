@@ -44,7 +44,7 @@ def _run(given: list[str]) -> int:
     debug = "--debug" in given
     try:
         if not given:
-            from tui.commands import open_workbench
+            from tui.opening import open_workbench
 
             return open_workbench()
         from tui.commands import run

@@ -93,21 +93,9 @@ def alone(
         print(f"safelight {installed('safelight')}")
         raise typer.Exit
     if context.invoked_subcommand is None:
+        from tui.opening import open_workbench
+
         raise typer.Exit(open_workbench(device, threads, debug))
-
-
-def open_workbench(device: str = "", threads: int = 0, debug: bool = False) -> int:
-    """Opens the workbench and returns its exit code. Raises InvalidRequest where there is no terminal for it."""
-    import os
-
-    if not sys.stdin.isatty() or not sys.stdout.isatty() or (os.environ.get("TERM") or "dumb") == "dumb":
-        raise InvalidRequest(
-            "the workbench needs a terminal on stdin and stdout, and a TERM that is not dumb",
-            'use the command line: safelight generate "a red apple", or safelight --help',
-        )
-    from tui.opening import open_app
-
-    return open_app(sessions.begin(debug, device, threads))
 
 
 @app.command()

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from contextlib import suppress
+
+from engines.errors import InvalidRequest
+from tui import session as sessions
+from tui.tidying import Tidy
 
 # Over ssh COLORTERM is not forwarded, and Rich then counts a terminal of 24 bits as one of 256 colours, and a plain
 # TERM=xterm as one of 16, which no terminal has been for twenty years.
@@ -15,39 +20,31 @@ SWITCH_INTERVAL = 0.0005
 waits up to 5 ms more (p99) beside the engine's thread, and pictures take 8 % longer."""
 
 
-def _choose_colours() -> None:
-    """Tells Textual, which reads this when it is imported, of more colours than TERM alone promises."""
-    term = os.environ.get("TERM", "")
-    if "NO_COLOR" in os.environ or os.environ.get("COLORTERM", "").lower() in ("truecolor", "24bit"):
-        return
-    if term.startswith(TRUE_COLOUR_TERMS):
-        os.environ.setdefault("TEXTUAL_COLOR_SYSTEM", "truecolor")
-    elif term.startswith(AT_LEAST_256):
-        os.environ.setdefault("TEXTUAL_COLOR_SYSTEM", "256")
-
-
-def open_app(session: object) -> int:
+def open_workbench(device: str = "", threads: int = 0, debug: bool = False) -> int:
     """Runs the workbench to its end and returns the exit code.
 
     Raises:
-        SafelightError: the store or the device can't be had; nothing was drawn yet.
+        InvalidRequest: there is no terminal for it.
+        SafelightError: the store or a setting can't be used; nothing was drawn yet.
     """
-    from tui.session import Session
-
-    assert isinstance(session, Session)
+    if not sys.stdin.isatty() or not sys.stdout.isatty() or (os.environ.get("TERM") or "dumb") == "dumb":
+        raise InvalidRequest(
+            "the workbench needs a terminal on stdin and stdout, and a TERM that is not dumb",
+            'use the command line: safelight generate "a red apple", or safelight --help',
+        )
+    gc.disable()  # a tenth of the time to the first paint; tui.tidying takes over after it
+    session = sessions.begin(debug, device, threads)
     _choose_colours()
     sys.setswitchinterval(SWITCH_INTERVAL)
 
-    from tui.pictures.view import prepare
+    from tui import app as window
 
-    prepared = prepare(session.settings.pictures)
+    prepared = window.prepare(session.settings.pictures)
     notices = [*session.notices, *([prepared.reason] if prepared.reason else [])]
     store = session.store()
     try:
-        from tui.app import SafelightApp
-
         engine = session.engine("workbench", store)
-        app = SafelightApp(
+        app = window.SafelightApp(
             engine,
             store,
             session.catalogue,
@@ -55,6 +52,7 @@ def open_app(session: object) -> int:
             session.settings,
             notices,
             mode=prepared.mode,
+            tidy=Tidy(),
         )
         try:
             app.run()
@@ -66,3 +64,14 @@ def open_app(session: object) -> int:
         with suppress(OSError):  # the terminal may be gone
             print(app.farewell)
     return app.return_code or 0
+
+
+def _choose_colours() -> None:
+    """Tells Textual, which reads this when it is imported, of more colours than TERM alone promises."""
+    term = os.environ.get("TERM", "")
+    if "NO_COLOR" in os.environ or os.environ.get("COLORTERM", "").lower() in ("truecolor", "24bit"):
+        return
+    if term.startswith(TRUE_COLOUR_TERMS):
+        os.environ.setdefault("TEXTUAL_COLOR_SYSTEM", "truecolor")
+    elif term.startswith(AT_LEAST_256):
+        os.environ.setdefault("TEXTUAL_COLOR_SYSTEM", "256")

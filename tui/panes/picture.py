@@ -87,4 +87,4 @@ class PicturePane(Vertical, can_focus=True):
         self._caption(Content(), Content())
 
     def _caption(self, first: Content, second: Content) -> None:
-        self.query_one("#caption", Static).update(Content("\n").join([first, second]))
+        self.query_one("#caption", Static).update(Content("\n").join([first, second]), layout=False)
