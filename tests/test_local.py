@@ -259,7 +259,7 @@ def test_closing_a_command_cancels_everything_and_ends_the_events(engines: Any) 
     events = list(engine.events())
     assert isinstance(events[-1], Closed)
     assert {engine.store.state(j) for j in jobs} == {"cancelled"}
-    assert engine.idle
+    assert not engine._thread.is_alive()
 
 
 def test_closing_a_workbench_keeps_its_queue_for_the_next(engines: Any) -> None:
@@ -366,3 +366,63 @@ def test_a_history_that_cannot_be_written_at_the_end_says_where_the_picture_is(
     job = engine.submit(APPLE)
     failed = until(engine, job)[-1]
     assert isinstance(failed, Failed) and f"saved: /x/{job}.png" in failed.hint and failed.lasting
+
+
+def test_a_full_disk_for_the_store_too_is_told_once_and_stops_the_queue(
+    engines: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dataclasses import replace
+
+    engine, room = engines("workbench")
+    room.free = False
+    room.fault["full"] = DiskFull("the disk is full", "free some space")
+    first = engine.submit(APPLE)
+    full = [engine.submit(replace(APPLE, prompt="full")) for _ in range(3)]
+
+    def cannot(*_: Any) -> None:
+        raise DiskFull("the disk is full", "free some space")
+
+    monkeypatch.setattr(engine.store, "end", cannot)
+    room.gate.release(100)
+    events = until(engine, first, full[0])
+    threading.Timer(0.3, engine.close).start()
+    events += list(engine.events())
+    assert [e.job_id for e in events if isinstance(e, Failed)] == [full[0]]
+
+
+def test_a_second_close_waits_for_the_first(engines: Any) -> None:
+    engine, room = engines("workbench")
+    room.at_step = lambda step: time.sleep(0.4)
+    job = engine.submit(APPLE)
+    for event in engine.events():
+        if isinstance(event, Stepped):
+            break
+    threads = [threading.Thread(target=engine.close) for _ in range(2)]
+    for t in threads:
+        t.start()
+    engine.close()
+    assert engine.store.state(job) == "queued"
+    row = engine.store._read("SELECT attempts FROM jobs WHERE id = ?", job)[0]
+    assert row["attempts"] == 0
+    for t in threads:
+        t.join()
+
+
+def test_a_job_that_was_cancelled_does_not_come_back_after_a_quit(engines: Any) -> None:
+    engine, room = engines("workbench")
+    room.at_step = lambda step: time.sleep(0.3)
+    job = engine.submit(APPLE)
+    for event in engine.events():
+        if isinstance(event, Stepped):
+            break
+    engine.cancel(job)
+    engine.close()
+    assert engine.store.state(job) == "cancelled"
+
+
+def test_nothing_is_queued_after_closing(engines: Any) -> None:
+    engine, _ = engines("workbench")
+    engine.close()
+    with pytest.raises(SafelightError, match="closing"):
+        engine.submit(APPLE)
+    assert engine.store.queued() == []

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import torch
 
+from engines.collecting import imports_that_stay
 from engines.errors import InvalidRequest, PromptError
 from engines.prompt import MAX_RATIO, Blend, Flat, Fragment, Prompt, Swap
 
@@ -138,15 +139,10 @@ class Conditioner:
             negative_embeds = self._padded(negative_embeds, length, 0)
             return Conditioning(*map(self._handed, (embeds, pooled, negative_embeds, negative_pooled)))
 
-    def token_counts(self, prompt: Prompt) -> tuple[int, int]:
-        """Tokens for each encoder, without markers and padding."""
-        one, two = count_tokens(prompt, self.encoders.tokenizer, self.encoders.tokenizer_2)
-        return one.count, two.count
-
-    def chunks(self, prompt: Prompt) -> tuple[int, int]:
-        """Chunks of at most 75 tokens for each encoder."""
-        one, two = count_tokens(prompt, self.encoders.tokenizer, self.encoders.tokenizer_2)
-        return one.chunks, two.chunks
+    @property
+    def modules(self) -> tuple[Any, ...]:
+        """What holds the weights, for whoever counts them."""
+        return self.encoders.text_encoder, self.encoders.text_encoder_2
 
     def forget(self) -> None:
         """Drops all that was remembered; call it when the encoders' weights have changed."""
@@ -214,7 +210,8 @@ class _Side:
         """compel around this encoder, taking the hidden state `skip` before the last but one."""
         if skip not in self.compels:
             # Deferred: it brings every pipeline of diffusers with it (3.5 s), and counting tokens needs none of that.
-            from compel import Compel, ReturnedEmbeddingsType
+            with imports_that_stay():
+                from compel import Compel, ReturnedEmbeddingsType
 
             self.compels[skip] = Compel(
                 tokenizer=self.tokenizer,

@@ -9,7 +9,7 @@ import io
 import logging
 import tempfile
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
@@ -85,7 +85,7 @@ class Darkroom:
         self.residency = Residency(int(devices.free_memory(self.device) * HELD_SHARE))
         self.loader = loading.Loader(catalogue, self.device, self.residency, cache)
         self._precision = ""
-        self._ready: dict[str, loading.Components] = {}
+        self._ready: dict[str, frozenset[Hashable]] = {}
 
     def develop(self, job: Job, stop: Callable[[], bool], began: float) -> Development:
         """Does what a job asks, yielding events on the way, and returns the pictures that are on disk.
@@ -128,7 +128,11 @@ class Darkroom:
             raise Stopped
         with clock.measure("encode"), torch.inference_mode(), self._memory():
             conditioning = components.conditioner.encode(
-                prompt, negative, guided=request.guidance_scale > 1, clip_skip=request.clip_skip
+                prompt,
+                negative,
+                guided=request.guidance_scale > 1,
+                clip_skip=request.clip_skip,
+                blank_is_zeros=components.blank_is_zeros,
             )
 
         # 4 sample
@@ -184,7 +188,7 @@ class Darkroom:
             try:
                 components = yield from self.loader.load(job.id, model, request.loras, request.precision, stop)
                 self._precision = devices.NAMES[components.dtype]
-                self._ready[model.id] = components
+                self._ready[model.id] = components.keys
                 return components
             except Exception as e:
                 if not devices.is_out_of_memory(e):
@@ -237,6 +241,7 @@ class Darkroom:
         previews = Previews(components.preview, self.device.torch, request.preview_every)
         steps = sampling.denoise(components.unet, scheduler, conditioning, request, self.device.torch, components.dtype)
         durations: list[float] = []
+        pace = devices.Pace(self.device)
         while True:
             if stop():
                 raise Stopped
@@ -244,12 +249,14 @@ class Darkroom:
             # inference mode is per thread and must not leak to whoever drains this generator between steps
             with torch.inference_mode():
                 step = next(steps)
+                pace.step()
                 preview = previews.after(step) if not stop() else None
             durations.append(time.perf_counter() - start)
             yield Stepped(job.id, step.number, step.of, sorted(durations)[len(durations) // 2])
             if preview is not None:
                 yield Previewed(job.id, step.number, preview)
             if step.number == step.of:
+                pace.finish()
                 return step.latents
 
     def _decode(self, vae: Any, latents: torch.Tensor) -> tuple[torch.Tensor, str]:
@@ -263,36 +270,27 @@ class Darkroom:
                 "the denoiser gave numbers that are not finite; no picture was saved",
                 "try --precision fp32, or a LoRA weight nearer to 0",
             )
-        note = ""
-        out_of_memory = False
-        try:
-            image = _decode(vae, latents)
-        except Exception as e:
-            if not devices.is_out_of_memory(e):
-                raise
-            out_of_memory = True
-        if out_of_memory:
-            devices.release(self.device)
-            note = "memory ran out while decoding; decoded in tiles instead"
-            vae.enable_tiling()
+        tiled, dtype, note = False, vae.dtype, ""
+        for _ in range(3):  # as it is, in tiles, in fp32
+            image = None
             try:
-                image = _decode(vae, latents)
+                image = _decode(vae, latents, dtype, tiled)
             except Exception as e:
                 if not devices.is_out_of_memory(e):
                     raise
-                raise devices.out_of_memory(self.device) from None
-            finally:
-                vae.disable_tiling()
-        if not torch.isfinite(image).all():
-            note = "the VAE overflowed; decoded again in fp32"
-            before = vae.dtype
-            try:
-                image = _decode(vae.to(torch.float32), latents)
-            finally:
-                vae.to(before)
-            if not torch.isfinite(image).all():
+            # past the except, so that the frames of the failure are gone before their memory is asked for
+            if image is None:
+                devices.release(self.device)
+                if tiled:
+                    break
+                tiled, note = True, "memory ran out while decoding; decoded in tiles instead"
+            elif torch.isfinite(image).all():
+                return to_uint8(image), note
+            elif dtype == torch.float32:
                 raise LoadError("the VAE gave numbers that are not finite; no picture was saved", "try another VAE")
-        return to_uint8(image), note
+            else:
+                dtype, note = torch.float32, "the VAE overflowed; decoded again in fp32"
+        raise devices.out_of_memory(self.device)
 
     def _score(self, job: Job, request: Score, stop: Callable[[], bool]) -> Iterator[Event]:
         text = parse(request.prompt).plain
@@ -343,18 +341,19 @@ class Darkroom:
             "device": self.device.title,
             "precision": devices.NAMES[components.dtype],
             "vae_precision": devices.NAMES.get(components.vae.dtype, str(components.vae.dtype)),
-            "unet_sha256": loading.fingerprint(components.unet_file, self.cache),
+            "unet_sha256": self.loader.hashes.get(components.unet_files),
+            **{f"lora {file.stem} sha256": self.loader.hashes.get((file,)) for file in components.lora_files},
         }
 
     def vitals(self) -> Vitals:
         """How the device is now."""
         used, total = devices.memory(self.device)
-        ready = tuple(id for id, c in self._ready.items() if self.loader.holds(c))
+        ready = tuple(id for id, keys in self._ready.items() if all(key in self.residency for key in keys))
         return Vitals(self.device.title, self._precision, used, total, ready)
 
     def _forget(self, but: loading.Components | None = None) -> None:
         """Lets go of all that is held, except what `but` uses, and gives the memory back."""
-        self._ready = {but.model.id: but} if but is not None else {}
+        self._ready = {but.model.id: but.keys} if but is not None else {}
         self.residency.free(set(but.keys) if but is not None else None)
         devices.release(self.device)
 
@@ -373,16 +372,39 @@ class Darkroom:
             raise told
 
 
-def _decode(vae: Any, latents: torch.Tensor) -> torch.Tensor:
-    """(batch, 4, h, w) → (batch, 3, 8h, 8w) in −1 … 1, as StableDiffusionXLPipeline scales it."""
-    z = latents.to(vae.dtype)
-    mean, std = vae.config.get("latents_mean"), vae.config.get("latents_std")
-    if mean is not None and std is not None:
-        shape = (1, z.shape[1], 1, 1)
-        z = z * z.new_tensor(std).view(shape) / vae.config.scaling_factor + z.new_tensor(mean).view(shape)
-    else:
-        z = z / vae.config.scaling_factor
-    return vae.decode(z, return_dict=False)[0]  # type: ignore[no-any-return]
+def _decode(vae: Any, latents: torch.Tensor, dtype: torch.dtype | None = None, tiled: bool = False) -> torch.Tensor:
+    """(batch, 4, h, w) → (batch, 3, 8h, 8w) in −1 … 1, scaled as StableDiffusionXLPipeline does it.
+
+    Args:
+        vae: an AutoencoderKL; it is left as it was.
+        latents: as the denoiser gives them.
+        dtype: to compute in; None for the VAE's own.
+        tiled: in overlapping tiles of half the picture's longer side, one at a time.
+    """
+    own, sizes = vae.dtype, (vae.tile_latent_min_size, vae.tile_sample_min_size)
+    try:
+        if dtype is not None and dtype != own:
+            vae.to(dtype)
+        if tiled:
+            # diffusers tiles only what is larger than the size that the VAE was trained for
+            side = max(max(latents.shape[-2:]) // 2, 8)
+            scale = 2 ** (len(vae.config.block_out_channels) - 1)
+            vae.tile_latent_min_size, vae.tile_sample_min_size = side, side * scale
+            vae.enable_tiling()
+        z = latents.to(dtype or own)
+        mean, std = vae.config.get("latents_mean"), vae.config.get("latents_std")
+        if mean is not None and std is not None:
+            shape = (1, z.shape[1], 1, 1)
+            z = z * z.new_tensor(std).view(shape) / vae.config.scaling_factor + z.new_tensor(mean).view(shape)
+        else:
+            z = z / vae.config.scaling_factor
+        return vae.decode(z, return_dict=False)[0]  # type: ignore[no-any-return]
+    finally:
+        if tiled:
+            vae.disable_tiling()
+            vae.tile_latent_min_size, vae.tile_sample_min_size = sizes
+        if dtype is not None and dtype != own:
+            vae.to(own)
 
 
 @contextmanager

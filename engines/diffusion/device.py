@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import math
 import os
 import re
 import time
@@ -11,10 +13,14 @@ from pathlib import Path
 
 import torch
 
-from engines import files
+from engines import files, machine
 from engines.errors import InvalidRequest, LoadError, OutOfMemory, SafelightError
 from engines.requests import Precision
 
+log = logging.getLogger(__name__)
+
+DRIVER_SECONDS = 3.0
+"How long nvidia-smi may take."
 DTYPES: dict[str, torch.dtype] = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
@@ -68,9 +74,34 @@ def choose(wanted: str = "") -> Device:
         if index >= count:
             raise LoadError(f"there is no {wanted}: {count} GPU(s) are visible", "mind CUDA_VISIBLE_DEVICES")
         return _cuda(index, "")
-    free = {i: torch.cuda.mem_get_info(i)[0] for i in range(count)}
-    index = max(free, key=lambda i: free[i])
-    return _cuda(index, f"most free memory of {count} GPUs" if count > 1 else "")
+    if count == 1:
+        return _cuda(0, "")
+    free = _free_of_all(count)
+    if not free:
+        return _cuda(0, f"the first of {count} GPUs: none tells its free memory")
+    return _cuda(max(free, key=lambda i: free[i]), f"most free memory of {count} GPUs")
+
+
+def _free_of_all(count: int) -> dict[int, int]:
+    """Free bytes by torch's index, of the GPUs that tell.
+
+    The driver's own tool is asked first: torch can only look at a card by opening a context on it, which holds some
+    hundred megabytes of every card for as long as this process lives, and fails on one that is full.
+    """
+    command = ("nvidia-smi", "--query-gpu=uuid,memory.free", "--format=csv,noheader,nounits")
+    told: dict[str, int] = {}
+    for line in machine.ask(command, DRIVER_SECONDS).output.splitlines():
+        uuid, _, mebibytes = line.partition(",")
+        if mebibytes.strip().isdigit():
+            told[uuid.strip().removeprefix("GPU-").lower()] = int(mebibytes) << 20
+    free = {}
+    for i in range(count):
+        try:
+            uuid = str(getattr(torch.cuda.get_device_properties(i), "uuid", "")).lower()
+            free[i] = told[uuid] if uuid in told else torch.cuda.mem_get_info(i)[0]
+        except RuntimeError as e:
+            log.warning("cuda:%d can't be asked for its memory: %s", i, e)
+    return free
 
 
 def _cuda(index: int, note: str) -> Device:
@@ -116,7 +147,7 @@ def vae_dtype(device: Device, dtype: torch.dtype, force_upcast: bool) -> torch.d
 
 def _cpu_dtype(width: int, cache: Path | None) -> torch.dtype:
     path = None if cache is None else cache / "cpu-precision.json"
-    key = f"{_cpu_name()} torch {torch.__version__} threads {torch.get_num_threads()} width {width}"
+    key = f"{machine.cpu_name()} torch {torch.__version__} threads {torch.get_num_threads()} width {width}"
     known: dict[str, str] = {}
     if path is not None:
         try:
@@ -160,16 +191,6 @@ def _probe(dtype: torch.dtype, width: int) -> float:
     return best
 
 
-def _cpu_name() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return "cpu"
-
-
 def memory(device: Device) -> tuple[int, int]:
     """(used, total) bytes: of the whole GPU, or of this process and this machine on a CPU."""
     if device.torch.type == "cuda":
@@ -177,7 +198,7 @@ def memory(device: Device) -> tuple[int, int]:
         return total - free, total
     import psutil
 
-    return psutil.Process().memory_info().rss, psutil.virtual_memory().total
+    return psutil.Process().memory_info().rss, machine.memory().total
 
 
 def free_memory(device: Device) -> int:
@@ -185,9 +206,7 @@ def free_memory(device: Device) -> int:
     if device.torch.type == "cuda":
         idle = torch.cuda.memory_reserved(device.torch) - torch.cuda.memory_allocated(device.torch)
         return int(torch.cuda.mem_get_info(device.torch)[0] + idle)
-    import psutil
-
-    return int(psutil.virtual_memory().available)
+    return machine.memory().available
 
 
 def release(device: Device) -> None:
@@ -236,6 +255,33 @@ def _gb(n: int) -> str:
 
 
 def set_threads(threads: int) -> None:
-    """CPU threads for torch; 0 leaves one thread a physical core that this process may use."""
+    """CPU threads for torch; 0 takes one for every core that this process, or its container, may use."""
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if quota := machine.cpu_quota():
+        available = max(min(available, math.ceil(quota)), 1)
     torch.set_num_threads(min(threads, available) if threads > 0 else available)
+
+
+class Pace:
+    """Keeps the host at most one step ahead of a GPU, so that a step that is told is done, times are true, and a stop
+    takes effect within a step. Waiting for the step before the last costs nothing: the GPU has the last one to do."""
+
+    def __init__(self, device: Device) -> None:
+        self._device = device
+        self._before: torch.cuda.Event | None = None
+
+    def step(self) -> None:
+        """A step was launched."""
+        if self._device.torch.type == "cuda":
+            event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            event.record(torch.cuda.current_stream(self._device.torch))
+            if self._before is not None:
+                self._before.synchronize()
+            self._before = event
+        elif self._device.torch.type == "mps":
+            torch.mps.synchronize()
+
+    def finish(self) -> None:
+        """Waits for the last step."""
+        if self._before is not None:
+            self._before.synchronize()

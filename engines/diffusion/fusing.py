@@ -6,6 +6,7 @@ are read by diffusers; what is added, and whether it fits, is decided here, befo
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 from dataclasses import dataclass
@@ -14,10 +15,13 @@ from typing import Any
 
 import torch
 
+from engines.diffusion import device as devices
 from engines.errors import LoadError
 
 log = logging.getLogger(__name__)
 
+MAX_HEADER = 100_000_000
+"Bytes; safetensors' own limit."
 PARTS = ("unet", "text_encoder", "text_encoder_2")
 
 _LAYER = re.compile(r"(?P<layer>.+)\.lora_(?P<side>[AB])(?:\.[\w-]+)?\.weight")
@@ -42,6 +46,16 @@ class Update:
         """What is added at weight 1: `shape`, fp32, for linear layers and for convolutions."""
         up, down = (x.to(device, torch.float32).flatten(1) for x in (self.up, self.down))
         return (self.scale * (up @ down)).reshape(shape)
+
+
+def has_text(file: Path) -> bool:
+    """Whether a LoRA file changes text encoders, from the names in its header. Raises LoadError if it has none."""
+    try:
+        with file.open("rb") as f:
+            names = json.loads(f.read(min(int.from_bytes(f.read(8), "little"), MAX_HEADER)))
+        return any(name.startswith(("text_encoder", "lora_te")) for name in names)
+    except (OSError, ValueError, AttributeError, RecursionError) as e:
+        raise LoadError(f"LoRA {file.name} can't be read: no safetensors header", "download it again") from e
 
 
 @torch.no_grad()
@@ -85,14 +99,20 @@ def read(file: Path, part: str, module: Any) -> dict[str, Update]:
             file.parent, weight_name=file.name, unet_config=config, local_files_only=True, use_safetensors=True
         )
     except Exception as e:  # safetensors' own error is no subclass of anything more exact
+        if devices.is_out_of_memory(e):
+            raise
         reason = (str(e).strip() or type(e).__name__).splitlines()[0][:200]
         raise LoadError(f"LoRA {file.name} can't be read: {reason}", "download it again") from e
     if not any(key.startswith(f"{known}.") for key in state for known in PARTS):
         raise LoadError(f"{file.name} holds no LoRA for an SDXL model", "a LoRA has weights for unet or text_encoder")
 
     sides: dict[str, dict[str, torch.Tensor]] = {}
+    alphas = dict(alphas or {})
     for key, value in state.items():
         if not key.startswith(f"{part}."):
+            continue
+        if key.endswith(".alpha"):  # as some trainers add it to peft's names
+            alphas[key] = value
             continue
         found = _LAYER.fullmatch(_peft_name(key.removeprefix(f"{part}."), part))
         if found is None:
@@ -102,7 +122,7 @@ def read(file: Path, part: str, module: Any) -> dict[str, Update]:
             )
         sides.setdefault(_layer(found["layer"], module), {})[found["side"]] = value
     scales = {}
-    for key, value in (alphas or {}).items():
+    for key, value in alphas.items():
         if key.startswith(f"{part}."):
             name = _peft_name(key.removeprefix(f"{part}.").removesuffix(".alpha"), part)
             found = _LAYER.fullmatch(name)

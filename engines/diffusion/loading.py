@@ -7,10 +7,9 @@ into copies of the parts that they change. Nothing is fetched and no pickle is o
 from __future__ import annotations
 
 import copy
-import hashlib
 import json
 import logging
-from collections.abc import Callable, Generator, Hashable
+from collections.abc import Callable, Generator, Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,14 +18,14 @@ import torch
 from diffusers.models import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
-from engines import files
 from engines.catalogue import Catalogue, Folder, LoraOver, Model, PreviewDecoder, UnetOver
 from engines.diffusion import device as devices
 from engines.diffusion import fusing
 from engines.diffusion.conditioning import Conditioner, TextEncoders
 from engines.diffusion.device import Device
+from engines.diffusion.hashes import Hashes
 from engines.diffusion.residency import Residency
-from engines.errors import LoadError, SafelightError, Stopped
+from engines.errors import LoadError, Stopped
 from engines.events import Loading
 from engines.requests import JobId, Lora, Precision
 
@@ -34,6 +33,8 @@ log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 
+VARIANTS = ("fp16", "bf16", "fp32", "non_ema")
+"What hub repositories mark weights files with."
 READ_ERRORS = (OSError, ValueError, KeyError, TypeError, RuntimeError, AttributeError, ImportError)
 "What diffusers, transformers and safetensors raise on files that are missing, cut short or of another kind."
 
@@ -56,8 +57,12 @@ class Components:
     "What the denoiser computes in."
     preview: Any | None
     "An AutoencoderTiny for this family's latents, or None."
-    unet_file: Path
-    "The file that the UNet's weights come from, for its hash."
+    blank_is_zeros: bool
+    "Whether a negative prompt without words is zeros (`force_zeros_for_empty_prompt` of the folder)."
+    unet_files: tuple[Path, ...]
+    "The files that the UNet's weights come from, for their hash."
+    lora_files: tuple[Path, ...]
+    "LoRAs that are added, for theirs."
     keys: frozenset[Hashable]
     "What of Residency this uses."
 
@@ -70,6 +75,7 @@ class Loader:
         self.device = device
         self.residency = residency
         self.cache = cache
+        self.hashes = Hashes(cache / "hashes.json")
 
     def load(
         self, job_id: JobId, model: Model, loras: tuple[Lora, ...], precision: Precision, stop: Callable[[], bool]
@@ -93,34 +99,54 @@ class Loader:
         unet_config = read_json(base.path / "unet" / "config.json")
         dtype = devices.dtype_for(self.device, precision, _probe_width(unet_config), self.cache)
         adapters = self._adapters(chain, loras)
+        # most LoRAs leave the text encoders alone: those are shared with the base then
+        text_adapters = tuple(a for a in adapters if fusing.has_text(a[0]))
+        unet_file = next((x.source.file for x in chain if isinstance(x.source, UnetOver)), None)
+        unet_files = (unet_file,) if unet_file else _weights(base.path / "unet", base.variant)
+        self.hashes.begin(unet_files)
+        for file, _ in adapters:
+            self.hashes.begin((file,))
         used: set[Hashable] = set()
 
-        def part(what: str, fraction: float, key: Hashable, build: Callable[[], _T]) -> Generator[Loading, None, _T]:
+        def part(
+            what: str, fraction: float, key: Hashable, weights: Sequence[Path], build: Callable[[], _T]
+        ) -> Generator[Loading, None, _T]:
             used.add(key)
             if key in self.residency:
                 return self.residency.get(key, build)
             yield Loading(job_id, f"{model.title}: {what}", fraction)
             if stop():
                 raise Stopped
+            self.residency.make_room(used, sum(path.stat().st_size for path in weights if path.is_file()))
             return self.residency.get(key, lambda: _read(what, base.path, build))
 
         where = (str(base.path), base.variant, dtype)
+        in_folder = {
+            name: _weights(base.path / name, base.variant) for name in ("text_encoder", "text_encoder_2", "vae")
+        }
         conditioner = yield from part(
-            "text encoders", 0.1, ("text", *where, adapters), lambda: self._text(base, dtype, adapters)
+            "text encoders",
+            0.1,
+            ("text", *where, text_adapters),
+            in_folder["text_encoder"] + in_folder["text_encoder_2"],
+            lambda: self._text(base, dtype, text_adapters),
         )
-        unet_file = next((x.source.file for x in chain if isinstance(x.source, UnetOver)), None)
         unet = yield from part(
-            "denoiser", 0.4, ("unet", *where, unet_file, adapters), lambda: self._unet(base, dtype, unet_file, adapters)
+            "denoiser",
+            0.4,
+            ("unet", *where, unet_file, adapters),
+            unet_files,
+            lambda: self._unet(base, dtype, unet_file, adapters),
         )
-        vae = yield from part("VAE", 0.8, ("vae", *where), lambda: self._vae(base, dtype))
+        vae = yield from part("VAE", 0.8, ("vae", *where), in_folder["vae"], lambda: self._vae(base, dtype))
         decoder = self.catalogue.preview_decoder(model.family)
         preview = None
         if decoder is not None:
             small = decoder
             preview = yield from part(
-                "preview decoder", 0.95, ("preview", str(small.folder), dtype), lambda: self._tiny(small, dtype)
+                "preview decoder", 0.95, ("preview", str(small.folder), dtype), (), lambda: self._tiny(small, dtype)
             )
-        self.residency.keep(used)
+        self.residency.make_room(used)
         return Components(
             model=model,
             conditioner=conditioner,
@@ -129,13 +155,11 @@ class Loader:
             scheduler_config=read_json(base.path / "scheduler" / "scheduler_config.json"),
             dtype=dtype,
             preview=preview,
-            unet_file=unet_file or _weights(base.path / "unet"),
+            blank_is_zeros=bool(read_json(base.path / "model_index.json").get("force_zeros_for_empty_prompt", True)),
+            unet_files=unet_files,
+            lora_files=tuple(file for file, _ in adapters),
             keys=frozenset(used),
         )
-
-    def holds(self, components: Components) -> bool:
-        """Whether all of these components are still in memory."""
-        return all(key in self.residency for key in components.keys)
 
     def _adapters(self, chain: tuple[Model, ...], loras: tuple[Lora, ...]) -> tuple[tuple[Path, float], ...]:
         """LoRA files and weights, the model's own first."""
@@ -220,32 +244,12 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def fingerprint(path: Path, cache: Path) -> str:
-    """The first 16 hex digits of a file's sha256, remembered in `cache` by path, size and time of change."""
-    known_at = cache / "hashes.json"
-    stat = path.stat()
-    key = f"{path}|{stat.st_size}|{stat.st_mtime_ns}"
-    try:
-        known = json.loads(known_at.read_text())
-    except (OSError, ValueError):
-        known = {}
-    if isinstance(known, dict) and isinstance(known.get(key), str):
-        return str(known[key])
-    with path.open("rb") as f:
-        digest = hashlib.file_digest(f, "sha256").hexdigest()[:16]
-    try:
-        files.replace(known_at, json.dumps({**(known if isinstance(known, dict) else {}), key: digest}).encode())
-    except SafelightError as e:
-        log.warning("hashes are not remembered: %s", e.message)
-    return digest
-
-
-def _weights(folder: Path) -> Path:
-    """The first weights file of a component's folder, for its hash."""
+def _weights(folder: Path, variant: str | None) -> tuple[Path, ...]:
+    """The weights files of a component that diffusers reads: with the variant where it is there, all of its shards."""
     found = sorted(folder.glob("*.safetensors"))
-    if not found:
-        raise LoadError(f"{folder} has no .safetensors file", "download the model again, or convert its pickle")
-    return found[0]
+    marked = [path for path in found if variant and f".{variant}" in path.name]
+    plain = [path for path in found if not any(f".{known}." in path.name for known in VARIANTS)]
+    return tuple(marked or plain or found)
 
 
 def _probe_width(unet_config: dict[str, Any]) -> int:

@@ -33,10 +33,10 @@ class Residency:
         self._held[key] = (component, size(component))
         return component
 
-    def keep(self, keys: set[Hashable]) -> None:
-        """Lets go of the least recently used components beyond the limit, but of none in `keys`."""
+    def make_room(self, keys: set[Hashable], more: int = 0) -> None:
+        """Lets go of the least recently used components, but of none in `keys`, until `more` bytes fit the limit."""
         for key in list(self._held):
-            if self.used <= self.limit:
+            if self.used + more <= self.limit:
                 return
             if key not in keys:
                 del self._held[key]
@@ -57,7 +57,7 @@ class Residency:
 
 
 def size(component: object) -> int:
-    """Bytes of a module's parameters and buffers; 0 for anything else."""
-    if not isinstance(component, torch.nn.Module):
-        return 0
-    return sum(t.numel() * t.element_size() for t in (*component.parameters(), *component.buffers()))
+    """Bytes of the parameters and buffers of a module, or of the `modules` that something else holds."""
+    if isinstance(component, torch.nn.Module):
+        return sum(t.numel() * t.element_size() for t in (*component.parameters(), *component.buffers()))
+    return sum(size(module) for module in getattr(component, "modules", ()))

@@ -34,6 +34,11 @@ class ClipScorer:
     device: torch.device
     "Where it computes."
 
+    @property
+    def modules(self) -> tuple[Any, ...]:
+        """What holds the weights, for whoever counts them."""
+        return (self.model,)
+
     @torch.inference_mode()
     def score(self, images: list[Image.Image], text: str) -> tuple[list[float], int]:
         """Scores of the pictures, 0 … 100, and in how many chunks the text was read (1 if it fits the window)."""
