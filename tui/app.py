@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import codecs
 import contextlib
 import logging
 import signal
@@ -15,6 +16,7 @@ from typing import Any, ClassVar
 from rich.text import Text
 from textual.app import App, SystemCommand
 from textual.binding import BindingType
+from textual.drivers import linux_driver
 from textual.events import Event, Key
 from textual.filter import LineFilter
 from textual.message import Message
@@ -48,6 +50,14 @@ CLOSING = 2.5
 
 log = logging.getLogger(__name__)
 
+
+def _forgiving(encoding: str) -> Callable[[], codecs.IncrementalDecoder]:
+    return lambda: codecs.getincrementaldecoder(encoding)("replace")
+
+
+# One byte that is not UTF-8 (a paste of Latin-1, a key of a terminal with 8-bit meta) ends Textual's input thread, and
+# the program with it; the driver looks the decoder up by this name.
+linux_driver.getincrementaldecoder = _forgiving  # type: ignore[assignment, attr-defined]
 
 CLEAN = CleanFilter()
 "One for good: Textual caches what it drew for each filter."
@@ -126,6 +136,7 @@ class SafelightApp(App[None]):
         self._pump.start()
         self.set_interval(1.0, self._watch_terminal)
         self.call_after_refresh(self._show_notices)
+        self.app_resume_signal.subscribe(self, lambda _: self.refresh(layout=True))
         if self._tidy is not None:
             self.call_after_refresh(self._tidy.begin)
             self.set_interval(PERIOD, self._tidy.look)

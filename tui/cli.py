@@ -24,6 +24,7 @@ class Interrupted(BaseException):
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Runs the command line and ends the process with its exit code, whatever threads are still doing."""
+    _open_closed_streams()
     _catch_signals()
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
@@ -59,6 +60,15 @@ def _run(given: list[str]) -> int:
         return e.exit_code
     except BrokenPipeError:
         raise
+    except OSError as e:
+        _log(given)
+        if debug:
+            import traceback
+
+            traceback.print_exc()
+        what = f"{e.filename}: " if e.filename else "the output can't be written: "
+        complain(f"{what}{e.strerror or e}", "make room, or choose another place; the log has more")
+        return 1
     except Exception as e:
         _log(given)
         if debug:
@@ -97,8 +107,11 @@ def complain(message: str, hint: str) -> None:
     """One line `error: …` and one `hint: …` on stderr."""
     from tui.clean import one_line
 
-    print(f"error: {one_line(message, 500)}", file=sys.stderr)
-    print(f"hint: {one_line(hint or 'safelight --help', 500)}", file=sys.stderr)
+    try:
+        print(f"error: {one_line(message, 500)}", file=sys.stderr)
+        print(f"hint: {one_line(hint or 'safelight --help', 500)}", file=sys.stderr)
+    except (OSError, ValueError):
+        pass  # nobody can be told; the exit code tells
 
 
 def end(code: int) -> NoReturn:
@@ -116,6 +129,23 @@ def end(code: int) -> NoReturn:
 
     logging.shutdown()
     os._exit(code)
+
+
+def _open_closed_streams() -> None:
+    """Puts something where the caller left descriptors 0, 1 or 2 closed: else the next file that is opened would get
+    the number, and be written into by whatever prints."""
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(number)
+        except OSError:
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            if nowhere != number:
+                os.dup2(nowhere, number)
+                os.close(nowhere)
+        if getattr(sys, name) is None:
+            stream = open(number, mode, closefd=False)  # noqa: SIM115
+            setattr(sys, name, stream)
+            setattr(sys, f"__{name}__", stream)
 
 
 def _catch_signals() -> None:

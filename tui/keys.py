@@ -46,11 +46,11 @@ TABLE: tuple[Action, ...] = (
     Action("make-again", "ctrl+r", "again", "Make the picture again with a new seed.", footer=True),
     Action("lock-seed", "ctrl+l", "lock seed", "Keep the shown picture's seed in the form, or empty the field again."),
     Action("next-page", "ctrl+n", "page", "Show the next page, where the screen is too small for all.", footer=True),
-    Action("go-prompt", "f2,alt+1", "prompt", "Go to the prompt."),
-    Action("go-model", "f3,alt+2", "model", "Go to the model."),
-    Action("go-settings", "f4,alt+3", "settings", "Go to the settings."),
-    Action("go-queue", "f6,alt+4", "queue", "Go to the queue."),
-    Action("go-history", "f7,alt+5", "history", "Go to the history.", footer=True),
+    Action("go-prompt", "f2", "prompt", "Go to the prompt."),
+    Action("go-model", "f3", "model", "Go to the model."),
+    Action("go-settings", "f4", "settings", "Go to the settings."),
+    Action("go-queue", "f6", "queue", "Go to the queue."),
+    Action("go-history", "f7", "history", "Go to the history.", footer=True),
     Action("copy-path", "ctrl+o", "copy path", "Copy the path of the shown picture to the clipboard."),
     Action("previous-draft", "alt+z", "previous draft", "Bring back the form as it was before settings were taken."),
     Action("clear-form", "alt+n", "new draft", "Empty the form; the previous draft can be brought back."),
@@ -72,7 +72,7 @@ BY_ID: dict[str, Action] = {action.id: action for action in TABLE}
 
 EDITING: tuple[tuple[str, str], ...] = (
     ("enter", "make the picture"),
-    ("ctrl+j, alt+enter", "a new line in the prompt"),
+    ("ctrl+j", "a new line in the prompt"),
     ("tab, shift+tab", "next and previous field"),
     ("ctrl+z, ctrl+y", "undo and redo in the prompt"),
     ("alt+a", "select all of the prompt"),
@@ -82,7 +82,8 @@ EDITING: tuple[tuple[str, str], ...] = (
 
 
 def bindings(scope: Scope) -> list[BindingType]:
-    """The bindings of one place. Function keys come first everywhere, for the text editor has its own F6 and F7."""
+    """The bindings of one place. Function keys come first everywhere, for the text editor has its own F6 and F7, and so
+    do those with Alt, of which it would type the letter. Alt with a digit is none: Textual reads it as a character."""
     return [
         Binding(
             key,
@@ -90,7 +91,7 @@ def bindings(scope: Scope) -> list[BindingType]:
             action.title,
             show=action.footer and first,
             key_display=action.display or (key.upper() if _is_function_key(key) else None),
-            priority=_is_function_key(key) or action.id == "quit",
+            priority=_is_function_key(key) or key.startswith("alt+") or action.id == "quit",
             tooltip=action.help,
             id=action.id,
         )
@@ -131,7 +132,7 @@ def _taken(wanted: list[str], action: Action, chosen: Mapping[str, str]) -> tupl
 
 
 def shown(action: Action, keymap: Mapping[str, str]) -> str:
-    """The keys of an action in words, overrides applied: 'ctrl+g', 'F2 or alt+1'."""
+    """The keys of an action in words, overrides applied: 'ctrl+g', 'delete or x'."""
     keys = keymap.get(action.id, action.keys).split(",")
     return " or ".join(_word(key) for key in keys)
 

@@ -78,4 +78,5 @@ def begin(debug: bool = False, device: str = "", threads: int = 0) -> Session:
     log = streams.open_log(found.log, debug)
     streams.divert(log)
     catalogue = catalogues.load(found.models)
-    return Session(found, settings, catalogue, (*problems, *catalogue.problems), debug)
+    settings, unknown = settings_file.check_model(settings, found.settings, catalogue.models)
+    return Session(found, settings, catalogue, (*problems, *unknown, *catalogue.problems), debug)

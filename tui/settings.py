@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
+
+from engines import files
+from engines.errors import InvalidRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +43,32 @@ _CHECKS: dict[str, Callable[[Any], bool]] = {
     "pictures": lambda v: v in ("halfblocks", "textual-image"),
     "threads": lambda v: 0 <= v <= 1024,
     "precision": lambda v: v in ("auto", "fp16", "bf16", "fp32"),
+    "device": lambda v: re.fullmatch(r"(cpu|mps|cuda(:\d{1,2})?)?", v) is not None,
+    "file_name": lambda v: bool(v.strip()) and _is_pattern(v),
 }
+
+
+def _is_pattern(text: str) -> bool:
+    try:
+        files.check_pattern(text)
+    except InvalidRequest:
+        return False
+    return True
+
+
+def check_model(settings: Settings, path: Path, known: Iterable[str]) -> tuple[Settings, tuple[str, ...]]:
+    """The settings without a model that is not in the catalogue, and a line about it."""
+    if not settings.model or settings.model in known:
+        return settings, ()
+    return replace(settings, model=""), (f"{path}: model can't be {settings.model!r}: it is not in the catalogue",)
 
 
 def load(path: Path) -> tuple[Settings, tuple[str, ...]]:
     """The settings of a file, defaults where it says nothing, and a line for each thing in it that can't be used."""
     defaults = Settings()
     try:
+        if path.exists() and not path.is_file():
+            return defaults, (f"{path} is no file",)  # a FIFO would be waited for without end
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return defaults, ()

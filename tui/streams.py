@@ -23,6 +23,24 @@ MAX_LOG = 5_000_000
 FORMAT = "%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s"
 
 
+class Forgiving(TextIOWrapper):
+    """A text stream that loses what can't be written."""
+
+    def write(self, text: str) -> int:
+        """As always; a failure is as good as success."""
+        try:
+            return super().write(text)
+        except OSError:
+            return len(text)
+
+    def flush(self) -> None:
+        """As always; a failure is as good as success."""
+        try:
+            super().flush()
+        except OSError:
+            pass
+
+
 def open_log(path: Path, debug: bool) -> TextIO | None:
     """Sends logging and warnings to a file that only its owner can read. Returns it, or None if it can't be had."""
     logging.captureWarnings(True)
@@ -58,7 +76,9 @@ def divert(log: TextIO | None) -> None:
             copy = os.dup(number)
         except OSError:  # the caller closed it; there is nowhere to print
             copy = os.open(os.devnull, os.O_WRONLY)
-        stream = TextIOWrapper(
+        # what can't be said on stderr (closed, full) must not keep a picture from being made
+        kind = TextIOWrapper if number == 1 else Forgiving
+        stream = kind(
             os.fdopen(copy, "wb", buffering=0),
             encoding="utf-8",
             errors="replace",

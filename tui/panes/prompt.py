@@ -21,8 +21,8 @@ class PromptEditor(TextArea):
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {"prompt--strong", "prompt--stronger", "prompt--weak", "prompt--off"}
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("ctrl+j,shift+enter,alt+enter", "new_line", "new line", show=False),
-        Binding("alt+a", "select_all", "select all", show=False),
+        Binding("ctrl+j,shift+enter", "new_line", "new line", show=False),
+        Binding("alt+a", "select_all", "select all", show=False, priority=True),
     ]
 
     def __init__(self, title: str, placeholder: str, *, id: str) -> None:
