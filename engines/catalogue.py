@@ -6,16 +6,34 @@ file are relative to that file. A bad entry is reported in `Catalogue.problems`,
 
 from __future__ import annotations
 
+import math
+import os
+import re
 import tomllib
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
 from engines import schedulers
-from engines.errors import CatalogueError, LoadError, near
+from engines.errors import CatalogueError, InvalidRequest, LoadError, near
+from engines.requests import MAX_GUIDANCE, MAX_STEPS, check_size
 
 SHIPPED = Path(__file__).with_name("models.toml")
+
+PREDICTIONS = ("epsilon", "v_prediction", "sample")
+"What a UNet may have been trained to predict, as diffusers names it."
+WEIGHTS = {
+    "unet": "diffusion_pytorch_model",
+    "vae": "diffusion_pytorch_model",
+    "text_encoder": "model",
+    "text_encoder_2": "model",
+}
+"The components that have weights → how diffusers and transformers call the files."
+_WEIGHTS_FILE = re.compile(
+    r"(?P<stem>diffusion_pytorch_model|model)(?:\.(?P<variant>[^.]+?))?"
+    r"(?:-(?P<shard>\d{5})-of-(?P<shards>\d{5})(?:\.(?P<older>[^.]+))?)?\.safetensors"
+)
 
 Size: TypeAlias = tuple[int, int]
 
@@ -205,11 +223,24 @@ class Catalogue:
         return tuple(links)
 
     def missing(self, model: Model) -> tuple[Path, ...]:
-        """Files and folders of the model that are not on this machine."""
-        wanted = (
-            link.source.path if isinstance(link.source, Folder) else link.source.file for link in self.chain(model)
-        )
-        return tuple(path for path in wanted if not path.exists())
+        """Files and folders of the model that are not on this machine.
+
+        A folder that is there is looked into, because a download may have ended half way: six folders are listed and no
+        file is opened (0.06 ms on a local disk).
+        """
+        gone: list[Path] = []
+        links = self.chain(model)
+        for link in links:
+            if not isinstance(link.source, Folder):
+                if not link.source.file.is_file():
+                    gone.append(link.source.file)
+            elif not link.source.path.is_dir():
+                gone.append(link.source.path)
+            else:
+                # a UNet in a file of its own takes the place of the folder's, whose configuration is still read
+                replaced = any(isinstance(x.source, UnetOver) for x in links)
+                gone += _lacking(link.source, {"unet"} if replaced else set())
+        return tuple(gone)
 
     def require(self, id: str) -> Model:
         """The model of that id, ready to load. Raises CatalogueError, or LoadError if its files are missing."""
@@ -270,52 +301,136 @@ def _read(path: Path, into: Catalogue) -> Iterable[str]:
         for table in listed:
             try:
                 entry = build(dict(table), here)
-            except (KeyError, TypeError, ValueError, CatalogueError) as e:
+            except (KeyError, TypeError, ValueError, OverflowError, InvalidRequest) as e:
                 named = table.get("id", "without id") if isinstance(table, dict) else table
                 what = f"'{e.args[0]}' is missing" if isinstance(e, KeyError) else str(e)
-                yield f"{path}: {kind} {named}: {what}"
+                yield f"{path}: {kind} {named}: {' '.join(what.split())[:300]}"
             else:
                 known[entry.id] = entry
 
 
+def variant_here(folder: Folder) -> str | None:
+    """The `variant` that an entry needs so that this folder's weights are found, or None if it needs none.
+
+    For the hint where loading finds no weights by their plain names: many downloads hold `*.fp16.safetensors` only.
+    """
+    marks = [_marks(_files(folder.path / name), stem) for name, stem in WEIGHTS.items()]
+    if all(None in each for each in marks):
+        return None
+    common = set.intersection(*marks) - {None}
+    return min((mark for mark in common if mark), default=None)
+
+
+def _lacking(folder: Folder, without: set[str]) -> Iterator[Path]:
+    """What a folder in SDXL's layout must hold and doesn't, of every component but the weights of those `without`."""
+    path = folder.path
+    for name in ("model_index.json", "scheduler/scheduler_config.json"):
+        if not (path / name).is_file():
+            yield path / name
+    for name, stem in WEIGHTS.items():
+        files = _files(path / name)
+        if "config.json" not in files:
+            yield path / name / "config.json"
+        marks = _marks(files, stem)
+        if name not in without and (folder.variant not in marks if folder.variant else not marks):
+            mark = f".{folder.variant}" if folder.variant else ""
+            yield path / name / f"{stem}{mark}.safetensors"
+    for name in ("tokenizer", "tokenizer_2"):
+        files = _files(path / name)
+        if "tokenizer.json" not in files and not {"vocab.json", "merges.txt"} <= files:
+            yield path / name / "tokenizer.json"
+
+
+def _files(folder: Path) -> set[str]:
+    """Names of the files in a folder; a link that leads nowhere, as an unfinished download leaves, is none."""
+    try:
+        with os.scandir(folder) as entries:
+            return {entry.name for entry in entries if entry.is_file()}
+    except OSError:
+        return set()
+
+
+def _marks(files: set[str], stem: str) -> set[str | None]:
+    """The variants whose weights are whole among these files: one file, or all of its shards and their index."""
+    whole: set[str | None] = set()
+    shards: dict[tuple[str | None, int], int] = {}
+    for match in filter(None, map(_WEIGHTS_FILE.fullmatch, files)):
+        if match["stem"] != stem:
+            continue
+        mark = match["variant"] or match["older"]
+        if match["shard"] is None:
+            whole.add(mark)
+        else:
+            of = (mark, int(match["shards"]))
+            shards[of] = shards.get(of, 0) + 1
+    for (mark, wanted), there in shards.items():
+        index = f"{stem}.safetensors.index{f'.{mark}' if mark else ''}.json"
+        if there == wanted and index in files:
+            whole.add(mark)
+    return whole
+
+
 def _model(table: dict[str, Any], here: Path) -> Model:
-    recipe = dict(table["recipe"])
-    sizes = tuple((int(w), int(h)) for w, h in recipe.pop("sizes"))
-    if not sizes or any(side <= 0 or side % 8 for size in sizes for side in size):
-        raise ValueError("sizes must be [width, height] pairs of multiples of 8")
-    recipe["scheduler"] = schedulers.find(recipe["scheduler"]).name
-    if recipe.get("timestep_spacing", "leading") not in schedulers.SPACINGS:
-        raise ValueError(f"timestep_spacing must be one of {', '.join(schedulers.SPACINGS)}")
     return Model(
         id=_id(table),
-        title=str(table["title"]),
-        family=str(table["family"]),
-        source=_source(dict(table["source"]), here),
-        recipe=Recipe(sizes=sizes, **recipe),
-        licence=str(table["licence"]),
-        rank=int(table.get("rank", 0)),
-        about=str(table.get("about", "")),
+        title=_text(table, "title"),
+        family=_text(table, "family"),
+        source=_source(_table(table, "source"), here),
+        recipe=_recipe(_table(table, "recipe")),
+        licence=_text(table, "licence"),
+        rank=_whole(table, "rank", default=0),
+        about=_text(table, "about", ""),
     )
+
+
+def _recipe(table: dict[str, Any]) -> Recipe:
+    if unknown := table.keys() - {f.name for f in fields(Recipe)}:
+        raise ValueError(f"a recipe has no '{min(unknown)}'")
+    fixed = table.get("fixed_steps", False)
+    if not isinstance(fixed, bool):
+        raise ValueError("fixed_steps must be true or false")
+    return Recipe(
+        num_inference_steps=_whole(table, "num_inference_steps", 1, MAX_STEPS),
+        guidance_scale=_number(table, "guidance_scale", 0.0, MAX_GUIDANCE),
+        scheduler=schedulers.find(_text(table, "scheduler")).name,
+        sizes=_sizes(table["sizes"]),
+        guidance_rescale=_number(table, "guidance_rescale", 0.0, 1.0, 0.0),
+        timestep_spacing=_one_of(table, "timestep_spacing", schedulers.SPACINGS),
+        prediction_type=_one_of(table, "prediction_type", PREDICTIONS),
+        fixed_steps=fixed,
+    )
+
+
+def _sizes(listed: Any) -> tuple[Size, ...]:
+    pairs = [tuple(pair) for pair in listed if isinstance(pair, list)] if isinstance(listed, list) else []
+    if not pairs or len(pairs) != len(listed) or not all(len(p) == 2 and all(type(x) is int for x in p) for p in pairs):
+        raise ValueError("sizes must be [width, height] pairs of whole numbers")
+    for width, height in pairs:
+        check_size(width, height)
+    return tuple((width, height) for width, height in pairs)
 
 
 def _source(table: dict[str, Any], here: Path) -> Source:
     match sorted(table):
         case ["folder"] | ["folder", "variant"]:
-            return Folder(here / table["folder"], table.get("variant"))
+            return Folder(_path(table, "folder", here), _text(table, "variant") if "variant" in table else None)
         case ["base", "unet"]:
-            return UnetOver(str(table["base"]), here / table["unet"])
+            return UnetOver(_text(table, "base"), _path(table, "unet", here))
         case ["base", "lora"] | ["base", "lora", "weight"]:
-            return LoraOver(str(table["base"]), here / table["lora"], float(table.get("weight", 1.0)))
+            weight = _number(table, "weight", -10.0, 10.0, 1.0)
+            return LoraOver(_text(table, "base"), _path(table, "lora", here), weight)
         case keys:
             raise ValueError(f"a source is a folder, or a base with a unet or a lora; not {', '.join(keys) or 'empty'}")
 
 
 def _adapter(table: dict[str, Any], here: Path) -> Adapter:
-    return Adapter(_id(table), str(table["title"]), str(table["family"]), here / table["file"], str(table["licence"]))
+    return Adapter(
+        _id(table), _text(table, "title"), _text(table, "family"), _path(table, "file", here), _text(table, "licence")
+    )
 
 
 def _preview_decoder(table: dict[str, Any], here: Path) -> PreviewDecoder:
-    return PreviewDecoder(_id(table), str(table["family"]), here / table["folder"])
+    return PreviewDecoder(_id(table), _text(table, "family"), _path(table, "folder", here))
 
 
 def _scorer(table: dict[str, Any], here: Path) -> Scorer:
@@ -323,17 +438,64 @@ def _scorer(table: dict[str, Any], here: Path) -> Scorer:
         raise ValueError(f"no kind of scorer is called '{table['kind']}'")
     return Scorer(
         _id(table),
-        str(table["title"]),
-        str(table["kind"]),
-        here / table["folder"],
-        str(table["licence"]),
-        int(table.get("rank", 0)),
+        _text(table, "title"),
+        _text(table, "kind"),
+        _path(table, "folder", here),
+        _text(table, "licence"),
+        _whole(table, "rank", default=0),
     )
 
 
+# What an entry holds, each with its type checked. All raise KeyError for what is missing and ValueError for what can't
+# be used; `_read` makes a line of either.
+
+
+def _table(table: dict[str, Any], key: str) -> dict[str, Any]:
+    value = table[key]
+    if not isinstance(value, dict):
+        raise ValueError(f"{key} must be a table")
+    return value
+
+
+def _text(table: dict[str, Any], key: str, default: str | None = None) -> str:
+    value = table[key] if default is None else table.get(key, default)
+    if not isinstance(value, str):
+        raise ValueError(f"{key} must be a text, not {value}")
+    return value
+
+
+def _path(table: dict[str, Any], key: str, here: Path) -> Path:
+    value = _text(table, key)
+    if not value or "\0" in value:
+        raise ValueError(f"{key} must be a path")
+    return here / value
+
+
+def _whole(table: dict[str, Any], key: str, low: int = -(2**63), high: int = 2**63, default: int | None = None) -> int:
+    value = table[key] if default is None else table.get(key, default)
+    if type(value) is not int or not low <= value <= high:  # true is a whole number to isinstance
+        limits = f" from {low} to {high}" if low > -(2**63) else ""
+        raise ValueError(f"{key} must be a whole number{limits}, not {value}")
+    return value
+
+
+def _number(table: dict[str, Any], key: str, low: float, high: float, default: float | None = None) -> float:
+    value = table[key] if default is None else table.get(key, default)
+    if type(value) not in (int, float) or not math.isfinite(value) or not low <= value <= high:
+        raise ValueError(f"{key} must be a number from {low:g} to {high:g}, not {value}")
+    return float(value)
+
+
+def _one_of(table: dict[str, Any], key: str, known: tuple[str, ...]) -> str | None:
+    value = table.get(key)
+    if value is not None and value not in known:
+        raise ValueError(f"{key} must be one of {', '.join(known)}")
+    return value
+
+
 def _id(table: dict[str, Any]) -> str:
-    """An id is typed and becomes part of file names: lower-case letters, digits, '-', '_' and '.' only."""
-    id = str(table["id"])
+    """An id is typed and becomes part of file names: letters, digits, '-', '_' and '.' only."""
+    id = _text(table, "id")
     if not id or id.startswith((".", "-")) or not all(c.isascii() and (c.isalnum() or c in "-_.") for c in id):
         raise ValueError("an id has letters, digits, '-', '_' and '.' only, and starts with a letter or digit")
     return id
@@ -343,7 +505,8 @@ def _find(id: str, entries: dict[str, _Named], what: str, plural: str) -> _Named
     try:
         return entries[id]
     except KeyError:
-        raise CatalogueError(f"no {what} '{id}'", near(id, entries, plural), what.lower()) from None
+        shown = " ".join(id.split())[:80]  # it was typed: perhaps with a line end, perhaps without an end
+        raise CatalogueError(f"no {what} '{shown}'", near(shown, entries, plural), what.lower()) from None
 
 
 def _best(entries: Iterable[_Ranked], what: str) -> _Ranked:

@@ -21,6 +21,8 @@ MAX_NAME = 150
 "Bytes; file systems take 255, and a suffix must fit."
 
 _PARTIAL = ".safelight-"
+_swept: set[Path] = set()
+"Folders that were swept in this process: once is enough, and a large folder takes a while to be read."
 
 
 def check_pattern(pattern: str) -> None:
@@ -62,7 +64,10 @@ def name(request: Generate, prompt: str, pattern: str = PATTERN, now: float | No
 
 
 def check_folder(folder: Path) -> None:
-    """Makes a folder for pictures, and raises StorageError unless files can be written into it."""
+    """Makes a folder for pictures, and raises StorageError unless files can be written into it.
+
+    What a killed program left half written in it is removed, the first time.
+    """
     folders.make(folder, private=False)
     try:
         handle, probe = tempfile.mkstemp(prefix=_PARTIAL, dir=folder)
@@ -70,6 +75,9 @@ def check_folder(folder: Path) -> None:
         os.unlink(probe)
     except OSError as e:
         raise _told(e, folder) from e
+    if folder not in _swept:
+        _swept.add(folder)
+        sweep(folder)
 
 
 def save(folder: Path, stem: str, data: bytes, suffix: str = ".png") -> Path:
@@ -113,13 +121,27 @@ def _publish(partial: str, path: Path) -> bool:
     except OSError as e:
         if e.errno not in (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EACCES):
             raise
-        # a file system without hard links: take the name first, so that no other file can be overwritten
-        try:
-            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
-        except FileExistsError:
-            return False
-        os.replace(partial, path)
+        return _publish_without_links(partial, path)
     return True
+
+
+def _publish_without_links(partial: str, path: Path) -> bool:
+    """On a file system without hard links, where a rename would overwrite, the name is reserved first.
+
+    The reservation is a file beside it, so that a kill leaves no empty picture, only what `sweep` removes.
+    """
+    reservation = path.with_name(f"{_PARTIAL}{path.name}.taken")
+    try:
+        os.close(os.open(reservation, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    except FileExistsError:
+        return False  # someone is writing it just now, or was killed at it
+    try:
+        if os.path.lexists(path):
+            return False
+        os.rename(partial, path)
+        return True
+    finally:
+        reservation.unlink(missing_ok=True)
 
 
 def replace(path: Path, data: bytes) -> None:
@@ -142,13 +164,18 @@ def replace(path: Path, data: bytes) -> None:
 
 
 def sweep(folder: Path, older_than: float = 3600) -> None:
-    """Removes partial files that a killed program left in a folder more than `older_than` seconds ago."""
+    """Removes what killed programs left half done in a folder more than `older_than` seconds ago, where it can."""
     try:
-        for left in folder.glob(f"{_PARTIAL}*"):
-            if time.time() - left.stat().st_mtime > older_than:
-                left.unlink(missing_ok=True)
+        with os.scandir(folder) as entries:
+            left = [entry for entry in entries if entry.name.startswith(_PARTIAL)]
     except OSError:
         return
+    for entry in left:
+        try:
+            if time.time() - entry.stat(follow_symlinks=False).st_mtime > older_than:
+                os.unlink(entry)
+        except OSError:
+            pass  # another's, or another sweep was quicker
 
 
 def _sync_folder(folder: Path) -> None:

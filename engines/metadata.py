@@ -8,8 +8,15 @@ from __future__ import annotations
 
 import io
 import json
+import logging
+import os
+import stat
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from engines import schedulers
 from engines.errors import InvalidRequest
@@ -20,15 +27,21 @@ from engines.store import Made
 if TYPE_CHECKING:
     from PIL import Image
 
+log = logging.getLogger(__name__)
+
 THUMBNAIL = 48
 "Pixels of the longer side of what the history shows."
 MAX_TEXT = 1_000_000
 "Characters of a text chunk that are read; longer ones are not ours."
+MAX_PIXELS = 8192 * 8192
+"Larger pictures are left alone, by what their header says: a few bytes can claim gigabytes of pixels."
+MAX_SCORE = 1e9
+"What is not smaller, as NaN and infinity are not, is no scorer's number."
 
 
 def texts(request: Generate, made_with: dict[str, str], scores: dict[str, float]) -> dict[str, str]:
-    """The PNG text chunks of a picture, keyword → text."""
-    ours = {"request": json.loads(to_json(request)), "made_with": made_with, "scores": scores}
+    """The PNG text chunks of a picture, keyword → text. The folder stays out: pictures are shown to others."""
+    ours = {"request": json.loads(to_json(replace(request, folder=None))), "made_with": made_with, "scores": scores}
     row = schedulers.SCHEDULERS.get(request.scheduler)
     lines = [request.prompt]
     if request.negative_prompt is not None:
@@ -42,23 +55,39 @@ def texts(request: Generate, made_with: dict[str, str], scores: dict[str, float]
 
 
 def found(folder: Path) -> list[tuple[Made, float]]:
-    """The pictures of ours in a folder, oldest first, as far as their files tell, with the time of their files."""
-    from PIL import Image
-
+    """The pictures of ours in a folder, oldest first, as far as their files tell, with the time of their files (seconds
+    since 1970). Never raises: what can't be read is left out."""
     made = []
-    for path in sorted(folder.glob("*.png"), key=lambda p: p.stat().st_mtime):
-        if (told := read(path)) is None:
-            continue
-        request, ours = told
-        texts = ours.get("made_with")
-        scores = ours.get("scores")
-        made_with = {str(k): str(v) for k, v in texts.items()} if isinstance(texts, dict) else {}
-        numbers = {str(k): float(v) for k, v in scores.items()} if isinstance(scores, dict) else {}
-        with Image.open(path) as image:
-            width, height, small = image.width, image.height, thumbnail(image)
-        item = Made(str(path), request, width, height, Seconds(), made_with, small, numbers)
-        made.append((item, path.stat().st_mtime))
-    return made
+    try:
+        paths = [path for path in folder.iterdir() if path.suffix.lower() == ".png"]
+    except OSError as e:
+        log.info("%s can't be looked through: %s", folder, e)
+        return []
+    for path in paths:
+        try:
+            if (item := _made(path)) is not None:
+                made.append(item)
+        except Exception as e:  # Pillow's readers raise whatever a strange file leads them to; the next is another file
+            log.info("%s was left out: %s", path, type(e).__name__)
+    return sorted(made, key=lambda item: (item[1], item[0].path))
+
+
+def _made(path: Path) -> tuple[Made, float] | None:
+    with _opened(path) as file:
+        if file is None or (told := _told(file)) is None:
+            return None
+        request, ours, image = told
+        item = Made(
+            str(path),
+            request,
+            image.width,
+            image.height,
+            Seconds(),
+            ours["made_with"],
+            thumbnail(image),
+            ours["scores"],
+        )
+        return item, os.fstat(file.fileno()).st_mtime
 
 
 def thumbnail(image: Image.Image) -> bytes:
@@ -73,18 +102,85 @@ def thumbnail(image: Image.Image) -> bytes:
 def read(path: Path) -> tuple[Generate, dict[str, Any]] | None:
     """The request in a picture of ours and what else it says, or None if the file is not ours or can't be read.
 
-    The text is a stranger's: it is cleaned of control characters, and nothing in it names a file that is opened.
+    The text is a stranger's: the request is one that could have been asked here (`validate`), every string is cleaned
+    of control characters, and no path in it is used.
+
+    Returns:
+        (the request; "made_with": texts by name, and "scores": finite numbers by scorer).
     """
+    try:
+        with _opened(path) as file:
+            told = _told(file) if file is not None else None
+    except Exception:  # as in `found`
+        return None
+    return told[:2] if told is not None else None
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO | None]:
+    """The file, or None if it is none: a pipe by that name would keep whoever opens it waiting."""
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    with os.fdopen(handle, "rb") as file:
+        yield file if stat.S_ISREG(os.fstat(handle).st_mode) else None
+
+
+def _told(file: BinaryIO) -> tuple[Generate, dict[str, Any], Image.Image] | None:
+    """What a file says, and its picture, which is not decoded yet; None if it is not ours."""
     from PIL import Image
 
-    try:
-        with Image.open(path) as image:
-            text = getattr(image, "text", {}).get("safelight", "")
-        if not isinstance(text, str) or not 0 < len(text) <= MAX_TEXT:
-            return None
-        ours = json.loads(clean(text))
-        request = from_json(json.dumps(ours["request"]))
-    except (OSError, SyntaxError, ValueError, KeyError, TypeError, EOFError, RecursionError, InvalidRequest):
-        # a file from anywhere: whatever is wrong with it, it is not ours
+    head = file.read(24)
+    if not head.startswith(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR") or not _size_fits(*struct.unpack(">II", head[16:])):
         return None
-    return (request, ours) if isinstance(request, Generate) else None
+    file.seek(0)
+    image = Image.open(file, formats=("PNG",))
+    # what stands before the pixels, as ours does: `image.text` would decode the whole picture to look behind them
+    text = image.info.get("safelight", "")
+    if not isinstance(text, str) or not 0 < len(text) <= MAX_TEXT or not _size_fits(*image.size):
+        return None
+    try:
+        # cleaned after it is parsed: before, an escape is written \u001b, which is clean
+        ours = _clean(json.loads(text))
+        request = from_json(json.dumps(ours["request"]))
+        if not isinstance(request, Generate) or not all(name.isprintable() for name in _names(request)):
+            return None
+        request.validate()
+    except (ValueError, KeyError, TypeError, RecursionError, InvalidRequest):
+        return None
+    return replace(request, folder=None), {"made_with": _texts(ours), "scores": _scores(ours)}, image
+
+
+def _names(request: Generate) -> list[str]:
+    """What lists show in one line."""
+    return [request.model, request.scheduler, request.score or "", *(lora.name for lora in request.loras)]
+
+
+def _size_fits(width: int, height: int) -> bool:
+    return 0 < width * height <= MAX_PIXELS
+
+
+def _clean(value: Any) -> Any:
+    """Every string in a JSON value cleaned, names of fields too."""
+    match value:
+        case str():
+            return clean(value)
+        case dict():
+            return {clean(k): _clean(v) for k, v in value.items()}
+        case list():
+            return [_clean(v) for v in value]
+        case _:
+            return value
+
+
+def _texts(ours: dict[str, Any]) -> dict[str, str]:
+    texts = ours.get("made_with")
+    if not isinstance(texts, dict):
+        return {}
+    return {" ".join(k.split()): " ".join(v.split()) for k, v in texts.items() if isinstance(v, str)}
+
+
+def _scores(ours: dict[str, Any]) -> dict[str, float]:
+    scores = ours.get("scores")
+    if not isinstance(scores, dict):
+        return {}
+    # compared before it is converted: a whole number may be too long for a float
+    return {k: float(v) for k, v in scores.items() if type(v) in (int, float) and abs(v) < MAX_SCORE}

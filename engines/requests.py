@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, TypeVar
 
 from engines.errors import InvalidRequest
+from engines.schedulers import SPACINGS
 
 JobId: TypeAlias = int
 Precision: TypeAlias = Literal["auto", "fp16", "bf16", "fp32"]
@@ -102,6 +103,10 @@ class Generate:
             )
         if self.clip_skip is not None and not 0 <= self.clip_skip <= 11:
             raise InvalidRequest(f"clip skip must be 0 to 11, not {self.clip_skip}", "", "clip_skip")
+        if self.timestep_spacing not in (None, *SPACINGS):
+            raise InvalidRequest(
+                f"no timestep spacing '{self.timestep_spacing}'", f"one of {', '.join(SPACINGS)}", "timestep_spacing"
+            )
         for lora in self.loras:
             check_number(f"the weight of LoRA {lora.name}", lora.weight, -10.0, 10.0, "loras")
 
@@ -205,11 +210,12 @@ class Picture:
     "A person's own judgement, 1 … 5, kept apart from the scores."
 
     def to_json(self) -> dict[str, Any]:
-        """The picture as the command line prints it; the field names are a contract."""
-        from datetime import UTC, datetime
+        """The picture as the command line prints it; the field names are a contract.
 
+        Always valid JSON, which has no NaN: a score that is none is left out, another number is null.
+        """
         r = self.request
-        return {
+        told = {
             "id": self.id,
             "path": self.path,
             "prompt": r.prompt,
@@ -224,12 +230,13 @@ class Picture:
             "scheduler": r.scheduler,
             "timestep_spacing": r.timestep_spacing,
             "loras": [{"name": x.name, "weight": x.weight} for x in r.loras],
-            "scores": dict(self.scores),
+            "scores": {k: v for k, v in self.scores.items() if math.isfinite(v)},
             "rating": self.rating,
             "seconds": {k: round(v, 4) for k, v in asdict(self.seconds).items()},
-            "created": datetime.fromtimestamp(self.created, UTC).isoformat(timespec="milliseconds"),
+            "created": _moment(self.created),
             "made_with": dict(self.made_with),
         }
+        return {k: _json_value(v) for k, v in told.items()}
 
 
 def to_json(request: Request) -> str:
@@ -239,19 +246,78 @@ def to_json(request: Request) -> str:
 
 
 def from_json(text: str) -> Request:
-    """The request that `to_json` wrote. Fields it doesn't know are dropped; raises InvalidRequest on anything else."""
+    """The request that `to_json` wrote. Fields it doesn't know are dropped.
+
+    Raises:
+        InvalidRequest: anything else; also a field of another type, or a number that is not finite. Whether a model
+            can be run with it is for `validate` to say.
+    """
     try:
         values = json.loads(text)
-        cls = _KINDS[values.pop("kind")]
-        known = {f.name for f in fields(cls)}
-        values = {k: v for k, v in values.items() if k in known}
-        if "loras" in values:
-            values["loras"] = tuple(Lora(str(x["name"]), float(x["weight"])) for x in values["loras"])
-        if "pictures" in values:
-            values["pictures"] = tuple(values["pictures"])
-        return cls(**values)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
-        raise InvalidRequest(f"a stored request can't be read ({type(e).__name__})") from e
+        return _value(_KINDS[values.pop("kind")], values)
+    except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError) as e:
+        reason = str(e) if isinstance(e, _Unfit) else type(e).__name__
+        raise InvalidRequest(f"a stored request can't be read ({reason})") from e
+
+
+class _Unfit(ValueError):
+    """A field's value is of another type than the field."""
+
+
+_Known = TypeVar("_Known", bound=Generate | Score | Warm | Lora)
+
+
+def _value(cls: type[_Known], values: dict[str, Any]) -> _Known:
+    """A value of one of our classes from a JSON object, every field of the type that its annotation names."""
+    annotations = {f.name: str(f.type) for f in fields(cls)}
+    return cls(**{k: _fitting(k, annotations[k], v) for k, v in values.items() if k in annotations})
+
+
+def _fitting(name: str, annotation: str, value: Any) -> Any:
+    """The value as the field has it: lists become tuples, whole numbers floats. Raises _Unfit."""
+    if annotation.endswith(" | None"):
+        if value is None:
+            return None
+        annotation = annotation.removesuffix(" | None")
+    match annotation:
+        case "str" if isinstance(value, str):
+            return value
+        case "int" if type(value) is int:  # True is an int to isinstance
+            return value
+        case "float" if type(value) in (int, float) and math.isfinite(value):
+            return float(value)
+        case "Precision" if value in PRECISIONS:
+            return value
+        case "tuple[Lora, ...]" if isinstance(value, list):
+            return tuple(_value(Lora, x) for x in value)
+        case "tuple[str, ...]" if isinstance(value, list):
+            return tuple(_fitting(name, "str", x) for x in value)
+        case _:
+            raise _Unfit(f"{name} is no {annotation}")
+
+
+def _moment(seconds: float) -> str:
+    """Seconds since 1970 as ISO 8601 in UTC, to the millisecond; a file's time may be any number."""
+    from datetime import UTC, datetime
+
+    try:
+        when = datetime.fromtimestamp(seconds, UTC)
+    except (ValueError, OverflowError, OSError):
+        when = datetime.fromtimestamp(0, UTC)
+    return when.isoformat(timespec="milliseconds")
+
+
+def _json_value(value: Any) -> Any:
+    """The value without NaN and infinities, which Python's json would write and no other reader takes."""
+    match value:
+        case float():
+            return value if math.isfinite(value) else None
+        case dict():
+            return {k: _json_value(v) for k, v in value.items()}
+        case list():
+            return [_json_value(v) for v in value]
+        case _:
+            return value
 
 
 def check_number(what: str, value: float, low: float, high: float, field: str) -> None:

@@ -6,18 +6,38 @@ Reads a tokenizer folder of either kind: tokenizer.json, or the vocab.json and m
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engines.catalogue import Catalogue, Folder, Model
 from engines.errors import LoadError
+from engines.prompt import Blend, Flat, Prompt, Swap
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 WINDOW = 75
 "Tokens of a text that one pass of the encoder reads, beside the two ends."
+
+_ENDS: tuple[Callable[[str], bool], ...] = (
+    lambda token: token == ".</w>",
+    lambda token: token in (".</w>", ",</w>", ";</w>", ":</w>"),
+    lambda token: token.endswith("</w>"),
+)
+"Where a chunk of a longer text ends, as in compel: at the last full stop, else punctuation, else word in the window."
+
+
+@dataclass(frozen=True, slots=True)
+class Length:
+    """How long a prompt is for one encoder."""
+
+    tokens: int
+    "Without the marks at both ends and padding: of the longest text of a blend, of all texts of an .and() together."
+    chunks: int
+    "Stretches of at most WINDOW tokens that are encoded by themselves; at least 1."
 
 
 def encoders(catalogue: Catalogue, model: Model) -> tuple[Path, ...]:
@@ -30,6 +50,36 @@ def encoders(catalogue: Catalogue, model: Model) -> tuple[Path, ...]:
 def count(folder: Path, text: str) -> int:
     """Tokens of a text, without the start and end marks. Raises LoadError if the folder holds no tokenizer."""
     return len(_load(folder).encode(text, add_special_tokens=False).ids)
+
+
+def length(folder: Path, prompt: Prompt) -> Length:
+    """How long a prompt is once it is encoded, as engines.diffusion.conditioning does it. Raises LoadError."""
+    whole = []
+    for clause in prompt.tree.clauses:
+        texts = clause.clauses if isinstance(clause, Blend) else (clause,)
+        each = [_length(folder, text) for text in texts]
+        whole.append(Length(max(x.tokens for x in each), max(x.chunks for x in each)))
+    return Length(sum(x.tokens for x in whole), sum(x.chunks for x in whole))
+
+
+def _length(folder: Path, text: Flat) -> Length:
+    """Of one text."""
+    tokenizer = _load(folder)
+    spelled: list[str] = []
+    for piece in text.fragments:
+        for fragment in piece.original if isinstance(piece, Swap) else (piece,):  # a swap is not applied
+            spelled += tokenizer.encode(fragment.text, add_special_tokens=False).tokens
+    start, chunks = 0, 1
+    while len(spelled) - start > WINDOW:
+        start += _end(spelled[start : start + WINDOW])
+        chunks += 1
+    return Length(len(spelled), chunks)
+
+
+def _end(window: list[str]) -> int:
+    """How many tokens of a full window its chunk takes."""
+    places = (i for is_end in _ENDS for i in range(len(window), 0, -1) if is_end(window[i - 1]))
+    return next(places, len(window))
 
 
 @lru_cache(maxsize=8)

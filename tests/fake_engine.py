@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from engines.catalogue import Catalogue, Folder, Model, Recipe, Scorer
+from engines.catalogue import SHIPPED, Catalogue, Folder, Model, Recipe, Scorer
 from engines.events import (
     Cancelled,
     Closed,
@@ -33,6 +33,8 @@ from engines.events import (
 )
 from engines.requests import Generate, Job, JobId, Picture, Request, Seconds, Warm
 
+HERE = SHIPPED.with_name("mini") / "base"
+"A model's folder that is whole, as far as the catalogue looks."
 NOW = 1_800_000_000.0
 "The fake's time; every picture is a minute older than the next."
 
@@ -66,8 +68,8 @@ def catalogue(folder: Path) -> Catalogue:
     """A model that is here, a distilled one that is here, and one that is not."""
     sizes = ((128, 128), (144, 112), (112, 144))
     models = (
-        Model("mini", "Mini", "fake", Folder(folder), Recipe(4, 4.5, "euler", sizes), "Apache-2.0", rank=1),
-        Model("quick", "Quick", "fake", Folder(folder), Recipe(2, 0.0, "lcm", sizes, fixed_steps=True), "Apache-2.0"),
+        Model("mini", "Mini", "fake", Folder(HERE), Recipe(4, 4.5, "euler", sizes), "Apache-2.0", rank=1),
+        Model("quick", "Quick", "fake", Folder(HERE), Recipe(2, 0.0, "lcm", sizes, fixed_steps=True), "Apache-2.0"),
         Model("away", "Away", "fake", Folder(folder / "nowhere"), Recipe(8, 5.0, "euler", sizes), "Apache-2.0"),
     )
     scorer = Scorer("fake-clip", "Fake", "clip", folder, "Apache-2.0")

@@ -79,6 +79,162 @@ def test_a_source_that_is_none_is_told(tmp_path: Path, source: str) -> None:
     assert "a source is" in catalogue.load(path).problems[0]
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("num_inference_steps = 3", "num_inference_steps = 0", "num_inference_steps"),
+        ("num_inference_steps = 3", "num_inference_steps = 3.0", "num_inference_steps"),
+        ("num_inference_steps = 3", "num_inference_steps = true", "num_inference_steps"),
+        ("num_inference_steps = 3", 'num_inference_steps = "3"', "num_inference_steps"),
+        ("guidance_scale = 0.0", "guidance_scale = nan", "guidance_scale"),
+        ("guidance_scale = 0.0", "guidance_scale = -1", "guidance_scale"),
+        ("guidance_scale = 0.0", 'guidance_scale = "7"', "guidance_scale"),
+        ("guidance_scale = 0.0", "guidance_scale = 7.0\nguidance_rescale = 1.5", "guidance_rescale"),
+        ("guidance_scale = 0.0", "guidance_scale = 7.0\nguidance_rescale = inf", "guidance_rescale"),
+        ("guidance_scale = 0.0", 'guidance_scale = 7.0\nfixed_steps = "no"', "fixed_steps"),
+        ("guidance_scale = 0.0", 'guidance_scale = 7.0\nprediction_type = "v"', "prediction_type"),
+        ("guidance_scale = 0.0", "guidance_scale = 7.0\nprediction_type = []", "prediction_type"),
+        ("guidance_scale = 0.0", "guidance_scale = 7.0\ntimestep_spacing = 3", "timestep_spacing"),
+        ("guidance_scale = 0.0", "guidance_scale = 7.0\nsteps = 3", "a recipe has no 'steps'"),
+        ('scheduler = "Euler a"', "scheduler = 3", "scheduler"),
+        ("sizes = [[64, 64]]", "sizes = [[64.5, 64]]", "sizes"),
+        ("sizes = [[64, 64]]", "sizes = [64, 64]", "sizes"),
+        ("sizes = [[64, 64]]", "sizes = []", "sizes"),
+        ("sizes = [[64, 64]]", "sizes = [[64, 100]]", "height must be a multiple of 8"),
+        ('title = "Mine"', "title = 3", "title"),
+        ('licence = "MIT"', "licence = []", "licence"),
+        ("rank = 99", "rank = 0.5", "rank"),
+        ("weight = 0.5", "weight = nan", "weight"),
+        ('base = "mini"', "base = 3", "base"),
+        ('"lora.safetensors"', "3", "lora"),
+        ('"lora.safetensors"', '"a\\u0000b"', "lora must be a path"),
+        ('{ base = "mini", lora = "lora.safetensors", weight = 0.5 }', '{ folder = "x", variant = 16 }', "variant"),
+        ("[model.recipe]", "recipe = 3\n[model.other]", "recipe must be a table"),
+    ],
+)
+def test_a_value_of_another_type_is_a_problem_and_not_a_model(tmp_path: Path, old: str, new: str, told: str) -> None:
+    assert old in GOOD
+    path = tmp_path / "models.toml"
+    path.write_text(GOOD.replace(old, new))
+    known = catalogue.load(path)
+    assert "mine" not in known.models
+    (problem,) = known.problems
+    assert told in problem and "model mine" in problem and "\n" not in problem
+
+
+FOLDER = """
+[[model]]
+id = "whole"
+title = "x"
+family = "mini"
+licence = "x"
+source = {{ folder = "base"{more} }}
+[model.recipe]
+num_inference_steps = 2
+guidance_scale = 7
+scheduler = "euler"
+sizes = [[64, 64]]
+"""
+UNET = "unet/diffusion_pytorch_model"
+
+
+def layout(folder: Path, more: str = "") -> tuple[catalogue.Catalogue, catalogue.Model]:
+    """The embedded model's files by name, empty."""
+    shipped = catalogue.SHIPPED.parent / "mini" / "base"
+    for path in shipped.rglob("*"):
+        if path.is_file():
+            (folder / "base" / path.relative_to(shipped)).parent.mkdir(parents=True, exist_ok=True)
+            (folder / "base" / path.relative_to(shipped)).touch()
+    (folder / "models.toml").write_text(FOLDER.format(more=more))
+    known = catalogue.load(folder / "models.toml")
+    assert known.problems == ()
+    return known, known.model("whole")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "model_index.json",
+        "scheduler/scheduler_config.json",
+        f"{UNET}.safetensors",
+        "unet/config.json",
+        "vae/diffusion_pytorch_model.safetensors",
+        "vae/config.json",
+        "text_encoder/model.safetensors",
+        "text_encoder_2/model.safetensors",
+        "text_encoder_2/config.json",
+    ],
+)
+def test_half_a_download_is_not_here(tmp_path: Path, name: str) -> None:
+    known, model = layout(tmp_path)
+    assert type(model.recipe.guidance_scale) is float
+    assert known.missing(model) == ()
+    file = tmp_path / "base" / name
+    file.unlink()
+    assert known.missing(model) == (file,)
+    file.symlink_to(tmp_path / "blob-that-is-still-loaded")
+    assert known.missing(model) == (file,)
+    with pytest.raises(LoadError, match="is missing"):
+        known.require("whole")
+
+
+def test_a_tokenizer_is_of_either_kind(tmp_path: Path) -> None:
+    known, model = layout(tmp_path)
+    (tmp_path / "base/tokenizer_2/tokenizer.json").unlink()
+    assert known.missing(model) == ()
+    (tmp_path / "base/tokenizer_2/merges.txt").unlink()
+    assert known.missing(model) == (tmp_path / "base/tokenizer_2/tokenizer.json",)
+
+
+def test_of_shards_all_must_be_here_and_their_index(tmp_path: Path) -> None:
+    known, model = layout(tmp_path)
+    base = tmp_path / "base"
+    (base / f"{UNET}.safetensors").rename(base / f"{UNET}-00001-of-00002.safetensors")
+    assert known.missing(model) == (base / f"{UNET}.safetensors",)
+    (base / f"{UNET}.safetensors.index.json").touch()
+    assert known.missing(model) == (base / f"{UNET}.safetensors",)
+    (base / f"{UNET}-00002-of-00002.safetensors").touch()
+    assert known.missing(model) == ()
+
+
+def test_the_variant_of_a_folder_is_known(tmp_path: Path) -> None:
+    known, model = layout(tmp_path)
+    assert isinstance(model.source, catalogue.Folder)
+    assert catalogue.variant_here(model.source) is None
+    for path in (tmp_path / "base").rglob("*.safetensors"):
+        path.rename(path.with_name(path.name.replace(".safetensors", ".fp16.safetensors")))
+    assert known.missing(model) == (), "it is here, and loading says what the entry lacks"
+    assert catalogue.variant_here(model.source) == "fp16"
+    known, model = layout(tmp_path / "other", ', variant = "fp16"')
+    missing = known.missing(model)
+    assert tmp_path / "other" / "base" / f"{UNET}.fp16.safetensors" in missing and len(missing) == 4
+    for path in (tmp_path / "other").rglob("*.safetensors"):
+        path.rename(path.with_name(path.name.replace(".safetensors", ".fp16.safetensors")))
+    assert known.missing(model) == ()
+    shards = [f"{UNET}.fp16-0000{n}-of-00002.safetensors" for n in (1, 2)]
+    for name in (*shards, f"{UNET}.safetensors.index.fp16.json"):
+        (tmp_path / "other" / "base" / name).touch()
+    (tmp_path / "other" / "base" / f"{UNET}.fp16.safetensors").unlink()
+    assert known.missing(model) == ()
+
+
+def test_a_unet_in_a_file_of_its_own_needs_none_in_the_folder(tmp_path: Path) -> None:
+    layout(tmp_path)
+    (tmp_path / "base" / f"{UNET}.safetensors").unlink()
+    entry = GOOD.replace('{ base = "mini", lora = "lora.safetensors", weight = 0.5 }', '{ base = "whole", unet = "u" }')
+    with (tmp_path / "models.toml").open("a") as f:
+        f.write(entry)
+    (tmp_path / "u").touch()
+    known = catalogue.load(tmp_path / "models.toml")
+    assert known.missing(known.model("mine")) == () and known.missing(known.model("whole"))
+
+
+def test_a_name_of_several_lines_is_told_in_one() -> None:
+    with pytest.raises(CatalogueError) as told:
+        catalogue.load().scorer("0\n0" * 1000)
+    assert "\n" not in told.value.message and len(told.value.message) < 120
+
+
 def test_every_scheduler_can_be_named_in_every_way() -> None:
     import diffusers
 

@@ -53,6 +53,7 @@ def refused(done: subprocess.CompletedProcess[str], code: int, says: str) -> Non
         (["generate", "x", "--aspect", "3"], "aspect must be"),
         (["generate", "x", "--size", "64x64", "--aspect", "1:1"], "can't both"),
         (["generate", "x", "--steps", "0"], "steps must be"),
+        (["generate", "x", "--steps", "51", "--scheduler", "lcm"], "steps must be 1 to 50 with lcm"),
         (["generate", "x", "--guidance", "nan"], "guidance must be"),
         (["generate", "x", "--seed", "-1"], "seed must be"),
         (["generate", "x", "--seed", str(2**63)], "seed must be"),
@@ -97,7 +98,10 @@ def test_a_device_that_is_not_here_is_the_worlds_fault() -> None:
 
 def test_a_folder_that_cannot_be_written_is_told_before_anything_is_loaded(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    refused(safelight("generate", "x", "--out", str(tmp_path / "file" / "x")), 1, "can't be made")
+    for path in (tmp_path / "file" / "x", tmp_path / "file"):
+        done = safelight("generate", "x", "--out", str(path))
+        refused(done, 1, "can't be made")
+        assert "hint: choose another folder with --out\n" in done.stderr
     refused(safelight("generate", "x", SAFELIGHT_HOME=str(tmp_path / "file")), 1, "can't be made")
 
 
@@ -217,8 +221,9 @@ def start(*arguments: str, **environment: str) -> subprocess.Popen[str]:
     )
 
 
-def wait_for(what: Callable[[], Any], tries: int = 600) -> None:
-    for _ in range(tries):
+def wait_for(what: Callable[[], Any], seconds: float = 90) -> None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
         if what():
             return
         time.sleep(0.05)
@@ -265,13 +270,34 @@ def test_a_signal_at_any_stage_ends_in_order(home: Path, stage: str, number: sig
     assert len(listed) == len(left)
 
 
-def test_a_reader_that_goes_away_is_met_quietly() -> None:
-    program = start("models", "list", "--json")
+@pytest.mark.parametrize(
+    "arguments",
+    [["models", "list", "--json"], ["models", "list"], ["--help"], ["generate", "x", *FAST, "--count", "3", "--json"]],
+)
+def test_a_reader_that_goes_away_is_met_quietly(arguments: list[str]) -> None:
+    program = start(*arguments)
     assert program.stdout is not None and program.stderr is not None
     program.stdout.close()
     err = program.stderr.read()
     program.stderr.close()
-    assert program.wait(timeout=20) in (0, 1) and err == ""
+    assert program.wait(timeout=60) == 0 and err == ""
+
+
+@pytest.mark.parametrize(("arguments", "code"), [(["list"], 0), (["show", "last"], 2), (["path"], 2)])
+def test_a_history_that_was_begun_anew_is_told(home: Path, arguments: list[str], code: int) -> None:
+    (home / "data").mkdir()
+    (home / "data" / "safelight.db").write_bytes(b"no database at all" * 100)
+    done = safelight("history", *arguments)
+    assert done.returncode == code
+    notes = [line for line in done.stderr.splitlines() if line.startswith("note: ")]
+    assert len(notes) == 1 and "kept as" in notes[0]
+
+
+def test_tokens_and_chunks_are_those_that_are_encoded() -> None:
+    for text, tokens, chunks in (('("a cat", "a dog").and()', 4, 2), ('("a cat", "a").blend(1, 1)', 2, 1)):
+        read = json.loads(safelight("prompt", text, "--json").stdout)
+        assert (read["tokens"], read["chunks"]) == ([tokens] * 2, [chunks] * 2)
+    assert "encoder 2: 4 tokens in 2 chunks" in safelight("prompt", '("a cat", "a dog").and()').stdout
 
 
 def test_two_at_once_make_all_their_pictures(home: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import fields, replace
 
 import pytest
@@ -144,6 +145,56 @@ def test_a_requests_form_asks_for_the_same_request() -> None:
     assert read(Draft.from_request(request), KNOWN).requests == (request,)
 
 
+@given(st.floats(0, 100), st.floats(0, 1), st.floats(-10, 10))
+def test_the_numbers_of_a_requests_form_are_the_requests_own(guidance: float, rescale: float, weight: float) -> None:
+    (request,) = read(replace(APPLE, seed="7", loras=("mini-pixel",)), KNOWN).requests
+    lora = replace(request.loras[0], weight=weight)
+    request = replace(request, guidance_scale=guidance, guidance_rescale=rescale, loras=(lora,))
+    assert read(Draft.from_request(request), KNOWN).requests == (request,)
+
+
+def test_numbers_in_a_requests_form_are_short() -> None:
+    (request,) = read(replace(APPLE, guidance="7.0", loras=("mini-pixel:.5",)), KNOWN).requests
+    draft = Draft.from_request(request)
+    assert (draft.guidance, draft.rescale, draft.loras) == ("7", "0", ("mini-pixel:0.5",))
+
+
+def test_steps_beyond_what_the_scheduler_can_take_are_refused() -> None:
+    assert read(replace(APPLE, scheduler="lcm", steps="50"), KNOWN).requests[0].num_inference_steps == 50
+    for scheduler, steps in (("lcm", "51"), ("ddim", "1000"), ("unipc", "769"), ("dpmpp_2m", "999")):
+        with pytest.raises(InvalidRequest, match=f"with {scheduler}, not {steps}") as told:
+            read(replace(APPLE, scheduler=scheduler, steps=steps), KNOWN)
+        assert told.value.field == "steps" and told.value.exit_code == 2
+    mini = KNOWN.model("mini")
+    long = replace(mini, recipe=replace(mini.recipe, num_inference_steps=60))
+    with pytest.raises(InvalidRequest, match="1 to 50"):  # also where the steps are the recipe's
+        read(replace(APPLE, scheduler="lcm"), replace(KNOWN, models={"mini": long}))
+
+
+def test_a_spacing_that_the_scheduler_does_not_take_is_told() -> None:
+    fast = replace(APPLE, model="mini-lightning-4step-unet")
+    assert not any("spac" in note for note in read(replace(fast, scheduler="ddim"), KNOWN).notes)
+    asked = read(replace(fast, scheduler="dpmpp_sde_karras"), KNOWN)
+    assert any("recipe wants trailing spacing" in note for note in asked.notes)
+    assert asked.requests[0].timestep_spacing is None
+
+
+def test_a_form_can_be_read_without_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    draft = replace(APPLE, model="mini-lightning-4step-unet", negative_prompt="x", score="yes", loras=("mini-pixel",))
+    with_disk = read(draft, KNOWN)
+
+    def touched(*_: object, **__: object) -> None:
+        raise AssertionError("the disk was asked")
+
+    for module, name in ((os, "stat"), (os, "lstat"), (os, "scandir"), (os, "open")):
+        monkeypatch.setattr(module, name, touched)
+    notes = read(draft, KNOWN, look=False).notes
+    with pytest.raises(InvalidRequest):
+        read(replace(draft, model=""), KNOWN, look=False)
+    monkeypatch.undo()
+    assert notes == with_disk.notes != ()
+
+
 @given(st.builds(Draft, **{f.name: st.text(max_size=20) for f in fields(Draft) if f.name != "loras"}))
 def test_any_form_survives_being_saved_and_is_read_or_refused(draft: Draft) -> None:
     assert Draft.from_json(draft.to_json()) == draft
@@ -160,3 +211,10 @@ def test_any_form_survives_being_saved_and_is_read_or_refused(draft: Draft) -> N
 )
 def test_a_form_that_cannot_be_read_is_empty(text: str) -> None:
     assert Draft.from_json(text) == Draft()
+
+
+def test_what_is_misread_in_a_prompt_is_told_and_summed_up() -> None:
+    (note,) = read(replace(APPLE, prompt="a (red apple"), KNOWN).notes
+    assert note.startswith("prompt, at character 3: ")
+    notes = read(replace(APPLE, prompt="(" * 500, guidance="3", negative_prompt="b)"), KNOWN).notes
+    assert len(notes) == 4 and "498 more" in notes[2] and notes[3].startswith("negative prompt")

@@ -62,6 +62,25 @@ def test_without_hard_links_nothing_is_overwritten_either(tmp_path: Path, monkey
 
     monkeypatch.setattr(os, "link", refuse)
     assert [files.save(tmp_path, "a", b"x").name for _ in range(2)] == ["a.png", "a-2.png"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a-2.png", "a.png"]
+
+    class Killed(BaseException):
+        pass
+
+    def kill(*_: Any) -> None:
+        raise Killed
+
+    monkeypatch.setattr(os, "rename", kill)
+    monkeypatch.setattr(Path, "unlink", lambda *_, **__: None)  # a kill tidies nothing up
+    with pytest.raises(Killed):
+        files.save(tmp_path, "a", b"x")
+    monkeypatch.undo()
+    monkeypatch.setattr(os, "link", refuse)
+    assert files.save(tmp_path, "a", b"x").name == "a-4.png"  # the third is taken until it is swept
+    for left in tmp_path.glob(".*"):
+        os.utime(left, (0, 0))
+    files.sweep(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a-2.png", "a-4.png", "a.png"]
 
 
 @pytest.mark.parametrize("call", ["fsync", "link"])
@@ -118,6 +137,28 @@ def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
         assert told.value.hint
     files.check_folder(tmp_path / "new" / "deep")
     assert list((tmp_path / "new" / "deep").iterdir()) == []
+
+
+def test_many_at_once_without_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    threads = [threading.Thread(target=files.save, args=(tmp_path, "a", bytes([i]))) for i in range(16)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert {path.read_bytes() for path in tmp_path.iterdir()} == {bytes([i]) for i in range(16)}
+
+
+def test_a_folder_for_pictures_is_swept_once(tmp_path: Path) -> None:
+    left = tmp_path / ".safelight-left"
+    for there in (False, True):
+        left.write_text("half a picture")
+        os.utime(left, (0, 0))
+        files.check_folder(tmp_path)
+        assert left.exists() == there
 
 
 def test_old_leftovers_are_swept_and_young_ones_are_not(tmp_path: Path) -> None:

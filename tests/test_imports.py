@@ -34,10 +34,11 @@ def modules(package: str, but: str = "no such") -> list[str]:
 @pytest.mark.parametrize(
     ("module", "banned"),
     [
-        ("tui.cli", HEAVY + SCREEN),
+        ("tui.cli", [*HEAVY, *SCREEN, "typer"]),
+        ("tui.opening", [*HEAVY, *SCREEN, "typer"]),
         ("tui.commands", HEAVY + SCREEN),
         ("engines.local", [*HEAVY, *SCREEN, "rich", "typer"]),
-        ("tui.app", HEAVY),
+        ("tui.app", [*HEAVY, "typer"]),
     ],
 )
 def test_starts_light(module: str, banned: list[str]) -> None:

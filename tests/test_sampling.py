@@ -16,7 +16,7 @@ from engines.diffusion.conditioning import Conditioner, TextEncoders
 from engines.diffusion.darkroom import _decode
 from engines.diffusion.previews import to_uint8
 from engines.prompt import parse
-from engines.requests import Generate
+from engines.requests import MAX_STEPS, Generate
 
 BASE = Path(catalogue.__file__).with_name("mini") / "base"
 CPU = torch.device("cpu")
@@ -83,6 +83,48 @@ def furthest(a: np.ndarray, b: np.ndarray) -> int:
 def test_every_scheduler_gives_the_pipelines_pixels(pipe: Any, name: str) -> None:
     request = replace(APPLE, scheduler=name)
     assert furthest(ours(pipe, request)[0], theirs(pipe, request)) <= 1
+
+
+SDXL: dict[str, Any] = {
+    "beta_end": 0.012, "beta_schedule": "scaled_linear", "beta_start": 0.00085, "clip_sample": False,
+    "interpolation_type": "linear", "num_train_timesteps": 1000, "prediction_type": "epsilon", "sample_max_value": 1.0,
+    "set_alpha_to_one": False, "skip_prk_steps": True, "steps_offset": 1, "timestep_spacing": "leading",
+    "trained_betas": None, "use_karras_sigmas": False,
+}  # fmt: skip
+"scheduler_config.json of stabilityai/stable-diffusion-xl-base-1.0."
+
+
+def sampled(name: str, steps: int, spacing: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """(timesteps, a latent at the end) of a scheduler with SDXL's configuration and a denoiser of no worth."""
+    recipe = replace(catalogue.load().model("mini").recipe, prediction_type=None)
+    scheduler = sampling.make_scheduler(name, SDXL, recipe, spacing)
+    scheduler.set_timesteps(steps)
+    noise = torch.Generator().manual_seed(7)
+    latents = torch.randn((1, 4, 1, 1), generator=noise) * scheduler.init_noise_sigma
+    if hasattr(scheduler, "set_begin_index"):
+        scheduler.set_begin_index(0)
+    for t in scheduler.timesteps:
+        guess = 0.9 * scheduler.scale_model_input(latents, t)
+        latents = scheduler.step(guess, t, latents).prev_sample
+    return scheduler.timesteps, latents
+
+
+@pytest.mark.parametrize("row", schedulers.TABLE, ids=lambda row: row.name)
+def test_a_row_says_how_many_steps_it_can_take_and_whether_a_spacing_acts(row: schedulers.Scheduler) -> None:
+    assert row.max_steps <= MAX_STEPS
+    few = {spacing: sampled(row.name, 10, spacing)[0].tolist() for spacing in schedulers.SPACINGS}
+    assert (few["leading"] != few["trailing"]) == (few["trailing"] != few["linspace"]) == row.spacing
+    for steps in (1, row.max_steps):
+        for spacing in schedulers.SPACINGS if row.spacing else ("leading",):
+            assert sampled(row.name, steps, spacing)[1].isfinite().all(), (steps, spacing)
+    if row.max_steps < MAX_STEPS:
+        failed = []
+        for spacing in schedulers.SPACINGS:
+            try:
+                failed.append(not sampled(row.name, row.max_steps + 1, spacing)[1].isfinite().all())
+            except (IndexError, ValueError):
+                failed.append(True)
+        assert any(failed), "it could take more"
 
 
 @pytest.mark.parametrize(

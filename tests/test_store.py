@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import sqlite3
@@ -9,7 +10,9 @@ import stat
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -212,6 +215,230 @@ def test_a_damaged_file_is_kept_aside_and_a_new_one_begun(path: Path) -> None:
     assert aside.read_bytes().startswith(b"this is no database")
 
 
+def broken(path: Path, first: int = 2, last: int = 8, pictures: int = 30) -> None:
+    """A history whose pages from `first` to `last` are overwritten, as a failing disk does it."""
+    store = Store(path)
+    engine = store.register("command")
+    for i in range(pictures):
+        (job,) = store.add([APPLE], None, engine)
+        store.finish(job.id, [made(seed=i)])
+    store.close()
+    data = bytearray(path.read_bytes())
+    size = int.from_bytes(data[16:18], "big")
+    data[(first - 1) * size : last * size] = b"\xa5" * ((last - first + 1) * size)
+    path.write_bytes(data)
+
+
+def test_that_pictures_are_to_be_asked_is_remembered_until_it_is_done(path: Path) -> None:
+    path.parent.mkdir()
+    path.write_bytes(b"this is no database, it never was one" * 100)
+    for _ in range(2):
+        store = Store(path)
+        assert store.begun_anew and "kept as" in store.note
+        store.close()
+    store = Store(path)
+    assert store.restore([(made(seed=1), 5.0)]) == 1
+    assert not store.begun_anew and not store.note
+    store.close()
+    store = Store(path)
+    assert not store.begun_anew and not store.note and store.count() == 1
+
+
+def test_a_crash_between_keeping_aside_and_beginning_anew_forgets_nothing(path: Path) -> None:
+    broken(path)
+    path.rename(path.with_name(f"{path.name}.corrupt-1"))
+    store = Store(path)
+    assert store.begun_anew and f"{path.name}.corrupt-1" in store.note
+
+
+def test_two_damaged_files_are_both_kept(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import engines.store as stores
+
+    monkeypatch.setattr(stores.time, "time", lambda: 1e9)
+    path.parent.mkdir()
+    for n in range(3):
+        path.write_bytes(b"no database %d" % n * 100)
+        Store(path).close()
+    assert len(list(path.parent.glob("safelight.db.corrupt-*"))) == 3
+
+
+def test_one_picture_that_cannot_be_entered_does_not_keep_the_others_out(path: Path) -> None:
+    store = Store(path)
+    strange = [
+        made(seed=2**70),
+        replace(made(seed=2), path="/a\udcff.png"),
+        replace(made(seed=3), width=None),  # type: ignore[arg-type]
+        replace(made(seed=4), thumbnail=object()),  # type: ignore[arg-type]
+        replace(made(seed=5), scores={3j: 1.0}),  # type: ignore[dict-item]
+    ]
+    kept = [made(seed=7), made(seed=8, a=float("nan"), b=1.0)]
+    assert store.restore([(m, 5.0) for m in (kept[0], *strange, kept[1])]) == 2
+    assert [(p.request.seed, p.scores) for p in store.pictures()] == [(8, {"b": 1.0}), (7, {})]
+
+
+def test_a_score_that_is_no_number_does_not_keep_a_picture_out(path: Path) -> None:
+    store = Store(path)
+    (job,) = store.add([APPLE], None, store.register("command"))
+    (picture,) = store.finish(job.id, [made(seed=1, clip=float("nan"), other=2.0)])
+    assert store.pictures() == [picture] and picture.scores == {"other": 2.0}
+    store.add_scores(picture.path, {"clip": float("nan"), "third": 3.0})
+    assert store.picture(picture.id).scores == {"other": 2.0, "third": 3.0}
+
+
+def test_damage_behind_the_first_page_is_met_when_the_file_is_opened(path: Path) -> None:
+    broken(path)
+    store = Store(path)
+    assert store.begun_anew and "kept as" in store.note and store.count() == 0
+    (job,) = store.add([APPLE], None, store.register("command"))
+    store.finish(job.id, [made()])
+    assert store.count() == 1
+
+
+@pytest.mark.parametrize("cut", [100, 4096, 20_000])
+def test_a_file_that_was_cut_short_is_kept_aside(path: Path, cut: int) -> None:
+    broken(path, 1, 0)
+    os.truncate(path, cut)
+    store = Store(path)
+    assert store.begun_anew and store.pictures() == []
+
+
+def test_damage_in_a_large_file_is_met_in_use_and_mended_at_the_next_opening(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import engines.store as stores
+
+    monkeypatch.setattr(stores, "CHECKED_WHOLE", 0)
+    pages = 40
+    broken(path, pages, pages + 4, pictures=100)
+    store = Store(path)
+    assert not store.begun_anew
+    with pytest.raises(StorageError, match="damaged") as told:
+        store.pictures(limit=100)
+    assert "start safelight again" in told.value.hint
+    store.close()
+    store = Store(path)
+    assert store.begun_anew and store.pictures() == []
+    store.restore([])
+    store.close()
+    assert not Store(path).begun_anew
+
+
+def test_damage_in_the_roots_of_a_large_file_is_met_when_it_is_opened(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import engines.store as stores
+
+    monkeypatch.setattr(stores, "CHECKED_WHOLE", 0)
+    broken(path)
+    assert Store(path).begun_anew
+
+
+def test_of_two_programs_that_meet_damage_one_keeps_it_aside(path: Path) -> None:
+    broken(path)
+    opened: list[Store] = []
+    threads = [threading.Thread(target=lambda: opened.append(Store(path))) for _ in range(4)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert len(opened) == 4 and all(s.begun_anew for s in opened)
+    assert len([p for p in path.parent.glob("*.corrupt-*") if not p.name.endswith(("-wal", "-shm"))]) == 1
+    (job,) = opened[0].add([APPLE], None, "x")
+    assert opened[3].state(job.id) == "queued"
+
+
+def test_a_history_of_the_first_version_goes_on(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path.parent.mkdir()
+    db = sqlite3.connect(path)
+    db.executescript(MIGRATIONS[0])
+    db.execute("INSERT INTO engines VALUES ('c', 'command', 1, 1.0), ('w', 'workbench', 1, 1.0)")
+    for engine in ("c", "w"):
+        db.execute(
+            "INSERT INTO jobs (request, engine, state, created) VALUES (?, ?, 'queued', 1.0)", (to_json(APPLE), engine)
+        )
+    db.execute("PRAGMA user_version = 1")
+    db.commit()
+    db.close()
+    store = Store(path)
+    assert not store.begun_anew
+    adopted = store.adopt(store.register("workbench"), "workbench")
+    assert [j.id for j in adopted.jobs] == [2] and store.state(1) == "interrupted"
+
+
+def test_a_row_that_cannot_be_read_does_not_fail_the_page(path: Path) -> None:
+    store = Store(path)
+    (job,) = store.add([APPLE], None, store.register("command"))
+    store.finish(job.id, [made(seed=i, clip=1.0) for i in range(1, 11)])
+    for id, change in {
+        2: "request = 'no json'",
+        3: """request = '{"kind": "warm", "model": "x"}'""",
+        4: "seconds = '{\"what\": 1}'",
+        5: "made_with = '[1]'",
+        6: "request = CAST(x'ff22fe' AS TEXT)",
+        7: "seconds = '[[['",
+        8: "created = 'soon'",
+        10: "request = x'00ff', width = 'wide'",
+    }.items():
+        store._db.execute(f"UPDATE pictures SET {change} WHERE id = ?", (id,))
+    store._db.execute("UPDATE pictures SET thumbnail = x'ffd8ff00' WHERE id = 9")
+    assert [p.id for p in store.pictures()] == [9, 1]
+    assert [p.id for p in store.pictures(limit=2)] == [9, 1], "a page is full while there are pictures"
+    assert [p.id for p in store.pictures(before=9, limit=1)] == [1]
+    assert store.last().id == 9 and store.thumbnail(9) is None
+    with pytest.raises(InvalidRequest):
+        store.picture(4)
+
+
+def test_jobs_of_an_engine_that_nobody_knows_go_on_or_are_marked(path: Path) -> None:
+    ids = died(path, "workbench", claim=True)
+    typed = died(path, "command")
+    store = Store(path)
+    store._db.execute("DELETE FROM engines")
+    command = store.register("command")
+    assert store.adopt(command, "command").jobs == ()
+    assert [store.state(i) for i in typed] == ["interrupted", "interrupted"]
+    adopted = store.adopt(store.register("workbench"), "workbench")
+    assert [j.id for j in adopted.jobs] == ids
+
+
+def test_an_engine_that_cannot_be_asked_counts_as_alive(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import engines.store as stores
+
+    died(path, "workbench")
+    store = Store(path)
+    engine = store.register("workbench")
+    real = os.open
+
+    def no_descriptors(name: Any, *args: Any, **kwargs: Any) -> int:
+        if Path(name).parent.name == "engines":
+            raise OSError(errno.EMFILE, "Too many open files")
+        return real(name, *args, **kwargs)
+
+    monkeypatch.setattr(stores.os, "open", no_descriptors)
+    assert store.adopt(engine, "workbench").jobs == ()
+    monkeypatch.undo()
+    assert len(store.adopt(engine, "workbench").jobs) == 2
+
+
+def test_an_engine_that_cannot_hold_a_lock_says_so(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import engines.store as stores
+
+    def unsupported(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    store = Store(path)
+    monkeypatch.setattr(stores.fcntl, "flock", unsupported)
+    with pytest.raises(StorageError, match="locked") as told:
+        store.register("workbench")
+    assert "SAFELIGHT_HOME" in told.value.hint
+    monkeypatch.undo()
+    assert list((path.parent / "engines").iterdir()) == [] == store._read("SELECT * FROM engines")
+    (path.parent / "engines").rmdir()
+    (path.parent / "engines").write_text("")
+    with pytest.raises(StorageError):
+        store.register("workbench")
+
+
 def test_a_file_of_a_newer_version_is_refused_and_left_as_it_is(path: Path) -> None:
     Store(path).close()
     db = sqlite3.connect(path)
@@ -235,13 +462,18 @@ def test_a_migration_that_fails_leaves_nothing(path: Path, monkeypatch: pytest.M
     assert not sqlite3.connect(path).execute("SELECT 1 FROM sqlite_master WHERE name = 'new'").fetchone()
 
 
-def test_only_the_owner_can_read_it(path: Path) -> None:
+def test_only_the_owner_can_read_it(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     old = os.umask(0)
     try:
-        Store(path)
+        # the mask belongs to all threads: another one may be writing a picture just now
+        monkeypatch.setattr(os, "umask", lambda mask: pytest.fail("the mask was set"))
+        store = Store(path)
+        store.register("command")
+        monkeypatch.undo()
     finally:
         os.umask(old)
-    assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0
+    files = [path.with_name(path.name + suffix) for suffix in ("", "-wal", "-shm")]
+    assert [stat.S_IMODE(file.stat().st_mode) for file in files] == [0o600] * 3
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
 
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from engines.errors import InvalidRequest, SafelightError, near
+from engines.errors import DiskFull, InvalidRequest, SafelightError, StorageError, near
 from tui import session as sessions
 from tui.session import Session
+
+if TYPE_CHECKING:
+    from engines.store import Store
 
 app = typer.Typer(
     name="safelight",
@@ -60,6 +63,10 @@ def run(arguments: Sequence[str]) -> int:
         return 130
     except typer.Exit as e:
         return e.exit_code
+    except SystemExit as e:  # what typer makes of a reader that went away: 1, where it is nobody's fault
+        if isinstance(e.__context__, BrokenPipeError):
+            raise e.__context__ from None
+        raise
     return result if isinstance(result, int) else 0
 
 
@@ -161,7 +168,12 @@ def generate(
         session.catalogue,
     )
     folder = Path(out).expanduser().absolute() if out else session.pictures
-    files.check_folder(folder)
+    try:
+        files.check_folder(folder)
+    except StorageError as e:
+        if (out or session.settings.folder) and not isinstance(e, DiskFull):
+            e.hint = f"choose another folder with --out{'' if out else ', or mend folder in settings.toml'}"
+        raise
     requests = [replace(request, folder=str(folder)) for request in asked.requests]
     _say([*asked.notes, f"seed {requests[0].seed}, drawn at random"] if asked.drawn else asked.notes)
     return _run(session, requests, json)
@@ -236,7 +248,7 @@ def history_list(
     """List the newest pictures, newest first."""
     from tui import listing
 
-    listing.list_history(_begin(debug).store(), limit, search, json)
+    listing.list_history(_store(_begin(debug)), limit, search, json)
     return 0
 
 
@@ -317,8 +329,16 @@ def _prompt(text: str) -> str:
     return sys.stdin.read(MAX_STDIN).rstrip("\n") if text == "-" else text
 
 
-def _picture(session: Session, id: str) -> Any:
+def _store(session: Session) -> Store:
+    """The history, and what had to be done to open it. (Where an engine runs over a store, that is an event.)"""
     store = session.store()
+    if store.note:
+        _say([store.note])
+    return store
+
+
+def _picture(session: Session, id: str) -> Any:
+    store = _store(session)
     if id.strip().lower() == "last":
         return store.last()
     if not id.isascii() or not id.isdigit() or len(id) > 18:

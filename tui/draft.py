@@ -16,10 +16,11 @@ from dataclasses import asdict, dataclass, fields, replace
 from engines import schedulers
 from engines.catalogue import Catalogue, Model, Recipe, Size
 from engines.errors import CatalogueError, InvalidRequest, SafelightError
-from engines.prompt import clean
+from engines.prompt import clean, parse
 from engines.requests import (
     MAX_COUNT,
     MAX_SEED,
+    MAX_STEPS,
     PRECISIONS,
     Generate,
     Lora,
@@ -84,15 +85,18 @@ class Draft:
 
     @classmethod
     def from_request(cls, request: Generate, keep: Draft | None = None) -> Draft:
-        """The form that asks for exactly this request again; count, batch and scoring are taken from `keep`."""
+        """The form that asks for this request again, number for number; count, batch and scoring are `keep`'s.
+
+        What a form has no field for is not in it: clip skip, and the timestep spacing, which is the model's recipe's.
+        """
         keep = keep or cls()
         return cls(
             prompt=request.prompt,
             negative_prompt=request.negative_prompt or "",
             model=request.model,
             steps=str(request.num_inference_steps),
-            guidance=f"{request.guidance_scale:g}",
-            rescale=f"{request.guidance_rescale:g}",
+            guidance=_exact(request.guidance_scale),
+            rescale=_exact(request.guidance_rescale),
             scheduler=request.scheduler,
             size=f"{request.width}x{request.height}",
             seed=str(request.seed),
@@ -100,7 +104,7 @@ class Draft:
             batch=keep.batch,
             precision="" if request.precision == "auto" else request.precision,
             score=keep.score,
-            loras=tuple(f"{x.name}:{x.weight:g}" for x in request.loras),
+            loras=tuple(f"{x.name}:{_exact(x.weight)}" for x in request.loras),
         )
 
 
@@ -116,14 +120,20 @@ class Asked:
     "The seed was drawn at random, because none was given."
 
 
-def read(draft: Draft, catalogue: Catalogue) -> Asked:
+def read(draft: Draft, catalogue: Catalogue, look: bool = True) -> Asked:
     """The requests that a draft asks for.
+
+    Args:
+        draft: what was typed.
+        catalogue: what names mean.
+        look: whether to look on the disk for what is named. Without, nothing is read from there, as befits a form at
+            every key; the requests are then good for their notes only, and a draft without a model is refused.
 
     Raises:
         InvalidRequest: a field can't be used; `field` names it as Draft does.
         SafelightError: the model is not on this machine.
     """
-    model = catalogue.require(draft.model.strip()) if draft.model.strip() else catalogue.default_model()
+    model = _model(draft.model.strip(), catalogue, look)
     recipe = model.recipe
     check_prompt(draft.prompt, "prompt")
     check_prompt(draft.negative_prompt, "negative_prompt")
@@ -135,7 +145,14 @@ def read(draft: Draft, catalogue: Catalogue) -> Asked:
     check_seed(seed)
     if seed + count - 1 > MAX_SEED:
         raise InvalidRequest(f"seed {seed} leaves no room for {count} pictures", "take a smaller seed", "seed")
-    chosen = schedulers.find(draft.scheduler).name if draft.scheduler.strip() else recipe.scheduler
+    chosen = schedulers.find(draft.scheduler if draft.scheduler.strip() else recipe.scheduler)
+    steps = _whole("steps", draft.steps, 1, MAX_STEPS, recipe.num_inference_steps)
+    if steps > chosen.max_steps:
+        raise InvalidRequest(
+            f"steps must be 1 to {chosen.max_steps} with {chosen.name}, not {steps}",
+            "take fewer, or another scheduler",
+            "steps",
+        )
     one = Generate(
         prompt=clean(draft.prompt),
         negative_prompt=clean(draft.negative_prompt) if draft.negative_prompt.strip() else None,
@@ -143,14 +160,14 @@ def read(draft: Draft, catalogue: Catalogue) -> Asked:
         seed=seed,
         width=width,
         height=height,
-        num_inference_steps=_whole("steps", draft.steps, 1, 1000, recipe.num_inference_steps),
+        num_inference_steps=steps,
         guidance_scale=_number("guidance", draft.guidance, 0, 100, recipe.guidance_scale),
         guidance_rescale=_number("rescale", draft.rescale, 0, 1, recipe.guidance_rescale),
-        scheduler=chosen,
-        timestep_spacing=recipe.timestep_spacing,
+        scheduler=chosen.name,
+        timestep_spacing=recipe.timestep_spacing if chosen.spacing else None,
         loras=tuple(_lora(text, model, catalogue) for text in draft.loras),
         precision=_precision(draft.precision),
-        score=_scorer(draft.score, catalogue),
+        score=_scorer(draft.score, catalogue) if look else None,
         batch_size=batch,
     )
     requests = tuple(
@@ -182,8 +199,8 @@ def shortened(recipe: Recipe) -> Mapping[str, str]:
     """The recipe as the form shows it behind empty fields, by Draft's field names."""
     return {
         "steps": str(recipe.num_inference_steps),
-        "guidance": f"{recipe.guidance_scale:g}",
-        "rescale": f"{recipe.guidance_rescale:g}",
+        "guidance": _exact(recipe.guidance_scale),
+        "rescale": _exact(recipe.guidance_rescale),
         "scheduler": recipe.scheduler,
         "size": "{}x{}".format(*recipe.size),
         "seed": "random",
@@ -196,6 +213,7 @@ def _notes(request: Generate, model: Model) -> list[str]:
     recipe = model.recipe
     if not request.prompt.strip():
         notes.append("the prompt is empty: the model draws whatever it likes")
+    notes += misread(request.prompt, "prompt") + misread(request.negative_prompt or "", "negative prompt")
     if unused := inactive(request.guidance_scale, request.negative_prompt is not None, request.guidance_rescale):
         notes.append(unused)
     if recipe.fixed_steps and request.num_inference_steps != recipe.num_inference_steps:
@@ -205,9 +223,35 @@ def _notes(request: Generate, model: Model) -> list[str]:
         )
     if recipe.fixed_steps and request.guidance_scale > 2:
         notes.append(f"{model.id} was distilled without guidance; {request.guidance_scale:g} burns its colours")
+    if recipe.timestep_spacing and not schedulers.find(request.scheduler).spacing:
+        notes.append(
+            f"{request.scheduler} spaces its steps itself; {model.id}'s recipe wants {recipe.timestep_spacing} spacing"
+        )
     if (request.width, request.height) not in recipe.sizes:
         notes.append(f"{model.id} was not made for {request.width}x{request.height}; {_offered(recipe)}")
     return notes
+
+
+def misread(text: str, what: str, most: int = 2) -> list[str]:
+    """What in a prompt is not what it may seem, a line each, the first `most` and how many more there are."""
+    problems = parse(text).problems
+    lines = [f"{what}, at character {p.span[0] + 1}: {p.message}" for p in problems[:most]]
+    if more := len(problems) - most:
+        lines += [f"{what}: {more} more; safelight prompt shows all"] if more > 0 else []
+    return lines
+
+
+def _model(id: str, catalogue: Catalogue, look: bool) -> Model:
+    if id:
+        return catalogue.require(id) if look else catalogue.model(id)
+    if not look:
+        raise InvalidRequest("no model is named", "name one", "model")
+    return catalogue.default_model()
+
+
+def _exact(value: float) -> str:
+    """The shortest text that is read back as the same number: '7', '4.5', '0.1234567'."""
+    return repr(float(value)).removesuffix(".0")
 
 
 def _size(text: str, recipe: Recipe) -> Size:

@@ -176,7 +176,7 @@ class Form(VerticalScroll, can_focus=False):
         self.query_one(WeightsPane).show(prompts.parse(draft.prompt).parts if len(draft.prompt) <= 20_000 else ())
         notes: tuple[str, ...] = ()
         try:
-            notes = drafting.read(draft, self._catalogue).notes
+            notes = drafting.read(draft, self._catalogue, look=False).notes
         except SafelightError:
             pass  # it is told when the picture is asked for, not while a number is half typed
         self.settings.show_note(next((note for note in notes if not note.startswith("the prompt is empty")), ""))

@@ -16,6 +16,9 @@ from tui import wording
 from tui.clean import one_line
 from tui.making import emit
 
+MAX_PROBLEMS = 20
+"Of a prompt, that are listed; JSON has them all."
+
 
 def list_models(catalogue: Catalogue, as_json: bool) -> None:
     """One line a model: id, whether it is here, recipe, title."""
@@ -40,6 +43,9 @@ def list_models(catalogue: Catalogue, as_json: bool) -> None:
         )
     table(rows)
     print("\n* is taken when no model is named. safelight models show ID tells more.")
+    if catalogue.adapters:
+        print("\nLoRAs, for --lora NAME:WEIGHT:")
+        table([("", a.id, f"for {a.family}", a.title) for a in catalogue.adapters.values()])
 
 
 def show_model(catalogue: Catalogue, model: Model, as_json: bool) -> None:
@@ -117,8 +123,7 @@ def show_prompt(text: str, catalogue: Catalogue, model: Model, as_json: bool) ->
     """How a prompt is read: parts with weights and places, problems, tokens per encoder. Raises InvalidRequest."""
     check_prompt(text, "prompt")
     read = parse(text)
-    counts = [tokens.count(folder, read.plain) for folder in tokens.encoders(catalogue, model)]
-    chunks = [max(-(-n // tokens.WINDOW), 1) for n in counts]
+    lengths = [tokens.length(folder, read) for folder in tokens.encoders(catalogue, model)]
     if as_json:
         emit(
             {
@@ -134,19 +139,21 @@ def show_prompt(text: str, catalogue: Catalogue, model: Model, as_json: bool) ->
                     {"message": p.message, "level": p.level, "start": p.span[0], "end": p.span[1]}
                     for p in read.problems
                 ],
-                "tokens": counts,
-                "chunks": chunks,
+                "tokens": [x.tokens for x in lengths],
+                "chunks": [x.chunks for x in lengths],
             }
         )
         return
     rows = [("WEIGHT", "PLACE", "TEXT")]
     rows += [(f"{p.weight:.3g}", f"{p.span[0]}–{p.span[1]}", one_line(p.text, 90)) for p in read.parts]
     table(rows)
-    for p in read.problems:
-        print(f"{p.level}: {one_line(p.message)} (at {p.span[0]}–{p.span[1]})")
+    for p in read.problems[:MAX_PROBLEMS]:
+        print(f"{'problem' if p.level == 'error' else p.level}: {one_line(p.message)} (at {p.span[0]}–{p.span[1]})")
+    if (more := len(read.problems) - MAX_PROBLEMS) > 0:
+        print(f"and {wording.plural(more, 'more problem')} of the kind")
     told = ", ".join(
-        f"encoder {i + 1}: {wording.plural(n, 'token')} in {wording.plural(c, 'chunk')}"
-        for i, (n, c) in enumerate(zip(counts, chunks, strict=True))
+        f"encoder {i}: {wording.plural(x.tokens, 'token')} in {wording.plural(x.chunks, 'chunk')}"
+        for i, x in enumerate(lengths, 1)
     )
     print(f"{model.id}: {told}")
 

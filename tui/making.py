@@ -176,7 +176,7 @@ def _print(picture: Picture, as_json: bool) -> None:
     score = "".join(f" · {k} {v:.2f}" for k, v in picture.scores.items())
     r = picture.request
     print(
-        f"  seed {r.seed} · {r.model} · {r.num_inference_steps} steps · guidance {r.guidance_scale:g}"
+        f"  seed {r.seed} · {r.model} · {wording.plural(r.num_inference_steps, 'step')} · guidance {r.guidance_scale:g}"
         f"{score} · {wording.duration(picture.seconds.total)}",
         file=sys.stderr,
     )

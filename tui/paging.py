@@ -37,6 +37,11 @@ class PagedScreen(Screen[None]):
         return self.has_class("-narrow")
 
     @property
+    def roomy(self) -> bool:
+        """Whether all columns are seen at once."""
+        return self.has_class("-wide") or self.has_class("-vast")
+
+    @property
     def pages(self) -> tuple[Page, ...]:
         """Between two columns and more, the picture is always there and no page of its own."""
         return ("form", "picture", "history") if self.single else ("form", "history")

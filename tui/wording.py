@@ -59,27 +59,18 @@ def ago(timestamp: float, now: float) -> str:
     return f"{days} days ago" if days < 7 else then.strftime("%Y-%m-%d")
 
 
-def eta(step: int, of: int, seconds_per_step: float) -> str:
-    """'12 s left', from the steps that remain and the seconds each takes; '' where that can't be known yet."""
-    if step <= 0 or of <= step or seconds_per_step <= 0:
-        return ""
-    return f"{duration((of - step) * seconds_per_step)} left"
-
-
 def plural(count: int, one: str, many: str = "") -> str:
     """'1 picture', '3 pictures'; give the plural where it is not the singular with an s."""
     return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
-def bar(fraction: float | None, width: int, *, ascii_only: bool = False) -> str:
-    """A progress bar exactly `width` cells wide, in eighths of a cell; `ascii_only` for terminals without blocks.
+def bar(fraction: float | None, width: int) -> str:
+    """A progress bar exactly `width` cells wide, in eighths of a cell.
 
     A fraction of None, where progress can't be known, is an empty bar. Only what is finished looks full.
     """
     if width <= 0:
         return ""
     share = 0.0 if fraction is None or fraction != fraction else min(1.0, max(0.0, fraction))
-    if ascii_only:
-        return ("#" * int(share * width)).ljust(width, "-")
     full, part = divmod(int(share * width * 8), 8)
     return ("█" * full + _EIGHTHS[part] if full < width else "█" * width).ljust(width)

@@ -411,6 +411,8 @@ class Workbench(PagedScreen):
             case "seed":
                 told, taken = f"seed {request.seed}", replace(draft, seed=str(request.seed))
         self.form.replace(taken)
+        if message.what == "all" and not self.roomy:
+            self.go("form")  # where there is no room for both, what was taken is to be seen
         self.notify(f"{told} taken · alt+z brings the form back", timeout=3, markup=False)
 
     @on(CopyRequested)

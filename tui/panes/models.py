@@ -10,6 +10,7 @@ from engines.catalogue import Catalogue, Model
 from tui.choice import Choice, Offer
 from tui.clean import one_line
 from tui.messages import ModelChanged
+from tui.wording import plural
 
 
 class ModelPane(Vertical):
@@ -52,7 +53,8 @@ class ModelPane(Vertical):
 def recipe(model: Model) -> str:
     """'25 steps · guidance 4.5 · euler · 128x128'."""
     r = model.recipe
-    return f"{r.num_inference_steps} steps · guidance {r.guidance_scale:g} · {r.scheduler} · {r.size[0]}x{r.size[1]}"
+    steps = plural(r.num_inference_steps, "step")
+    return f"{steps} · guidance {r.guidance_scale:g} · {r.scheduler} · {r.size[0]}x{r.size[1]}"
 
 
 def _offer(model: Model, catalogue: Catalogue) -> Offer:

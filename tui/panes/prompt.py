@@ -21,7 +21,7 @@ class PromptEditor(TextArea):
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {"prompt--strong", "prompt--stronger", "prompt--weak", "prompt--off"}
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("ctrl+j,shift+enter", "new_line", "new line", show=False),
+        Binding("ctrl+j,shift+enter,alt+enter", "new_line", "new line", show=False, priority=True),
         Binding("alt+a", "select_all", "select all", show=False, priority=True),
     ]
 

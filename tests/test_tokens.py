@@ -1,0 +1,58 @@
+"""How long a prompt is, counted without torch: held against the count of what encodes it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engines import catalogue, tokens
+from engines.prompt import parse
+
+MINI = Path(catalogue.__file__).with_name("mini") / "base"
+PROMPTS = [
+    "",
+    "a red apple on a blue background",
+    "a (red)1.3 apple++ with (many (nested)1.2 words)0.5, and--",
+    '("a cat", "a dog").and()',
+    '("a cat", "a dog", "").and(1, 0.5, 2)',
+    '("a cat", "a longer text of a dog").blend(0.7, 0.3)',
+    '("a cat sits. " , "' + "a dog runs, " * 60 + '").blend(1, 1)',
+    '("' + "one, " * 60 + '", "' + "two. " * 90 + '").and()',
+    "a cat.swap(a dog and many more words) sits",
+    "a cat.swap(" + "a dog " * 60 + ") sits",
+    "withLora(mini-pixel, 0.8) a castle",
+    "wordwithoutend" * 60,
+    "word " * 75,
+    "word " * 76,
+    "word " * 400,
+    "a, " * 300,
+    "a sentence of some words. " * 40,
+    "red: green; blue, " * 50,
+    "a " * 80 + "b. " * 80 + "c; " * 80,
+    "x" * 2000,
+    "Ünïcode — “quotes” 3d it's 12345 o'clock " * 20,
+    "狐狸 🦊 " * 60,
+    "<|endoftext|> a <|startoftext|> b",
+    "loud! very loud!! a!b " * 30,
+    r"\(escaped\) a\, b\. " * 30,
+]
+
+
+@pytest.fixture(scope="module")
+def tokenizers() -> Any:
+    from transformers import CLIPTokenizer
+
+    return [CLIPTokenizer.from_pretrained(MINI / name) for name in ("tokenizer", "tokenizer_2")]
+
+
+@pytest.mark.parametrize("text", PROMPTS, ids=range(len(PROMPTS)))
+def test_a_prompt_is_as_long_as_it_is_encoded(text: str, tokenizers: Any) -> None:
+    from engines.diffusion.conditioning import count_tokens
+
+    known = catalogue.load()
+    folders = tokens.encoders(known, known.model("mini"))
+    prompt = parse(text)
+    counted = [tokens.length(folder, prompt) for folder in folders]
+    assert [(x.tokens, x.chunks) for x in counted] == [(x.count, x.chunks) for x in count_tokens(prompt, *tokenizers)]
