@@ -42,7 +42,7 @@ MAX_ATTEMPTS = 2
 
 CHECKED_WHOLE = 8 << 20
 """Bytes of a file up to which every page is looked at when it is opened. Measured warm, on 2 cores: 0.5 ms a megabyte
-(1.1 beside other work), so at most 9 ms; 8 MiB hold some 1,600 pictures. In a larger file the newest row of each table is
+(1.1 beside other work), so at most 9 ms; 8 MiB hold some 1,600 pictures. In a larger file the newest row of a table is
 read (0.1 ms in all), and damage that is met in use has the whole file checked at the next opening."""
 
 MIGRATIONS = (

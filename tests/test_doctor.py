@@ -386,7 +386,7 @@ def test_the_users_own_files(home: Path) -> None:
     (config / "models.toml").write_text('[[model]]\nid = "Mine \x1b"\n')
     checks = list(surroundings.settings(session()))
     ids = [check.id for check in checks]
-    assert sorted(ids) == ["catalogue", "settings", "settings.file_name", "settings.model", "settings.theme"]
+    assert sorted(ids) == ["catalogue", "settings", "settings", "settings.model", "settings.theme"]
     assert all(check.status == "problem" and check.hint for check in checks)
     (config / "settings.toml").write_text("= garbage")
     (config / "models.toml").write_bytes(b"\xff\xfe\x00")

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import tui
 from engines import catalogue as catalogues
-from engines import files, machine
+from engines import machine
 from engines.errors import SafelightError
 from tui import wording
 from tui.findings import Check, note, ok, problem
@@ -233,10 +233,6 @@ def settings(session: Session) -> Iterator[Check]:
             found.append(
                 problem("settings.model", f"settings: {e.message}", f"{e.hint}; mend model in {f.settings}", True)
             )
-    try:
-        files.check_pattern(s.file_name)
-    except SafelightError as e:
-        found.append(problem("settings.file_name", f"settings: {e.message}", e.hint, stops=True))
     package = Path(str(tui.__file__)).resolve().parent
     homes = (f.config / "themes", package.parent / "themes", package / "themes")
     if not any((home / f"{Path(s.theme).name}.toml").is_file() for home in homes):

@@ -18,7 +18,7 @@ import torch
 from diffusers.models import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
-from engines.catalogue import Catalogue, Folder, LoraOver, Model, PreviewDecoder, UnetOver
+from engines.catalogue import Catalogue, Folder, LoraOver, Model, PreviewDecoder, UnetOver, variant_here
 from engines.diffusion import device as devices
 from engines.diffusion import fusing
 from engines.diffusion.conditioning import Conditioner, TextEncoders
@@ -118,7 +118,7 @@ class Loader:
             if stop():
                 raise Stopped
             self.residency.make_room(used, sum(path.stat().st_size for path in weights if path.is_file()))
-            return self.residency.get(key, lambda: _read(what, base.path, build))
+            return self.residency.get(key, lambda: _read(what, base, build))
 
         where = (str(base.path), base.variant, dtype)
         in_folder = {
@@ -258,17 +258,20 @@ def _probe_width(unet_config: dict[str, Any]) -> int:
     return int(max(channels)) if isinstance(channels, list) and channels else 320
 
 
-def _read(what: str, folder: Path, build: Callable[[], _T]) -> _T:
+def _read(what: str, base: Folder, build: Callable[[], _T]) -> _T:
     """Runs `build`, turning what libraries raise on bad files into one line; memory errors pass through."""
     try:
         return build()
     except READ_ERRORS as e:
         if devices.is_out_of_memory(e):
             raise
-        log.exception("loading the %s from %s", what, folder)
+        log.exception("loading the %s from %s", what, base.path)
+        hint = "download the model again"
+        if base.variant is None and (marked := variant_here(base)) is not None:
+            hint = f'its weights are marked {marked}: write variant = "{marked}" beside its folder in models.toml'
         reason = (str(e).strip() or type(e).__name__).splitlines()[0][:200]
-        raise LoadError(f"the {what} of {folder} can't be loaded: {reason}", "download the model again") from e
+        raise LoadError(f"the {what} of {base.path} can't be loaded: {reason}", hint) from e
     except Exception as e:
         if type(e).__name__ != "SafetensorError":  # not exported by name everywhere
             raise
-        raise LoadError(f"the {what} of {folder} is damaged: {e}", "download the model again") from e
+        raise LoadError(f"part of {base.path} is damaged ({what}): {e}", "download the model again") from e
