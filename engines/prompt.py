@@ -17,6 +17,8 @@ and every difference from compel. No torch here: this module also colours the ed
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from engines.grammar import BLANKS, UNSAFE, clean, escape
 from engines.parts import (
     MAX_RATIO,
@@ -43,6 +45,7 @@ __all__ = [
 ]  # fmt: skip
 
 
+@lru_cache(maxsize=16)
 def parse(text: str) -> Prompt:
     """Reads a prompt; takes time in proportion to its length, and no depth of nesting is too deep.
 

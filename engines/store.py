@@ -37,6 +37,8 @@ log = logging.getLogger(__name__)
 EngineKind: TypeAlias = Literal["workbench", "command"]
 State: TypeAlias = Literal["queued", "running", "done", "failed", "cancelled", "interrupted"]
 
+LOCKED_FOR = 10.0
+"Seconds that an opening waits for other programs."
 MAX_ATTEMPTS = 2
 "A job during which an engine went down so often is set aside."
 
@@ -148,6 +150,18 @@ class Store:
             self.begun_anew = True
 
     def _open(self) -> sqlite3.Connection:
+        """Opens the file, as often as another program's first or last connection locks it whole for a moment: while the
+        journal's mode changes SQLite answers "locked" at once, whatever the time-out."""
+        until = time.monotonic() + LOCKED_FOR
+        while True:
+            try:
+                return self._connect()
+            except sqlite3.OperationalError as e:
+                if "locked" not in str(e) or time.monotonic() > until:
+                    raise
+            time.sleep(0.02)
+
+    def _connect(self) -> sqlite3.Connection:
         _create(self.path)
         db = sqlite3.connect(self.path, timeout=10, isolation_level=None, check_same_thread=False)
         try:

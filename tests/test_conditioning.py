@@ -329,8 +329,12 @@ def test_what_was_encoded_in_inference_mode_serves_outside_it(conditioner: Any, 
 )
 def test_token_counts(text: str, count: int, chunks: int, conditioner: Any) -> None:
     prompt = parse(text)
-    assert conditioner.token_counts(prompt) == (count, count)
-    assert conditioner.chunks(prompt) == (chunks, chunks)
+    from engines.diffusion.conditioning import count_tokens
+
+    encoders = conditioner.encoders
+    counted = count_tokens(prompt, encoders.tokenizer, encoders.tokenizer_2)
+    assert [c.count for c in counted] == [count, count]
+    assert [c.chunks for c in counted] == [chunks, chunks]
 
 
 CUT = ["a, " * 300, "word. " * 200, "x" * 2000, "a " * 80 + "b. " * 80 + "c; " * 80]

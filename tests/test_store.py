@@ -492,3 +492,14 @@ def test_two_programs_and_many_threads_write_without_losing_anything(path: Path)
     for t in threads:
         t.join()
     assert stores[0].count() == 80
+
+
+def test_an_opening_waits_for_another_programs_lock(path: Path) -> None:
+    Store(path).close()
+    holder = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    holder.execute("PRAGMA journal_mode = DELETE")
+    holder.execute("BEGIN EXCLUSIVE")
+    threading.Timer(0.3, lambda: holder.execute("COMMIT")).start()
+    store = Store(path)
+    assert store.count() == 0
+    holder.close()

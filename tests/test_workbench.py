@@ -97,6 +97,18 @@ def toasts(app: SafelightApp) -> str:
 # ── making ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+async def test_every_bad_field_is_marked_at_once(bench: Bench) -> None:
+    async with bench.app.run_test(size=WIDE) as pilot:
+        settings = bench.app.workbench.form.settings
+        for name, value in (("steps", "-1"), ("guidance", "abc"), ("size", "100x100"), ("count", "2")):
+            settings.field(name).input.value = value
+        await pilot.press("ctrl+g")
+        await until(pilot, lambda: settings.field("steps").has_class("-bad"))
+        marked = [name for name in ("steps", "guidance", "size", "count") if settings.field(name).has_class("-bad")]
+        assert marked == ["steps", "guidance", "size"]
+        assert bench.made == []
+
+
 @pytest.mark.parametrize("key", ["enter", "ctrl+g"])
 async def test_make(bench: Bench, key: str) -> None:
     async with bench.app.run_test(size=WIDE) as pilot:

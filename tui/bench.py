@@ -441,8 +441,7 @@ def _keys(place: Place) -> Iterator[Figure]:
         terminal.wait(r"step \d+/\d+", READY)
         terminal.forget()
         making = terminal.type(letters, count)
-        if not any(sign in terminal.text() for sign in ("step ", "decoding", "saving")):
-            raise SafelightError("no picture was made while keys were typed", "look into safelight's log")
+        terminal.wait(r"step \d+/\d+|decoding|scoring|saving", READY)  # it is still at it
     yield _lateness(place, "while pictures are made", making, f"under {LATENESS * 1000:.0f} ms at p99")
     yield _lateness(place, "with nothing to do", idle)
     yield _lateness(place, "while torch is imported", importing)

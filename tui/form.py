@@ -181,10 +181,22 @@ class Form(VerticalScroll, can_focus=False):
             pass  # it is told when the picture is asked for, not while a number is half typed
         self.settings.show_note(next((note for note in notes if not note.startswith("the prompt is empty")), ""))
 
+    def _bad_fields(self) -> list[str]:
+        """Every setting that can't be used by itself."""
+        draft, bad = self.draft, []
+        for name in TYPED:
+            try:
+                drafting.read(Draft(model=draft.model, **{name: getattr(draft, name)}), self._catalogue, look=False)
+            except InvalidRequest as e:
+                bad += [name] if e.field == name else []
+            except SafelightError:
+                pass
+        return bad
+
     def mark(self, error: SafelightError) -> None:
         """Goes to the field that can't be used, and marks it."""
         field = error.field if isinstance(error, InvalidRequest) else ""
         places: dict[str, Widget] = {"prompt": self.prompt, "negative_prompt": self.negative}
         named = {"num_inference_steps": "steps", "guidance_scale": "guidance", "guidance_rescale": "rescale"}
-        if not self.settings.mark(named.get(field, field)):
+        if not self.settings.mark(named.get(field, field), self._bad_fields()):
             places.get(field, self.model.choice if field == "model" else self.prompt).focus()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import ClassVar
 
 from textual import events
@@ -151,10 +151,10 @@ class SettingsPane(Vertical):
         """As if it had been typed."""
         self.field("seed").input.value = seed
 
-    def mark(self, name: str) -> bool:
-        """Marks a field as bad and goes there; False if it isn't here."""
+    def mark(self, name: str, bad: Collection[str] = ()) -> bool:
+        """Marks fields as bad and goes to one of them; False if that one isn't here."""
         for field in self.query(Field):
-            field.mark(field.input.name == name)
+            field.mark(field.input.name == name or field.input.name in bad)
         if name in ("scheduler", "score"):
             self.choice(name).focus()
         elif name in {field.input.name for field in self.query(Field)}:
