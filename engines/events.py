@@ -104,6 +104,42 @@ class Scored:
 
 
 @dataclass(frozen=True, slots=True)
+class Pulling:
+    """Files are fetched from the hub."""
+
+    job_id: JobId
+    "Whose."
+    file: str
+    "The file that is fetched now, with its folder in the repository."
+    number: int
+    "Which of `files` it is: 1 … files."
+    files: int
+    "Files that have to be fetched in all."
+    file_done: int
+    "Bytes of this file that are here."
+    file_of: int
+    "Bytes of this file."
+    done: int
+    "Bytes of all files that are here, what an earlier run left included."
+    of: int
+    "Bytes of all files."
+    rate: float
+    "Bytes a second, over the last few seconds; 0 while it is not known."
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """A file that is no picture is finished: a merged or converted model."""
+
+    job_id: JobId
+    "Whose."
+    path: str
+    "Where it is."
+    bytes: int
+    "Its size."
+
+
+@dataclass(frozen=True, slots=True)
 class Done:
     """The job is finished, and what it made is on disk and in the history."""
 
@@ -180,6 +216,8 @@ Event: TypeAlias = (
     | Previewed
     | Finishing
     | Scored
+    | Pulling
+    | Saved
     | Done
     | Failed
     | Cancelled

@@ -1,6 +1,6 @@
-"""The engine in this process: one worker thread that takes jobs from the store and drains the darkroom.
+"""The engine in this process: a thread that computes and one that fetches, each taking its jobs from the store.
 
-It mirrors the app: both only pump. Torch is imported by the thread, at its first job.
+It mirrors the app: both only pump. Torch is imported by the computing thread, at its first job.
 """
 
 from __future__ import annotations
@@ -9,20 +9,21 @@ import logging
 import queue
 import threading
 import time
-import traceback
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING
 
-from engines import metadata
+from engines import metadata, pulling
 from engines.catalogue import Catalogue
 from engines.collecting import imports_that_stay
-from engines.errors import DiskFull, InvalidRequest, SafelightError, Stopped, StorageError
-from engines.events import Cancelled, Closed, Done, Event, Failed, Loading, Noted, Queued, Started
+from engines.entries import Model
+from engines.errors import SafelightError, StorageError
+from engines.events import Cancelled, Closed, Event, Loading, Noted, Queued
 from engines.folders import Folders
+from engines.lanes import Lane
 from engines.options import Options
-from engines.requests import Job, JobId, Picture, Request, Warm
-from engines.store import EngineKind, Made, State, Store
+from engines.requests import Job, JobId, Pull, Request, Warm
+from engines.store import EngineKind, Made, Store
+from engines.wire import Wire
 
 if TYPE_CHECKING:
     from engines.diffusion.darkroom import Darkroom
@@ -34,7 +35,7 @@ SAVE_GRACE = 1.5
 
 
 class LocalEngine:
-    """Makes pictures in a thread of this process. Implements `engines.engine.Engine`.
+    """Makes pictures in a thread of this process, and fetches models in another. Implements `engines.engine.Engine`.
 
     Args:
         store: the queue and history; shared with other programs, closed by whoever opened it.
@@ -52,26 +53,36 @@ class LocalEngine:
         kind: EngineKind = "command",
         darkroom: Callable[[], Darkroom] | None = None,
     ) -> None:
-        self.catalogue = catalogue
         self.store = store
         self.kind = kind
+        self._catalogue = catalogue
         self._folders = folders
         self._options = options
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
-        self._waiting: deque[Job] = deque()
         self._wake = threading.Condition()
-        self._running: JobId | None = None
-        self._stop_running = False
-        self._cancelled: set[JobId] = set()
         self._closing = False
         self._closed = threading.Event()
-        self._paused = ""
         self._build = darkroom or self._build_darkroom
         self._darkroom: Darkroom | None = None
+        self._handed = catalogue
         self._id = store.register(kind)
+        shared = (store, self._id, kind, self._events, self._wake, folders.log)
+        self._computing = Lane("safelight-engine", *shared, "make a picture", self._compute, self._restore)
+        self._fetching = Lane("safelight-pulls", *shared, "pull again", self._pull)
+        self._lanes = (self._computing, self._fetching)
         self._adopt()
-        self._thread = threading.Thread(target=self._work, name="safelight-engine", daemon=True)
-        self._thread.start()
+        for lane in self._lanes:
+            lane.start()
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """Which models there are. A new one may be set at any time: the next job goes by it."""
+        return self._catalogue
+
+    @catalogue.setter
+    def catalogue(self, catalogue: Catalogue) -> None:
+        with self._wake:
+            self._catalogue = catalogue
 
     # ── the seam ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -83,24 +94,20 @@ class LocalEngine:
             if self._closing:
                 raise StorageError("safelight is closing; nothing more is queued", "open it again")
             (job,) = self.store.add([request], group, self._id)
-            self._waiting.append(job)
+            lane = self._lane(job)
+            lane.waiting.append(job)
             self._events.put(Queued(job))
             if not isinstance(request, Warm):
-                self._paused = ""
-            self._wake.notify()
+                lane.paused = ""
+            self._wake.notify_all()
         return job.id
 
     def cancel(self, job_id: JobId) -> None:
         """As in Engine. A queued job is cancelled at once, a running one within a step."""
         with self._wake:
-            if self._running == job_id:
-                self._stop_running = True
-                self._cancelled.add(job_id)
-                return
-            job = next((j for j in self._waiting if j.id == job_id), None)
-            if job is None:
-                return
-            self._waiting.remove(job)
+            found = [job for lane in self._lanes if (job := lane.cancel(job_id)) is not None]
+        if not found:
+            return
         try:
             self.store.end(job_id, "cancelled")
         except SafelightError as e:
@@ -124,16 +131,16 @@ class LocalEngine:
             first = not self._closing
             if first:
                 self._closing = True
-                self._stop_running = True
-                waiting = list(self._waiting)
-                self._waiting.clear()
-                self._wake.notify()
+                waiting = [job for lane in self._lanes for job in lane.stop()]
+                self._wake.notify_all()
         if not first:
             self._closed.wait(2 * SAVE_GRACE)
             return
-        self._thread.join(SAVE_GRACE)
+        until = time.monotonic() + SAVE_GRACE
+        for lane in self._lanes:
+            lane.thread.join(max(0.0, until - time.monotonic()))
         try:
-            for job_id in self._cancelled:  # of a worker that did not come to it
+            for job_id in {id for lane in self._lanes for id in lane.cancelled}:  # of a worker that did not come to it
                 self.store.end(job_id, "cancelled")
             self.store.leave(self._id, keep=self.kind == "workbench")
         except SafelightError as e:
@@ -144,12 +151,15 @@ class LocalEngine:
         self._events.put(Closed())
         self._closed.set()
 
-    # ── the worker ──────────────────────────────────────────────────────────────────────────────────────────────
+    # ── the work ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _lane(self, job: Job) -> Lane:
+        return self._fetching if isinstance(job.request, Pull) else self._computing
 
     def _adopt(self) -> None:
         adopted = self.store.adopt(self._id, self.kind)
         for job in adopted.jobs:
-            self._waiting.append(job)
+            self._lane(job).waiting.append(job)
             self._events.put(Queued(job))
         if adopted.jobs:
             count = len(adopted.jobs)
@@ -163,113 +173,32 @@ class LocalEngine:
 
     def _restore(self) -> None:
         """What the pictures in the folder say of themselves, after a history that could not be read."""
+        if not self.store.begun_anew:
+            return
         count = self.store.restore(metadata.found(self._options.pictures))
         self._events.put(Noted("info", f"{count} picture{'s' * (count != 1)} found again in {self._options.pictures}"))
 
-    def _work(self) -> None:
-        try:
-            if self.store.begun_anew:
-                self._restore()
-        except Exception:  # whatever the pictures say, it must not keep the engine from making more
-            log.exception("restoring the history")
-        while True:
-            with self._wake:
-                while not self._closing and (not self._waiting or self._paused):
-                    self._wake.wait()
-                if self._closing:
-                    return
-                job = self._waiting.popleft()
-                self._running = job.id
-                self._stop_running = False
-            try:
-                if self.store.claim(job.id, self._id):
-                    self._run(job)
-                else:
-                    self._events.put(Cancelled(job.id))
-            except SafelightError as e:
-                # the store itself can't be written: the job is told as failed, and stays in the table as it was
-                self._events.put(Failed(job.id, e.message, e.hint, e.exit_code))
-            with self._wake:
-                self._running = None
-                self._cancelled.discard(job.id)
+    def _compute(self, job: Job, stop: Callable[[], bool], began: float) -> Generator[Event, None, tuple[Made, ...]]:
+        if self._darkroom is None:
+            yield Loading(job.id, "torch", 0.0)
+            with imports_that_stay():
+                self._darkroom = self._build()
+        elif self._handed is not self._catalogue:
+            self._darkroom.catalogue = self._darkroom.loader.catalogue = self._catalogue
+        self._handed = self._catalogue
+        return (yield from self._darkroom.develop(job, stop, began))
 
-    def _run(self, job: Job) -> None:
-        """One job from `Started` to its last event; the one broad `except` of the engine."""
-        began = time.perf_counter()
-        self._events.put(Started(job.id))
-        try:
-            if self._darkroom is None:
-                self._events.put(Loading(job.id, "torch", 0.0))
-                with imports_that_stay():
-                    self._darkroom = self._build()
-            development = self._darkroom.develop(job, self._stopped, began)
-            while True:
-                try:
-                    event = next(development)
-                except StopIteration as end:
-                    made = end.value
-                    break
-                self._events.put(event)
-            self._events.put(Done(job.id, self._record(job, made)))
-        except Stopped:
-            self._end(job, None)
-        except SafelightError as e:
-            if isinstance(e, DiskFull):
-                self._pause(e)
-            self._end(job, e)
-        except BaseException as e:
-            log.exception("job %s", job.id)
-            self._end(job, e)
-
-    def _record(self, job: Job, made: tuple[Made, ...]) -> tuple[Picture, ...]:
-        """Writes the history; a picture that can't be entered into it is on disk all the same, and that is told."""
-        try:
-            return self.store.finish(job.id, made)
-        except StorageError as e:
-            if not made:
-                raise
-            raise type(e)(e.message, f"the picture is not in the history, but it is saved: {made[0].path}") from e
-
-    def _end(self, job: Job, error: BaseException | None) -> None:
-        """Closes a job that made nothing; while the engine closes, a workbench's job stays for the next time."""
-        if error is None:
-            if self._closing and self.kind == "workbench" and job.id not in self._cancelled:
-                return
-            self._close_row(job, "cancelled")
-            self._events.put(Cancelled(job.id))
-            return
-        trace = "".join(traceback.format_exception(error))
-        if isinstance(error, SafelightError):
-            lasting = isinstance(error, (InvalidRequest, StorageError))
-            failed = Failed(job.id, error.message, error.hint, error.exit_code, trace, lasting)
-        else:
-            said = str(error).strip().splitlines()
-            reason = f"{type(error).__name__}: {said[0][:200]}" if said else type(error).__name__
-            failed = Failed(job.id, f"unexpected: {reason}", f"the log has more: {self._folders.log}", 1, trace)
-        self._close_row(job, "failed", failed.message, failed.hint)
-        self._events.put(failed)
-
-    def _close_row(self, job: Job, state: State, message: str = "", hint: str = "") -> None:
-        """Ends a job in the store; where that can't be written (the full disk that ended the job), the log has it."""
-        try:
-            self.store.end(job.id, state, message, hint)
-        except SafelightError as e:
-            log.error("job %s is %s, but the store says: %s", job.id, state, e.message)
-
-    def _pause(self, error: DiskFull) -> None:
-        """A full disk would fail every job in the queue: they wait until something new is asked."""
-        with self._wake:
-            if self._waiting and self.kind == "workbench":
-                self._paused = error.message
-                waiting = len(self._waiting)
-                self._events.put(
-                    Noted("warning", f"the queue waits ({waiting} jobs): free some space, then make a picture")
-                )
-
-    def _stopped(self) -> bool:
-        return self._stop_running
+    def _pull(self, job: Job, stop: Callable[[], bool], began: float) -> Generator[Event, None, tuple[Made, ...]]:
+        assert isinstance(job.request, Pull)
+        known = self._catalogue
+        entry = known.entry(job.request.id)
+        models = (entry, *known.needs(entry)) if isinstance(entry, Model) else ()
+        vaes = [known.vae(model.vae) for model in models if model.vae]
+        with Wire(job.id, stop) as wire:
+            yield from pulling.pull(pulling.wants(entry, models[1:], vaes), wire)
+        return ()
 
     def _build_darkroom(self) -> Darkroom:
         from engines.diffusion.darkroom import Darkroom
 
-        return Darkroom(self.catalogue, self._options, self._folders.cache, self._folders.data)
+        return Darkroom(self._catalogue, self._options, self._folders.cache, self._folders.data)

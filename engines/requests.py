@@ -11,13 +11,14 @@ import math
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, TypeAlias, TypeVar
 
+from engines import blocks
 from engines.errors import InvalidRequest
 from engines.schedulers import SPACINGS
 
 JobId: TypeAlias = int
-Precision: TypeAlias = Literal["auto", "fp16", "bf16", "fp32"]
+Precision: TypeAlias = Literal["auto", "fp16", "bf16", "fp32", "fp8"]
 
-PRECISIONS: tuple[Precision, ...] = ("auto", "fp16", "bf16", "fp32")
+PRECISIONS: tuple[Precision, ...] = ("auto", "fp16", "bf16", "fp32", "fp8")
 MAX_SEED = 2**63 - 1
 MAX_STEPS = 1000
 MAX_SIDE = 8192
@@ -67,7 +68,9 @@ class Generate:
     loras: tuple[Lora, ...] = ()
     "LoRAs added to those that the model itself is made of."
     precision: Precision = "auto"
-    "The arithmetic of the denoiser; auto takes the device's best."
+    "The arithmetic of the denoiser; auto takes the device's best, fp8 stores its weights in eight bits."
+    vae: str | None = None
+    "The catalogue's id of a VAE to decode with instead of the model's own."
     clip_skip: int | None = None
     "None takes the last hidden state but one of both text encoders, as SDXL was trained; n skips n more."
     score: str | None = None
@@ -78,6 +81,8 @@ class Generate:
     "Offer a preview every so many steps (the engine also limits their rate); 0 for none."
     folder: str | None = None
     "Where the pictures are saved; None for the engine's own folder."
+    overrides: tuple[str, ...] = ()
+    "Fields that go knowingly against what the model's recipe fixes: num_inference_steps, scheduler."
 
     def validate(self) -> None:
         """Raises InvalidRequest for a value that no model can be run with."""
@@ -144,8 +149,66 @@ class Warm:
         """Nothing to check beyond the model's name, which the engine looks up."""
 
 
-Request: TypeAlias = Generate | Score | Warm
-_KINDS: dict[str, type[Generate] | type[Score] | type[Warm]] = {"generate": Generate, "score": Score, "warm": Warm}
+@dataclass(frozen=True, slots=True)
+class Pull:
+    """Fetch an entry of the catalogue, and what it stands on, into the hub's cache."""
+
+    id: str
+    "The catalogue's id of a model, LoRA, VAE, embedding, preview decoder or scorer."
+
+    def validate(self) -> None:
+        """Nothing to check beyond the name, which the engine looks up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Merge:
+    """Mix two or three checkpoint files into a new one."""
+
+    parents: tuple[str, ...]
+    "Paths of .safetensors files of one architecture."
+    weights: tuple[float, ...]
+    "One a parent; see engines.diffusion.merging for what each method makes of them."
+    out: str
+    "Path of the .safetensors file to write."
+    method: str = "weighted-sum"
+    "One of engines.blocks.METHODS."
+    blocks: tuple[str, ...] = ()
+    "NAME=SHARE each, that override the second parent's weight in one block; names as in engines.blocks."
+    dtype: str = ""
+    "fp16, bf16 or fp32; empty for the first parent's own."
+
+    def validate(self) -> None:
+        """Raises InvalidRequest if the numbers make no mix."""
+        if len(self.weights) != len(self.parents):
+            raise InvalidRequest(
+                "a merge takes a weight for each model", "safelight models merge A B --weights 0.5,0.5"
+            )
+        blocks.Formula(self.method, self.weights, blocks.parse(self.blocks))
+
+
+@dataclass(frozen=True, slots=True)
+class Convert:
+    """Make a .safetensors file out of a pickled checkpoint, without running what the pickle asks for."""
+
+    file: str
+    "Path of a .ckpt, .pt, .pth or .bin file."
+    out: str
+    "Path of the .safetensors file to write."
+
+    def validate(self) -> None:
+        """Nothing to check: whether the files can be used is found when they are opened."""
+
+
+Request: TypeAlias = Generate | Score | Warm | Pull | Merge | Convert
+_Kind: TypeAlias = type[Generate] | type[Score] | type[Warm] | type[Pull] | type[Merge] | type[Convert]
+_KINDS: dict[str, _Kind] = {
+    "generate": Generate,
+    "score": Score,
+    "warm": Warm,
+    "pull": Pull,
+    "merge": Merge,
+    "convert": Convert,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,6 +293,8 @@ class Picture:
             "scheduler": r.scheduler,
             "timestep_spacing": r.timestep_spacing,
             "loras": [{"name": x.name, "weight": x.weight} for x in r.loras],
+            "vae": r.vae,
+            "overrides": list(r.overrides),
             "scores": {k: v for k, v in self.scores.items() if math.isfinite(v)},
             "rating": self.rating,
             "seconds": {k: round(v, 4) for k, v in asdict(self.seconds).items()},
@@ -264,7 +329,7 @@ class _Unfit(ValueError):
     """A field's value is of another type than the field."""
 
 
-_Known = TypeVar("_Known", bound=Generate | Score | Warm | Lora)
+_Known = TypeVar("_Known", bound=Generate | Score | Warm | Pull | Merge | Convert | Lora)
 
 
 def _value(cls: type[_Known], values: dict[str, Any]) -> _Known:
@@ -292,6 +357,8 @@ def _fitting(name: str, annotation: str, value: Any) -> Any:
             return tuple(_value(Lora, x) for x in value)
         case "tuple[str, ...]" if isinstance(value, list):
             return tuple(_fitting(name, "str", x) for x in value)
+        case "tuple[float, ...]" if isinstance(value, list):
+            return tuple(_fitting(name, "float", x) for x in value)
         case _:
             raise _Unfit(f"{name} is no {annotation}")
 

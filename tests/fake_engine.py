@@ -15,7 +15,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from engines.catalogue import SHIPPED, Catalogue, Folder, Model, Recipe, Scorer
+from engines.catalogue import SHIPPED, Catalogue
+from engines.entries import Folder, Model, Recipe, Scorer
 from engines.events import (
     Cancelled,
     Closed,
@@ -72,8 +73,8 @@ def catalogue(folder: Path) -> Catalogue:
         Model("quick", "Quick", "fake", Folder(HERE), Recipe(2, 0.0, "lcm", sizes, fixed_steps=True), "Apache-2.0"),
         Model("away", "Away", "fake", Folder(folder / "nowhere"), Recipe(8, 5.0, "euler", sizes), "Apache-2.0"),
     )
-    scorer = Scorer("fake-clip", "Fake", "clip", folder, "Apache-2.0")
-    return Catalogue({m.id: m for m in models}, {}, {}, {scorer.id: scorer})
+    scorer = Scorer("fake-clip", "Fake", "clip", Folder(HERE.with_name("clip")), "Apache-2.0")
+    return Catalogue({m.id: m for m in models}, scorers={scorer.id: scorer})
 
 
 class FakeStore:

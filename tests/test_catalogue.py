@@ -6,10 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from engines import catalogue, schedulers, tokens
+from engines import catalogue, presence, schedulers, tokens
+from engines.entries import Checkpoint, Folder, Hub, Model
 from engines.errors import CatalogueError, LoadError
 from tui import settings
 
+EMBEDDED = {
+    "mini", "mini-lightning-4step-unet", "mini-lightning-2step-lora", "mini-lightning-4step-lora",
+    "mini-lightning-8step-lora", "mini-pixel", "mini-night", "mini-taesd", "mini-clip",
+}  # fmt: skip
 GOOD = """
 [[model]]
 id = "mine"
@@ -26,16 +31,21 @@ sizes = [[64, 64]]
 """
 
 
-def test_every_shipped_entry_is_whole_and_here() -> None:
+def test_every_shipped_entry_is_whole_and_here_or_can_be_had() -> None:
     known = catalogue.load()
     assert known.problems == ()
+    ids = [entry.id for entry in known.entries()]
+    assert len(set(ids)) == len(ids), "an id is one thing, whatever its kind"
+    for entry in known.entries():
+        assert known.can_be_had(entry) and entry.licence, entry.id
+        assert not known.missing(entry) or entry.id not in EMBEDDED, entry.id
+    assert {id for id in ids if not known.missing(known.entry(id))} == EMBEDDED
     for model in known.models.values():
-        assert not known.missing(model), model.id
-        assert model.about and model.title and model.licence
+        assert model.about and model.title
         assert all(side % 8 == 0 for size in model.recipe.sizes for side in size)
         schedulers.find(model.recipe.scheduler)
-        assert isinstance(known.chain(model)[-1].source, catalogue.Folder)
-        assert known.preview_decoder(model.family) is not None
+        assert isinstance(known.chain(model)[-1].source, Folder | Hub | Checkpoint)
+        assert any(decoder.family == model.space for decoder in known.preview_decoders.values())
     assert known.default_model().id == "mini"
     assert known.default_scorer().id == "mini-clip"
 
@@ -138,7 +148,7 @@ sizes = [[64, 64]]
 UNET = "unet/diffusion_pytorch_model"
 
 
-def layout(folder: Path, more: str = "") -> tuple[catalogue.Catalogue, catalogue.Model]:
+def layout(folder: Path, more: str = "") -> tuple[catalogue.Catalogue, Model]:
     """The embedded model's files by name, empty."""
     shipped = catalogue.SHIPPED.parent / "mini" / "base"
     for path in shipped.rglob("*"):
@@ -199,12 +209,12 @@ def test_of_shards_all_must_be_here_and_their_index(tmp_path: Path) -> None:
 
 def test_the_variant_of_a_folder_is_known(tmp_path: Path) -> None:
     known, model = layout(tmp_path)
-    assert isinstance(model.source, catalogue.Folder)
-    assert catalogue.variant_here(model.source) is None
+    assert isinstance(model.source, Folder)
+    assert presence.variant_here(model.source) is None
     for path in (tmp_path / "base").rglob("*.safetensors"):
         path.rename(path.with_name(path.name.replace(".safetensors", ".fp16.safetensors")))
     assert known.missing(model) == (), "it is here, and loading says what the entry lacks"
-    assert catalogue.variant_here(model.source) == "fp16"
+    assert presence.variant_here(model.source) == "fp16"
     known, model = layout(tmp_path / "other", ', variant = "fp16"')
     missing = known.missing(model)
     assert tmp_path / "other" / "base" / f"{UNET}.fp16.safetensors" in missing and len(missing) == 4

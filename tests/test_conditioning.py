@@ -328,12 +328,8 @@ def test_what_was_encoded_in_inference_mode_serves_outside_it(conditioner: Any, 
     ],
 )
 def test_token_counts(text: str, count: int, chunks: int, conditioner: Any) -> None:
-    prompt = parse(text)
-    from engines.diffusion.conditioning import count_tokens
-
-    encoders = conditioner.encoders
-    counted = count_tokens(prompt, encoders.tokenizer, encoders.tokenizer_2)
-    assert [c.count for c in counted] == [count, count]
+    counted = conditioner.lengths(parse(text))
+    assert [c.tokens for c in counted] == [count, count]
     assert [c.chunks for c in counted] == [chunks, chunks]
 
 
@@ -341,11 +337,9 @@ CUT = ["a, " * 300, "word. " * 200, "x" * 2000, "a " * 80 + "b. " * 80 + "c; " *
 
 
 @pytest.mark.parametrize("text", WELL_FORMED + CUT, ids=range(len(WELL_FORMED + CUT)))
-def test_chunks_are_those_of_the_encoding(text: str, conditioner: Any, encoders: Any) -> None:
-    from engines.diffusion.conditioning import count_tokens
-
+def test_chunks_are_those_of_the_encoding(text: str, conditioner: Any) -> None:
     prompt = parse(text)
-    one, two = count_tokens(prompt, encoders.tokenizer, encoders.tokenizer_2)
+    one, two = conditioner.lengths(prompt)
     assert conditioner.encode(prompt, None, False).embeds.shape[1] == 77 * one.chunks == 77 * two.chunks
 
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 from dataclasses import fields, replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from engines import catalogue
-from engines.errors import InvalidRequest, SafelightError
+from engines.entries import Local, Vae
+from engines.errors import CatalogueError, InvalidRequest, LoadError, SafelightError
 from engines.requests import MAX_SEED
-from tui.draft import Draft, aspect_size, inactive, read
+from tui.draft import Draft, inactive, read
+from tui.fields import aspect_size
 
 KNOWN = catalogue.load()
 APPLE = Draft(prompt="a red apple")
@@ -85,7 +88,7 @@ def test_a_bad_field_is_named_in_one_line(field: str, text: str, says: str) -> N
 def test_near_names_are_offered() -> None:
     for field, text, near in (
         ("model", "mimi", "mini"),
-        ("scheduler", "dpm++", "dpmpp"),
+        ("scheduler", "dpm++ 2n", "dpmpp"),
         ("scheduler", "eular", "euler"),
     ):
         with pytest.raises(InvalidRequest) as told:
@@ -116,11 +119,49 @@ def test_what_has_no_effect_or_departs_from_the_recipe_is_told() -> None:
     fast = replace(APPLE, model="mini-lightning-4step-unet")
     assert read(fast, KNOWN).notes == ()
     assert any("inactive" in n for n in read(replace(fast, negative_prompt="blurry"), KNOWN).notes)
-    assert any("exactly 4 steps" in n for n in read(replace(fast, steps="9"), KNOWN).notes)
     assert any("not made for 64x64" in n for n in read(replace(fast, size="64x64"), KNOWN).notes)
     assert any("empty" in n for n in read(Draft(), KNOWN).notes)
     assert inactive(1.0, negative=True, rescale=0.5).startswith("negative prompt and guidance rescale")
     assert inactive(1.01, negative=True, rescale=0.5) == ""
+
+
+def test_what_a_distilled_model_fixes_is_locked_unless_it_is_overridden_knowingly() -> None:
+    fast = replace(APPLE, model="mini-lightning-4step-unet")
+    with pytest.raises(InvalidRequest, match="distilled for exactly 4 steps: 9 would") as told:
+        read(replace(fast, steps="9"), KNOWN)
+    assert told.value.field == "steps" and "--override" in told.value.hint
+    with pytest.raises(InvalidRequest, match="timesteps of euler: heun takes others") as told:
+        read(replace(fast, scheduler="heun"), KNOWN)
+    assert told.value.field == "scheduler"
+    assert read(replace(fast, steps="4", scheduler="euler"), KNOWN).requests[0].overrides == ()
+    asked = read(replace(fast, steps="9", scheduler="heun", override="yes"), KNOWN)
+    assert asked.requests[0].overrides == ("num_inference_steps", "scheduler")
+    assert any("as asked: 9 steps, heun" in n for n in asked.notes)
+    assert read(Draft.from_request(asked.requests[0]), KNOWN).requests == asked.requests, "it can be made again"
+    assert read(replace(APPLE, override="yes"), KNOWN).requests[0].overrides == ()
+
+
+def test_what_leaves_the_range_that_its_makers_name_is_told() -> None:
+    mini = KNOWN.model("mini")
+    recipe = replace(mini.recipe, steps_range=(20, 30), guidance_range=(3.0, 7.0))
+    known = replace(KNOWN, models={"mini": replace(mini, recipe=recipe)})
+    notes = read(replace(APPLE, steps="50", guidance="9"), known).notes
+    assert any("steps 20 to 30; 50 asked" in n for n in notes) and any("guidance 3 to 7; 9 asked" in n for n in notes)
+    assert not any("makers" in n for n in read(APPLE, known).notes)
+
+
+def test_a_vae_for_other_latents_is_refused_and_one_that_is_not_here_is_told(tmp_path: Path) -> None:
+    vae = Vae("smooth", "Smooth", "mini", Local(tmp_path / "vae.safetensors"), "MIT")
+    known = replace(KNOWN, vaes={"smooth": vae, "other": replace(vae, id="other", latents="sdxl")})
+    with pytest.raises(CatalogueError, match="decodes the latents of sdxl; mini draws those of mini"):
+        read(replace(APPLE, vae="other"), known)
+    with pytest.raises(LoadError, match="VAE smooth is not on this machine"):
+        read(replace(APPLE, vae="smooth"), known)
+    (tmp_path / "vae.safetensors").touch()
+    assert read(replace(APPLE, vae="smooth"), known).requests[0].vae == "smooth"
+    with pytest.raises(CatalogueError, match="no VAE 'nothing'") as told:
+        read(replace(APPLE, vae="nothing"), known)
+    assert told.value.field == "vae"
 
 
 def test_control_characters_do_not_reach_the_request() -> None:
@@ -172,7 +213,7 @@ def test_steps_beyond_what_the_scheduler_can_take_are_refused() -> None:
 
 
 def test_a_spacing_that_the_scheduler_does_not_take_is_told() -> None:
-    fast = replace(APPLE, model="mini-lightning-4step-unet")
+    fast = replace(APPLE, model="mini-lightning-4step-unet", override="yes")
     assert not any("spac" in note for note in read(replace(fast, scheduler="ddim"), KNOWN).notes)
     asked = read(replace(fast, scheduler="dpmpp_sde_karras"), KNOWN)
     assert any("recipe wants trailing spacing" in note for note in asked.notes)

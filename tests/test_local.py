@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pickle
 import random
 import threading
@@ -11,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hub import Hub
 
 from engines import catalogue, folders
+from engines.entries import Adapter, HubFile
 from engines.errors import DiskFull, InvalidRequest, SafelightError, Stopped
 from engines.events import (
     FINAL,
@@ -26,7 +29,9 @@ from engines.events import (
     Noted,
     Pixels,
     Previewed,
+    Pulling,
     Queued,
+    Saved,
     Scored,
     Started,
     Stepped,
@@ -34,7 +39,7 @@ from engines.events import (
 )
 from engines.local import LocalEngine
 from engines.options import Options
-from engines.requests import Generate, Job, Picture, Score, Seconds, Warm
+from engines.requests import Generate, Job, Picture, Pull, Score, Seconds, Warm
 from engines.store import Made, Store
 
 APPLE = Generate("a red apple", "mini", 7, 128, 128, 5, 0.0)
@@ -129,6 +134,8 @@ def test_every_event_pickles() -> None:
         Previewed(1, 2, Pixels(1, 1, b"abc")),
         Finishing(1, "saving"),
         Scored(1, "/x", "clip", 1.0),
+        Pulling(1, "unet/model.safetensors", 1, 2, 3, 4, 5, 6, 7.0),
+        Saved(1, "/x.safetensors", 9),
         Done(1, (picture,)),
         Failed(1, "m", "h", 2, "t"),
         Cancelled(1),
@@ -259,7 +266,7 @@ def test_closing_a_command_cancels_everything_and_ends_the_events(engines: Any) 
     events = list(engine.events())
     assert isinstance(events[-1], Closed)
     assert {engine.store.state(j) for j in jobs} == {"cancelled"}
-    assert not engine._thread.is_alive()
+    assert not any(lane.thread.is_alive() for lane in engine._lanes)
 
 
 def test_closing_a_workbench_keeps_its_queue_for_the_next(engines: Any) -> None:
@@ -426,3 +433,97 @@ def test_nothing_is_queued_after_closing(engines: Any) -> None:
     with pytest.raises(SafelightError, match="closing"):
         engine.submit(APPLE)
     assert engine.store.queued() == []
+
+
+# ── the lane of downloads ───────────────────────────────────────────────────────────────────────────────────────────
+
+WEIGHTS = bytes(range(256)) * 4096
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    for name in ("HF_HUB_OFFLINE", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    with Hub({"org/lora": {"a.safetensors": WEIGHTS}}) as served:
+        monkeypatch.setenv("HF_ENDPOINT", served.url)
+        monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+        yield served
+
+
+def with_lora(engine: LocalEngine) -> HubFile:
+    file = HubFile("org/lora", "a.safetensors")
+    added = {**engine.catalogue.adapters, "a": Adapter("a", "A", "mini", file, "MIT")}
+    engine.catalogue = dataclasses.replace(engine.catalogue, adapters=added)
+    return file
+
+
+def first(engine: LocalEngine, kind: type[Event]) -> Event:
+    return next(event for event in engine.events() if isinstance(event, kind))
+
+
+def test_a_pull_goes_on_beside_the_pictures(engines: Any, hub: Hub) -> None:
+    engine, room = engines()
+    file = with_lora(engine)
+    hub.faults.hold = threading.Event()
+    pull = engine.submit(Pull("a"))
+    first(engine, Started)
+    picture = engine.submit(APPLE)
+    assert of(pull, until(engine, picture))[-1:] != ["Done"]
+    assert room.made == [picture] and not file.path.exists()
+    hub.faults.hold.set()
+    told = until(engine, pull)
+    assert of(pull, told)[-2:] == ["Pulling", "Done"] and file.path.read_bytes() == WEIGHTS
+    assert engine.store.state(pull) == "done"
+
+
+def test_a_pull_is_cancelled_while_nothing_comes_and_the_next_goes_on_with_it(engines: Any, hub: Hub) -> None:
+    engine, _ = engines()
+    file = with_lora(engine)
+    hub.faults.hold = threading.Event()
+    one, two = engine.submit(Pull("a")), engine.submit(Pull("a"))
+    first(engine, Pulling)
+    engine.cancel(two)
+    engine.cancel(one)
+    told = until(engine, one, two)
+    assert of(one, told)[-1] == of(two, told)[-1] == "Cancelled"
+    hub.faults.hold.set()
+    hub.faults.hold = None
+    until(engine, engine.submit(Pull("a")))
+    assert file.path.read_bytes() == WEIGHTS
+    assert int(hub.fetched()[-1].headers["range"].removeprefix("bytes=").rstrip("-")) > 0
+
+
+def test_a_workbench_goes_on_with_a_pull_at_its_next_start(engines: Any, hub: Hub) -> None:
+    engine, _ = engines("workbench")
+    file = with_lora(engine)
+    hub.faults.hold = threading.Event()
+    job = engine.submit(Pull("a"))
+    first(engine, Pulling)
+    engine.close()
+    assert not any(lane.thread.is_alive() for lane in engine._lanes)
+    assert engine.store.state(job) == "queued"
+    engine.store.close()
+    hub.faults.hold.set()
+    hub.faults.hold = None
+    known = engine.catalogue
+    where = folders.find()
+    again = LocalEngine(known, where, Options(where.pictures), Store(where.store), "workbench")
+    try:
+        assert of(job, until(again, job))[-1] == "Done" and file.path.read_bytes() == WEIGHTS
+    finally:
+        again.close()
+        again.store.close()
+
+
+def test_a_pull_that_cannot_be_had_fails_alone(engines: Any, hub: Hub) -> None:
+    engine, _ = engines()
+    with_lora(engine)
+    unknown = engine.submit(Pull("no-such"))
+    hub.repos.clear()
+    gone = engine.submit(Pull("a"))
+    picture = engine.submit(APPLE)
+    told = until(engine, unknown, gone, picture)
+    assert of(picture, told)[-1] == "Done"
+    said = {e.job_id: e for e in told if isinstance(e, Failed)}
+    assert said[unknown].exit_code == 2 and "no entry" in said[unknown].message
+    assert said[gone].exit_code == 1 and "no repository org/lora" in said[gone].message and not said[gone].lasting

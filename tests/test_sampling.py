@@ -16,7 +16,10 @@ from engines.diffusion.conditioning import Conditioner, TextEncoders
 from engines.diffusion.darkroom import _decode
 from engines.diffusion.previews import to_uint8
 from engines.prompt import parse
-from engines.requests import MAX_STEPS, Generate
+from engines.requests import Generate
+
+# diffusers gives numpy a tensor to take the logarithm of (DPM2, DEIS)
+pytestmark = pytest.mark.filterwarnings("ignore:__array_wrap__ must accept context:DeprecationWarning")
 
 BASE = Path(catalogue.__file__).with_name("mini") / "base"
 CPU = torch.device("cpu")
@@ -47,16 +50,32 @@ def ours(pipe: Any, request: Generate) -> np.ndarray:
         return to_uint8(_decode(pipe.vae, steps[-1].latents)).numpy()
 
 
+# Timesteps of the schedules that diffusers doesn't have, for APPLE's six steps: scipy.stats.beta.ppf(1 - k/6, 0.6, 0.6)
+# times 999, and NVIDIA's levels at every 10/6th place.
+LISTED = {"beta": [999, 908, 724, 500, 275, 91], "ays": [999, 770, 540, 310, 139, 34]}
+# Rows whose last step, timesteps or coefficients are not diffusers' own: here their scheduler is run by diffusers'
+# pipeline, and tests/test_schedulers.py holds it against the exact answer.
+MENDED = {"ddim_trailing", "deis", "lms", "lms_karras", "sa_solver", "tcd", "unipc_bh1"} | {
+    row.name
+    for row in schedulers.TABLE
+    if "3m" in row.name or (row.class_name.startswith("DPM") and row.name.endswith("_exponential"))
+}
+
+
 def theirs(pipe: Any, request: Generate, **more: Any) -> np.ndarray:
     """(height, width, 3) uint8, made by diffusers' pipeline with the scheduler that the request names."""
     import diffusers
 
     row = schedulers.find(request.scheduler)
     before = pipe.scheduler
-    arguments = {**row.arguments}
-    if request.timestep_spacing:
-        arguments["timestep_spacing"] = request.timestep_spacing
-    pipe.scheduler = getattr(diffusers, row.class_name).from_config(before.config, **arguments)
+    arguments: dict[str, Any] = {"timestep_spacing": request.timestep_spacing or "leading", **row.arguments}
+    if row.name in MENDED:
+        recipe = catalogue.load().model(request.model).recipe
+        pipe.scheduler = sampling.make_scheduler(row.name, dict(before.config), recipe, request.timestep_spacing)
+    else:
+        pipe.scheduler = getattr(diffusers, row.class_name).from_config(before.config, **arguments)
+    if row.schedule:
+        more |= {"timesteps": LISTED[row.schedule]}
     try:
         image = pipe(
             request.prompt,
@@ -81,50 +100,8 @@ def furthest(a: np.ndarray, b: np.ndarray) -> int:
 
 @pytest.mark.parametrize("name", [row.name for row in schedulers.TABLE])
 def test_every_scheduler_gives_the_pipelines_pixels(pipe: Any, name: str) -> None:
-    request = replace(APPLE, scheduler=name)
+    request = replace(APPLE, scheduler=name, width=64, height=64)
     assert furthest(ours(pipe, request)[0], theirs(pipe, request)) <= 1
-
-
-SDXL: dict[str, Any] = {
-    "beta_end": 0.012, "beta_schedule": "scaled_linear", "beta_start": 0.00085, "clip_sample": False,
-    "interpolation_type": "linear", "num_train_timesteps": 1000, "prediction_type": "epsilon", "sample_max_value": 1.0,
-    "set_alpha_to_one": False, "skip_prk_steps": True, "steps_offset": 1, "timestep_spacing": "leading",
-    "trained_betas": None, "use_karras_sigmas": False,
-}  # fmt: skip
-"scheduler_config.json of stabilityai/stable-diffusion-xl-base-1.0."
-
-
-def sampled(name: str, steps: int, spacing: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """(timesteps, a latent at the end) of a scheduler with SDXL's configuration and a denoiser of no worth."""
-    recipe = replace(catalogue.load().model("mini").recipe, prediction_type=None)
-    scheduler = sampling.make_scheduler(name, SDXL, recipe, spacing)
-    scheduler.set_timesteps(steps)
-    noise = torch.Generator().manual_seed(7)
-    latents = torch.randn((1, 4, 1, 1), generator=noise) * scheduler.init_noise_sigma
-    if hasattr(scheduler, "set_begin_index"):
-        scheduler.set_begin_index(0)
-    for t in scheduler.timesteps:
-        guess = 0.9 * scheduler.scale_model_input(latents, t)
-        latents = scheduler.step(guess, t, latents).prev_sample
-    return scheduler.timesteps, latents
-
-
-@pytest.mark.parametrize("row", schedulers.TABLE, ids=lambda row: row.name)
-def test_a_row_says_how_many_steps_it_can_take_and_whether_a_spacing_acts(row: schedulers.Scheduler) -> None:
-    assert row.max_steps <= MAX_STEPS
-    few = {spacing: sampled(row.name, 10, spacing)[0].tolist() for spacing in schedulers.SPACINGS}
-    assert (few["leading"] != few["trailing"]) == (few["trailing"] != few["linspace"]) == row.spacing
-    for steps in (1, row.max_steps):
-        for spacing in schedulers.SPACINGS if row.spacing else ("leading",):
-            assert sampled(row.name, steps, spacing)[1].isfinite().all(), (steps, spacing)
-    if row.max_steps < MAX_STEPS:
-        failed = []
-        for spacing in schedulers.SPACINGS:
-            try:
-                failed.append(not sampled(row.name, row.max_steps + 1, spacing)[1].isfinite().all())
-            except (IndexError, ValueError):
-                failed.append(True)
-        assert any(failed), "it could take more"
 
 
 @pytest.mark.parametrize(
@@ -167,7 +144,7 @@ def test_the_same_latents_alone_and_in_a_batch() -> None:
 
 
 def test_the_estimate_on_the_way_is_nearer_to_the_picture_than_the_noise(pipe: Any) -> None:
-    for name in ("euler", "ddim", "dpmpp_2m_karras"):
+    for name in ("euler", "ddim", "dpmpp_2m_karras", "unipc", "deis", "sa_solver"):
         recipe = catalogue.load().model("mini").recipe
         scheduler = sampling.make_scheduler(name, dict(pipe.scheduler.config), recipe, "leading")
         encoders = TextEncoders(pipe.tokenizer, pipe.tokenizer_2, pipe.text_encoder, pipe.text_encoder_2)

@@ -37,22 +37,38 @@ PROMPTS = [
     "<|endoftext|> a <|startoftext|> b",
     "loud! very loud!! a!b " * 30,
     r"\(escaped\) a\, b\. " * 30,
+    "a night, night++ <night> (embedding:night)0.5 nightly",
+    "a. b, c " + "night " * 40,
 ]
 
 
+NIGHT = MINI.parent / "embeddings" / "mini_night.safetensors"
+
+
 @pytest.fixture(scope="module")
-def tokenizers() -> Any:
+def spellers() -> Any:
+    """What the encoding itself counts with: one that knows an embedding."""
     from transformers import CLIPTokenizer
 
-    return [CLIPTokenizer.from_pretrained(MINI / name) for name in ("tokenizer", "tokenizer_2")]
+    from engines.diffusion.embeddings import Embeddings, Speller
+
+    known = Embeddings((96, 128))
+    known.learn([("night", NIGHT)])
+    known.prepare(["night"])
+    return [Speller(CLIPTokenizer.from_pretrained(MINI / name), known) for name in ("tokenizer", "tokenizer_2")]
 
 
 @pytest.mark.parametrize("text", PROMPTS, ids=range(len(PROMPTS)))
-def test_a_prompt_is_as_long_as_it_is_encoded(text: str, tokenizers: Any) -> None:
-    from engines.diffusion.conditioning import count_tokens
+def test_a_prompt_is_as_long_as_it_is_encoded(text: str, spellers: Any) -> None:
+    known = {"night": tokens.vectors(NIGHT)}
+    folders = [MINI / name for name in ("tokenizer", "tokenizer_2")]
+    for read in (parse(text), parse(text.replace("a ", "night ").replace("word ", "<NIGHT>! "))):
+        counted = [tokens.length(folder, read, known) for folder in folders]
+        assert counted == [tokens.measure(read, speller.spelled) for speller in spellers]
 
+
+def test_the_models_own_tokenizers_are_counted_with() -> None:
     known = catalogue.load()
     folders = tokens.encoders(known, known.model("mini"))
-    prompt = parse(text)
-    counted = [tokens.length(folder, prompt) for folder in folders]
-    assert [(x.tokens, x.chunks) for x in counted] == [(x.count, x.chunks) for x in count_tokens(prompt, *tokenizers)]
+    assert folders == (MINI / "tokenizer", MINI / "tokenizer_2")
+    assert [tokens.length(folder, parse("a red cat")) for folder in folders] == [tokens.Length(3, 1)] * 2

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from engines import folders
-from engines.catalogue import Model
+from engines.entries import Model
 from engines.errors import InvalidRequest, SafelightError, near
 from tui import wording
 from tui.clean import one_line

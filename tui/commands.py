@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from engines.errors import DiskFull, InvalidRequest, SafelightError, StorageError, near
+from tui import models_commands
 from tui import session as sessions
+from tui.arguments import Debug, Device, Json, ModelId, Threads, Yes
+from tui.making import say
 from tui.session import Session
 
 if TYPE_CHECKING:
@@ -24,18 +27,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-models_app = typer.Typer(help="Which models there are.", rich_markup_mode=None)
 history_app = typer.Typer(help="Pictures that were made.", rich_markup_mode=None)
-app.add_typer(models_app, name="models")
+app.add_typer(models_commands.app, name="models")
 app.add_typer(history_app, name="history")
-
-Json = Annotated[bool, typer.Option("--json", help="JSON objects on stdout, one a line, and nothing else there.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks, and log more.")]
-Device = Annotated[str, typer.Option("--device", metavar="NAME", help="cpu, cuda, cuda:N or mps.")]
-Threads = Annotated[int, typer.Option("--threads", metavar="N", min=0, max=1024, help="CPU threads; 0 for all cores.")]
-ModelId = Annotated[
-    str, typer.Option("-m", "--model", metavar="ID", help="The model; the best that is here if not given.")
-]
 
 USAGE_ERROR: Any = typer.BadParameter.__mro__[1]
 "What typer raises for anything that was typed wrong; it exports only the subclass."
@@ -128,8 +122,13 @@ def generate(
         bool, typer.Option("--score", help="Score every picture with the best scorer that is here.")
     ] = False,
     scorer: Annotated[str, typer.Option("--scorer", metavar="ID", help="Score every picture with this one.")] = "",
-    precision: Annotated[str, typer.Option("--precision", metavar="NAME", help="auto, fp16, bf16 or fp32.")] = "",
+    precision: Annotated[str, typer.Option("--precision", metavar="NAME", help="auto, fp16, bf16, fp32 or fp8.")] = "",
+    vae: Annotated[str, typer.Option("--vae", metavar="ID", help="Decode with this VAE instead of the model's.")] = "",
+    override: Annotated[
+        bool, typer.Option("--override", help="Run what the model's recipe rules out; it is kept with the picture.")
+    ] = False,
     out: Annotated[str, typer.Option("--out", metavar="DIR", help="Where the pictures are saved.")] = "",
+    yes: Yes = False,
     device: Device = "",
     threads: Threads = 0,
     json: Json = False,
@@ -164,6 +163,8 @@ def generate(
             precision=precision or session.settings.precision,
             score=scorer or ("yes" if score else ""),
             loras=tuple(lora),
+            vae=vae,
+            override="yes" if override else "",
         ),
         session.catalogue,
     )
@@ -175,7 +176,7 @@ def generate(
             e.hint = f"choose another folder with --out{'' if out else ', or mend folder in settings.toml'}"
         raise
     requests = [replace(request, folder=str(folder)) for request in asked.requests]
-    _say([*asked.notes, f"seed {requests[0].seed}, drawn at random"] if asked.drawn else asked.notes)
+    say([*asked.notes, f"seed {requests[0].seed}, drawn at random"] if asked.drawn else asked.notes)
     return _run(session, requests, json)
 
 
@@ -215,26 +216,6 @@ def prompt(
     session = _begin(debug)
     chosen = session.catalogue.require(model) if model else session.catalogue.default_model()
     listing.show_prompt(_prompt(text), session.catalogue, chosen, json)
-    return 0
-
-
-@models_app.command("list")
-def models_list(json: Json = False, debug: Debug = False) -> int:
-    """List the models, with what is on this machine."""
-    from tui import listing
-
-    session = _begin(debug)
-    listing.list_models(session.catalogue, json)
-    return 0
-
-
-@models_app.command("show")
-def models_show(id: Annotated[str, typer.Argument(metavar="ID")], json: Json = False, debug: Debug = False) -> int:
-    """Show one model: its recipe, source and licence."""
-    from tui import listing
-
-    session = _begin(debug)
-    listing.show_model(session.catalogue, session.catalogue.model(id), json)
     return 0
 
 
@@ -313,15 +294,8 @@ def bench(
 
 def _begin(debug: bool, device: str = "", threads: int = 0) -> Session:
     session = sessions.begin(debug, device, threads)
-    _say(session.notices)
+    say(session.notices)
     return session
-
-
-def _say(notes: Sequence[str]) -> None:
-    from tui.clean import one_line
-
-    for note in notes:
-        print(f"note: {one_line(note)}", file=sys.stderr)
 
 
 def _prompt(text: str) -> str:
@@ -333,7 +307,7 @@ def _store(session: Session) -> Store:
     """The history, and what had to be done to open it. (Where an engine runs over a store, that is an event.)"""
     store = session.store()
     if store.note:
-        _say([store.note])
+        say([store.note])
     return store
 
 

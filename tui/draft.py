@@ -6,29 +6,27 @@ kept as it was typed, also when it is wrong, so that nothing is lost.
 
 from __future__ import annotations
 
+import dataclasses
 import json
-import math
-import re
 import secrets
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 
 from engines import schedulers
-from engines.catalogue import Catalogue, Model, Recipe, Size
-from engines.errors import CatalogueError, InvalidRequest, SafelightError
+from engines.catalogue import Catalogue
+from engines.entries import Model, Recipe
+from engines.errors import CatalogueError, InvalidRequest, LoadError
 from engines.prompt import clean, parse
 from engines.requests import (
     MAX_COUNT,
     MAX_SEED,
     MAX_STEPS,
-    PRECISIONS,
     Generate,
     Lora,
-    Precision,
     check_prompt,
     check_seed,
-    check_size,
 )
+from tui import fields
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +61,10 @@ class Draft:
     "A scorer's id, 'yes' for the best on this machine, empty or 'no' for none."
     loras: tuple[str, ...] = ()
     "NAME or NAME:WEIGHT each."
+    vae: str = ""
+    "A VAE's id; empty is the model's own."
+    override: str = ""
+    "'yes' runs what the model's recipe rules out."
 
     def to_json(self) -> str:
         """The draft as one line of JSON."""
@@ -77,7 +79,7 @@ class Draft:
             return cls()
         if not isinstance(values, dict):
             return cls()
-        known = {f.name for f in fields(cls)} - {"loras"}
+        known = {f.name for f in dataclasses.fields(cls)} - {"loras"}
         texts = {k: v for k, v in values.items() if k in known and isinstance(v, str)}
         loras = values.get("loras")
         kept = tuple(x for x in loras if isinstance(x, str)) if isinstance(loras, list) else ()
@@ -95,8 +97,8 @@ class Draft:
             negative_prompt=request.negative_prompt or "",
             model=request.model,
             steps=str(request.num_inference_steps),
-            guidance=_exact(request.guidance_scale),
-            rescale=_exact(request.guidance_rescale),
+            guidance=fields.exact(request.guidance_scale),
+            rescale=fields.exact(request.guidance_rescale),
             scheduler=request.scheduler,
             size=f"{request.width}x{request.height}",
             seed=str(request.seed),
@@ -104,7 +106,9 @@ class Draft:
             batch=keep.batch,
             precision="" if request.precision == "auto" else request.precision,
             score=keep.score,
-            loras=tuple(f"{x.name}:{_exact(x.weight)}" for x in request.loras),
+            loras=tuple(f"{x.name}:{fields.exact(x.weight)}" for x in request.loras),
+            vae=request.vae or "",
+            override="yes" if request.overrides else "",
         )
 
 
@@ -137,22 +141,25 @@ def read(draft: Draft, catalogue: Catalogue, look: bool = True) -> Asked:
     recipe = model.recipe
     check_prompt(draft.prompt, "prompt")
     check_prompt(draft.negative_prompt, "negative_prompt")
-    width, height = _size(draft.size, recipe)
-    count = _whole("count", draft.count, 1, MAX_COUNT, 1)
-    batch = min(_whole("batch", draft.batch, 1, 64, 1), count)
+    width, height = fields.size(draft.size, recipe)
+    count = fields.whole("count", draft.count, 1, MAX_COUNT, 1)
+    batch = min(fields.whole("batch", draft.batch, 1, 64, 1), count)
     drawn = not draft.seed.strip()
-    seed = secrets.randbelow(2**32) if drawn else _whole("seed", draft.seed, 0, MAX_SEED, 0)
+    seed = secrets.randbelow(2**32) if drawn else fields.whole("seed", draft.seed, 0, MAX_SEED, 0)
     check_seed(seed)
     if seed + count - 1 > MAX_SEED:
         raise InvalidRequest(f"seed {seed} leaves no room for {count} pictures", "take a smaller seed", "seed")
     chosen = schedulers.find(draft.scheduler if draft.scheduler.strip() else recipe.scheduler)
-    steps = _whole("steps", draft.steps, 1, MAX_STEPS, recipe.num_inference_steps)
+    steps = fields.whole("steps", draft.steps, 1, MAX_STEPS, recipe.num_inference_steps)
     if steps > chosen.max_steps:
         raise InvalidRequest(
             f"steps must be 1 to {chosen.max_steps} with {chosen.name}, not {steps}",
             "take fewer, or another scheduler",
             "steps",
         )
+    if reason := schedulers.refusal(chosen, recipe.prediction_type, bool(recipe.rescale_betas_zero_snr)):
+        raise InvalidRequest(reason, f"leave the scheduler out for {recipe.scheduler}", "scheduler")
+    overrides = _overrides(model, steps, chosen, draft.override.strip().lower() == "yes")
     one = Generate(
         prompt=clean(draft.prompt),
         negative_prompt=clean(draft.negative_prompt) if draft.negative_prompt.strip() else None,
@@ -161,14 +168,16 @@ def read(draft: Draft, catalogue: Catalogue, look: bool = True) -> Asked:
         width=width,
         height=height,
         num_inference_steps=steps,
-        guidance_scale=_number("guidance", draft.guidance, 0, 100, recipe.guidance_scale),
-        guidance_rescale=_number("rescale", draft.rescale, 0, 1, recipe.guidance_rescale),
+        guidance_scale=fields.number("guidance", draft.guidance, 0, 100, recipe.guidance_scale),
+        guidance_rescale=fields.number("rescale", draft.rescale, 0, 1, recipe.guidance_rescale),
         scheduler=chosen.name,
         timestep_spacing=recipe.timestep_spacing if chosen.spacing else None,
-        loras=tuple(_lora(text, model, catalogue) for text in draft.loras),
-        precision=_precision(draft.precision),
+        loras=tuple(_lora(text, model, catalogue, look) for text in draft.loras),
+        precision=fields.precision(draft.precision),
         score=_scorer(draft.score, catalogue) if look else None,
         batch_size=batch,
+        vae=_vae(draft.vae.strip(), model, catalogue, look),
+        overrides=overrides,
     )
     requests = tuple(
         replace(one, seed=seed + first, batch_size=min(batch, count - first)) for first in range(0, count, batch)
@@ -176,15 +185,6 @@ def read(draft: Draft, catalogue: Catalogue, look: bool = True) -> Asked:
     for request in requests:
         request.validate()
     return Asked(requests, tuple(_notes(one, model)), drawn)
-
-
-def aspect_size(text: str, recipe: Recipe) -> Size:
-    """The trained (width, height) whose ratio is nearest to an aspect such as 3:2. Raises InvalidRequest."""
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*:\s*(\d+(?:\.\d+)?)\s*", text)
-    if match is None or not (float(match[1]) > 0 and float(match[2]) > 0):
-        raise InvalidRequest(f"aspect must be two numbers such as 3:2, not '{text}'", _offered(recipe), "size")
-    wanted = math.log(float(match[1]) / float(match[2]))
-    return min(recipe.sizes, key=lambda size: abs(math.log(size[0] / size[1]) - wanted))
 
 
 def inactive(guidance_scale: float, negative: bool, rescale: float) -> str:
@@ -199,8 +199,8 @@ def shortened(recipe: Recipe) -> Mapping[str, str]:
     """The recipe as the form shows it behind empty fields, by Draft's field names."""
     return {
         "steps": str(recipe.num_inference_steps),
-        "guidance": _exact(recipe.guidance_scale),
-        "rescale": _exact(recipe.guidance_rescale),
+        "guidance": fields.exact(recipe.guidance_scale),
+        "rescale": fields.exact(recipe.guidance_rescale),
         "scheduler": recipe.scheduler,
         "size": "{}x{}".format(*recipe.size),
         "seed": "random",
@@ -216,11 +216,9 @@ def _notes(request: Generate, model: Model) -> list[str]:
     notes += misread(request.prompt, "prompt") + misread(request.negative_prompt or "", "negative prompt")
     if unused := inactive(request.guidance_scale, request.negative_prompt is not None, request.guidance_rescale):
         notes.append(unused)
-    if recipe.fixed_steps and request.num_inference_steps != recipe.num_inference_steps:
-        notes.append(
-            f"{model.id} was made for exactly {recipe.num_inference_steps} steps; "
-            f"{request.num_inference_steps} were asked"
-        )
+    if request.overrides:
+        notes.append(f"against {model.id}'s recipe, as asked: {_told(request)}")
+    notes += _beyond(request, model)
     if recipe.fixed_steps and request.guidance_scale > 2:
         notes.append(f"{model.id} was distilled without guidance; {request.guidance_scale:g} burns its colours")
     if recipe.timestep_spacing and not schedulers.find(request.scheduler).spacing:
@@ -228,7 +226,7 @@ def _notes(request: Generate, model: Model) -> list[str]:
             f"{request.scheduler} spaces its steps itself; {model.id}'s recipe wants {recipe.timestep_spacing} spacing"
         )
     if (request.width, request.height) not in recipe.sizes:
-        notes.append(f"{model.id} was not made for {request.width}x{request.height}; {_offered(recipe)}")
+        notes.append(f"{model.id} was not made for {request.width}x{request.height}; {fields.offered(recipe)}")
     return notes
 
 
@@ -241,69 +239,76 @@ def misread(text: str, what: str, most: int = 2) -> list[str]:
     return lines
 
 
+def _beyond(request: Generate, model: Model) -> list[str]:
+    """What leaves the ranges that the model's makers name."""
+    asked = (
+        ("steps", request.num_inference_steps, model.recipe.steps_range),
+        ("guidance", request.guidance_scale, model.recipe.guidance_range),
+    )
+    return [
+        f"{model.id}'s makers name {what} {limits[0]:g} to {limits[1]:g}; {value:g} asked"
+        for what, value, limits in asked
+        if limits is not None and not limits[0] <= value <= limits[1]
+    ]
+
+
+def _overrides(model: Model, steps: int, chosen: schedulers.Scheduler, allowed: bool) -> tuple[str, ...]:
+    """The fields that go against what the recipe fixes. Raises InvalidRequest unless that is allowed."""
+    recipe = model.recipe
+    against = []
+    if recipe.fixed_steps and steps != recipe.num_inference_steps:
+        wanted = recipe.num_inference_steps
+        if not allowed:
+            raise InvalidRequest(
+                f"{model.id} was distilled for exactly {_steps(wanted)}: {steps} would give a blurred or burnt picture",
+                f"leave steps out for {wanted}, or override the recipe knowingly (--override)",
+                "steps",
+            )
+        against.append("num_inference_steps")
+    if recipe.fixed_steps and chosen.name != recipe.scheduler:
+        if not allowed:
+            raise InvalidRequest(
+                f"{model.id} was distilled for the timesteps of {recipe.scheduler}: {chosen.name} takes others",
+                f"leave the scheduler out for {recipe.scheduler}, or override the recipe knowingly (--override)",
+                "scheduler",
+            )
+        against.append("scheduler")
+    return tuple(against)
+
+
+def _told(request: Generate) -> str:
+    values = {"num_inference_steps": _steps(request.num_inference_steps), "scheduler": request.scheduler}
+    return ", ".join(values[name] for name in request.overrides)
+
+
+def _steps(count: int) -> str:
+    return f"{count} step{'s' * (count != 1)}"
+
+
+def _vae(id: str, model: Model, catalogue: Catalogue, look: bool) -> str | None:
+    if not id:
+        return None
+    try:
+        vae = catalogue.vae(id)
+    except CatalogueError as e:
+        raise CatalogueError(e.message, e.hint, "vae") from None
+    if vae.latents != model.space:
+        raise CatalogueError(
+            f"VAE {id} decodes the latents of {vae.latents}; {model.id} draws those of {model.space}",
+            "leave the VAE out for the model's own",
+            "vae",
+        )
+    if look and catalogue.missing(vae):
+        raise LoadError(f"VAE {id} is not on this machine", f"safelight models pull {id} fetches it")
+    return vae.id
+
+
 def _model(id: str, catalogue: Catalogue, look: bool) -> Model:
     if id:
         return catalogue.require(id) if look else catalogue.model(id)
     if not look:
         raise InvalidRequest("no model is named", "name one", "model")
     return catalogue.default_model()
-
-
-def _exact(value: float) -> str:
-    """The shortest text that is read back as the same number: '7', '4.5', '0.1234567'."""
-    return repr(float(value)).removesuffix(".0")
-
-
-def _size(text: str, recipe: Recipe) -> Size:
-    text = text.strip().lower()
-    if not text:
-        return recipe.size
-    if ":" in text:
-        return aspect_size(text, recipe)
-    match = re.fullmatch(r"([+-]?\d{1,9})\s*[x×*]\s*([+-]?\d{1,9})", text)
-    if match is None:
-        raise InvalidRequest(f"size must be WIDTHxHEIGHT in pixels, not '{text[:40]}'", _offered(recipe), "size")
-    width, height = int(match[1]), int(match[2])
-    check_size(width, height)
-    return width, height
-
-
-def _offered(recipe: Recipe) -> str:
-    return "trained sizes: " + ", ".join(f"{w}x{h}" for w, h in recipe.sizes)
-
-
-def _whole(field: str, text: str, low: int, high: int, default: int) -> int:
-    text = text.strip().replace("_", "")
-    if not text:
-        return default
-    if not re.fullmatch(r"[+-]?\d{1,30}", text) or not text.isascii():
-        raise InvalidRequest(f"{field} must be a whole number, not '{text[:40]}'", f"{low} to {high}", field)
-    if not low <= int(text) <= high:
-        raise InvalidRequest(f"{field} must be {low} to {high}, not {text}", "leave it out for the default", field)
-    return int(text)
-
-
-def _number(field: str, text: str, low: float, high: float, default: float) -> float:
-    text = text.strip().replace(",", ".")
-    if not text:
-        return default
-    try:
-        value = float(text)
-    except ValueError:
-        raise InvalidRequest(f"{field} must be a number, not '{text[:40]}'", f"{low:g} to {high:g}", field) from None
-    if not math.isfinite(value) or not low <= value <= high:
-        raise InvalidRequest(
-            f"{field} must be {low:g} to {high:g}, not {text[:40]}", "leave it out for the default", field
-        )
-    return value
-
-
-def _precision(text: str) -> Precision:
-    wanted = text.strip().lower() or "auto"
-    for known in PRECISIONS:
-        if wanted == known:
-            return known
-    raise InvalidRequest(f"no precision '{text[:40]}'", f"one of {', '.join(PRECISIONS)}", "precision")
 
 
 def _scorer(text: str, catalogue: Catalogue) -> str | None:
@@ -319,7 +324,7 @@ def _scorer(text: str, catalogue: Catalogue) -> str | None:
                 raise CatalogueError(e.message, e.hint, "score") from None
 
 
-def _lora(text: str, model: Model, catalogue: Catalogue) -> Lora:
+def _lora(text: str, model: Model, catalogue: Catalogue, look: bool) -> Lora:
     name, _, weight = text.strip().partition(":")
     adapter = catalogue.adapter(name)
     if adapter.family != model.family:
@@ -328,7 +333,6 @@ def _lora(text: str, model: Model, catalogue: Catalogue) -> Lora:
             "pick a LoRA or a model of the same family",
             "loras",
         )
-    return Lora(name, _number("loras", weight, -10, 10, 1.0))
-
-
-__all__ = ["Asked", "Draft", "SafelightError", "aspect_size", "inactive", "read", "shortened"]
+    if look and catalogue.missing(adapter):
+        raise LoadError(f"LoRA {name} is not on this machine", f"safelight models pull {name} fetches it")
+    return Lora(name, fields.number("loras", weight, -10, 10, 1.0))

@@ -1,14 +1,14 @@
-"""What the command line prints of models, history and prompts: tables for people, JSON for programs."""
+"""What the command line prints of history and prompts: tables for people, JSON for programs."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
-from typing import Any
 
-from engines import schedulers, tokens
-from engines.catalogue import Catalogue, Folder, LoraOver, Model, UnetOver
+from engines import tokens
+from engines.catalogue import Catalogue
+from engines.entries import Model
+from engines.errors import LoadError
 from engines.prompt import parse
 from engines.requests import Picture, check_prompt
 from engines.store import Store
@@ -18,59 +18,6 @@ from tui.making import emit
 
 MAX_PROBLEMS = 20
 "Of a prompt, that are listed; JSON has them all."
-
-
-def list_models(catalogue: Catalogue, as_json: bool) -> None:
-    """One line a model: id, whether it is here, recipe, title."""
-    if as_json:
-        for model in catalogue.models.values():
-            emit(_model(catalogue, model))
-        return
-    default = catalogue.default_model()
-    rows = [("", "MODEL", "HERE", "STEPS", "GUIDANCE", "SIZE", "TITLE")]
-    for model in catalogue.models.values():
-        r = model.recipe
-        rows.append(
-            (
-                "*" if model is default else "",
-                model.id,
-                "no" if catalogue.missing(model) else "yes",
-                str(r.num_inference_steps),
-                f"{r.guidance_scale:g}",
-                "{}x{}".format(*r.size),
-                model.title,
-            )
-        )
-    table(rows)
-    print("\n* is taken when no model is named. safelight models show ID tells more.")
-    if catalogue.adapters:
-        print("\nLoRAs, for --lora NAME:WEIGHT:")
-        table([("", a.id, f"for {a.family}", a.title) for a in catalogue.adapters.values()])
-
-
-def show_model(catalogue: Catalogue, model: Model, as_json: bool) -> None:
-    """Everything that the catalogue says of a model."""
-    if as_json:
-        emit(_model(catalogue, model))
-        return
-    r = model.recipe
-    row = schedulers.find(r.scheduler)
-    print(f"{model.id}: {model.title}")
-    if model.about:
-        print(f"  {model.about}")
-    missing = catalogue.missing(model)
-    pairs = [
-        ("here", "yes" if not missing else f"no: {missing[0]} is missing"),
-        ("source", _source(model)),
-        ("family", model.family),
-        ("licence", model.licence),
-        ("steps", f"{r.num_inference_steps}{' exactly (distilled)' if r.fixed_steps else ''}"),
-        ("guidance", f"{r.guidance_scale:g}{' (off: no negative prompt)' if r.guidance_scale <= 1 else ''}"),
-        ("scheduler", f"{row.name} ({row.title}){', ' + r.timestep_spacing if r.timestep_spacing else ''}"),
-        ("sizes", ", ".join(f"{w}x{h}" for w, h in r.sizes)),
-    ]
-    for name, value in pairs:
-        print(f"  {name:<10} {one_line(value)}")
 
 
 def list_history(store: Store, limit: int, search: str, as_json: bool) -> None:
@@ -123,7 +70,8 @@ def show_prompt(text: str, catalogue: Catalogue, model: Model, as_json: bool) ->
     """How a prompt is read: parts with weights and places, problems, tokens per encoder. Raises InvalidRequest."""
     check_prompt(text, "prompt")
     read = parse(text)
-    lengths = [tokens.length(folder, read) for folder in tokens.encoders(catalogue, model)]
+    embeddings = _vectors(catalogue, model)
+    lengths = [tokens.length(folder, read, embeddings) for folder in tokens.encoders(catalogue, model)]
     if as_json:
         emit(
             {
@@ -158,6 +106,17 @@ def show_prompt(text: str, catalogue: Catalogue, model: Model, as_json: bool) ->
     print(f"{model.id}: {told}")
 
 
+def _vectors(catalogue: Catalogue, model: Model) -> dict[str, int]:
+    """How many tokens each embedding is that a prompt may name; one that can't be read is told when it is used."""
+    found = {}
+    for name, file in catalogue.embeddings_of(model.family).items():
+        try:
+            found[name.lower()] = tokens.vectors(file)
+        except LoadError:
+            continue
+    return found
+
+
 def table(rows: Sequence[Sequence[str]]) -> None:
     """Columns as wide as they need to be; the last one runs free."""
     import unicodedata
@@ -169,27 +128,3 @@ def table(rows: Sequence[Sequence[str]]) -> None:
     for row in rows:
         cells = [cell + " " * (w - width(cell)) for cell, w in zip(row, widths, strict=False)]
         print("  ".join([*cells, row[-1]]).rstrip())
-
-
-def _model(catalogue: Catalogue, model: Model) -> dict[str, Any]:
-    return {
-        "id": model.id,
-        "title": model.title,
-        "about": model.about,
-        "family": model.family,
-        "here": not catalogue.missing(model),
-        "default": model is catalogue.default_model(),
-        "source": _source(model),
-        "licence": model.licence,
-        "recipe": {**asdict(model.recipe), "sizes": [list(size) for size in model.recipe.sizes]},
-    }
-
-
-def _source(model: Model) -> str:
-    match model.source:
-        case Folder(path=path):
-            return f"folder {path}"
-        case UnetOver(base=base, file=file):
-            return f"UNet {file.name} over {base}"
-        case LoraOver(base=base, file=file, weight=weight):
-            return f"LoRA {file.name} at {weight:g} over {base}"

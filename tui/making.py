@@ -25,7 +25,9 @@ from engines.events import (
     Loading,
     Noted,
     Previewed,
+    Pulling,
     Queued,
+    Saved,
     Scored,
     Started,
     Stepped,
@@ -81,6 +83,12 @@ def emit(value: dict[str, Any]) -> None:
     print(json.dumps(value, ensure_ascii=True, allow_nan=False), flush=True)
 
 
+def say(notes: Sequence[str]) -> None:
+    """Notes on stderr, a line each."""
+    for note in notes:
+        print(f"note: {one_line(note)}", file=sys.stderr)
+
+
 @contextmanager
 def closing(store: Store) -> Iterator[Store]:
     """Closes the store whatever happens."""
@@ -131,6 +139,12 @@ def run(engine: Engine, requests: Sequence[Request], as_json: bool) -> int:
                         emit({"path": path, "scorer": scorer, "score": score})
                     else:
                         print(f"{score:7.3f}  {one_line(path)}", flush=True)
+                case Saved(path=path, bytes=size):
+                    progress.clear()
+                    if as_json:
+                        emit({"path": path, "bytes": size})
+                    else:
+                        print(one_line(path), flush=True)
                 case Noted(level, text):
                     progress.say(f"{'note' if level == 'info' else 'warning'}: {text}")
                 case Closed():
@@ -160,12 +174,26 @@ def _words(event: Event, ended: int, of: int, started: float) -> str:
                 f"{which}step {step}/{steps} {wording.bar(step / steps, 16)} "
                 f"{wording.duration(seconds)}/step · {wording.duration(left)} left"
             )
+        case Pulling():
+            return _pulled(event)
         case Finishing(what=what):
             return f"{which}{what}"
         case Started() | Previewed() | Vitals():
             return f"{which}working · {wording.duration(time.monotonic() - started)}"
         case _:
             return which
+
+
+def _pulled(event: Pulling) -> str:
+    """'3/17 unet/model.safetensors 41 % · 2.1 of 6.9 GB ███▏      · 85 MB/s · 57 s left'."""
+    share = event.done / event.of if event.of else None
+    left = f" · {wording.duration((event.of - event.done) / event.rate)} left" if event.rate > 0 else ""
+    rate = f" · {wording.bytes_(event.rate)}/s" if event.rate > 0 else ""
+    file = f"{100 * event.file_done // event.file_of if event.file_of else 100} %"
+    return (
+        f"{event.number}/{event.files} {event.file} {file} · {wording.bytes_(event.done)} of "
+        f"{wording.bytes_(event.of)} {wording.bar(share, 16)}{rate}{left}"
+    )
 
 
 def _print(picture: Picture, as_json: bool) -> None:

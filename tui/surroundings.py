@@ -204,7 +204,7 @@ def models(session: Session) -> Iterator[Check]:
     except SafelightError as e:
         yield problem("models", e.message, again, stops=True, here=here, default=None)
     for id, gone in missing.items():
-        if not gone:
+        if not gone or c.can_be_had(c.models[id]):
             continue
         if gone[0].is_relative_to(catalogues.SHIPPED.parent):
             yield problem("model", f"model {id} came with safelight, but {gone[0]} is missing", again, model=id)

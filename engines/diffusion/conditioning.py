@@ -11,16 +11,20 @@ memory. So after a weight has moved, no encoder runs again, save once for each p
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import torch
 
+from engines import tokens
 from engines.collecting import imports_that_stay
+from engines.diffusion.embeddings import Embeddings, Speller
 from engines.errors import InvalidRequest, PromptError
 from engines.prompt import MAX_RATIO, Blend, Flat, Fragment, Prompt, Swap
+from engines.tokens import Length
 
 if TYPE_CHECKING:
     from compel import Compel
@@ -66,21 +70,6 @@ class Conditioning:
     "(1, P); None without guidance."
 
 
-@dataclass(frozen=True, slots=True)
-class Tokens:
-    """How long a prompt is for one encoder."""
-
-    count: int
-    "Tokens without markers and padding: of the longest text of a blend, of all texts of an .and() together."
-    chunks: int
-    "Stretches of at most 75 tokens that are encoded by themselves, at least 1; T is 77 times that."
-
-
-def count_tokens(prompt: Prompt, tokenizer: CLIPTokenizer, tokenizer_2: CLIPTokenizer) -> tuple[Tokens, Tokens]:
-    """How long a prompt is for each of SDXL's encoders; needs no model, only their tokenizers."""
-    return _tokens(prompt, tokenizer), _tokens(prompt, tokenizer_2)
-
-
 class Conditioner:
     """Encodes prompts with one set of text encoders, and remembers what it computed.
 
@@ -96,11 +85,27 @@ class Conditioner:
         self.encoders = encoders
         self.device = torch.device(device)
         self.dtype = dtype
+        one, two = encoders.text_encoder, encoders.text_encoder_2
+        self.embeddings = Embeddings((one.config.hidden_size, two.config.hidden_size))
         self._sides = (
-            _Side(encoders.tokenizer, encoders.text_encoder),
-            _Side(encoders.tokenizer_2, encoders.text_encoder_2),
+            _Side(0, Speller(encoders.tokenizer, self.embeddings), one),
+            _Side(1, Speller(encoders.tokenizer_2, self.embeddings), two),
         )
         self._prompts: _Recent[tuple[torch.Tensor, torch.Tensor]] = _Recent(REMEMBERED_PROMPTS)
+
+    def learn(self, embeddings: Iterable[tuple[str, Path]]) -> None:
+        """Makes these (name, file) the textual-inversion embeddings that prompts may name; those from before are not.
+
+        Cheap: a file is opened when a prompt names it, and nothing that was remembered is lost. `engines.tokens` says
+        how one is named.
+        """
+        self.embeddings.learn(embeddings)
+
+    def lengths(self, prompt: Prompt) -> tuple[Length, Length]:
+        """How long a prompt is for each encoder. Raises LoadError as `encode` does."""
+        self._prepare(prompt)
+        one, two = (tokens.measure(prompt, side.speller.spelled) for side in self._sides)
+        return one, two
 
     def encode(
         self,
@@ -122,6 +127,7 @@ class Conditioner:
 
         Raises:
             InvalidRequest: clip_skip is deeper than the encoders are.
+            LoadError: an embedding that is named is missing, damaged, or made for another architecture.
             PromptError: the prompt has too many parts below weight 1 to be held in memory.
         """
         # The encoders may be called within someone's inference mode, but what is remembered must work outside it too.
@@ -158,7 +164,12 @@ class Conditioner:
 
     def _encoded(self, prompt: Prompt, skip: int) -> tuple[torch.Tensor, torch.Tensor]:
         """((1, T, D), (1, P)) on the CPU in fp32, remembered."""
-        return self._prompts.get((prompt.tree, prompt.plains, skip), lambda: self._encode(prompt, skip))
+        key = prompt.tree, prompt.plains, skip, self._prepare(prompt)
+        return self._prompts.get(key, lambda: self._encode(prompt, skip))
+
+    def _prepare(self, prompt: Prompt) -> Hashable:
+        """Reads the embeddings that a prompt names; what comes back is another if one of their files is."""
+        return self.embeddings.prepare(tokens.named(prompt, self.embeddings.files))
 
     def _encode(self, prompt: Prompt, skip: int) -> tuple[torch.Tensor, torch.Tensor]:
         left, right = (side.embeds(prompt, skip) for side in self._sides)
@@ -195,8 +206,9 @@ class Conditioner:
 class _Side:
     """One text encoder: its compel objects, and its outputs by tokens."""
 
-    def __init__(self, tokenizer: CLIPTokenizer, encoder: Any) -> None:
-        self.tokenizer = tokenizer
+    def __init__(self, place: int, speller: Speller, encoder: Any) -> None:
+        self.place = place
+        self.speller = speller
         self.encoder = encoder
         self.depth: int = encoder.config.num_hidden_layers
         self.outputs: _Recent[tuple[torch.Tensor, torch.Tensor | None]] = _Recent(REMEMBERED_STATES)
@@ -214,7 +226,7 @@ class _Side:
                 from compel import Compel, ReturnedEmbeddingsType
 
             self.compels[skip] = Compel(
-                tokenizer=self.tokenizer,
+                tokenizer=self.speller,
                 text_encoder=_StandIn(self, skip),
                 truncate_long_prompts=False,
                 returned_embeddings_type=ReturnedEmbeddingsType.PENULTIMATE_HIDDEN_STATES_NON_NORMALIZED,
@@ -248,18 +260,12 @@ class _Side:
 
     def padded(self, embeds: torch.Tensor, length: int, skip: int) -> torch.Tensor:
         """(1, T, d) with encodings of the empty prompt behind it, up to `length`."""
-        missing = (length - embeds.shape[1]) // self.tokenizer.model_max_length
+        missing = (length - embeds.shape[1]) // self.speller.model_max_length
         return torch.cat([embeds] + [self.empty(skip)] * missing, dim=1) if missing else embeds
 
     def pooled(self, text: str, skip: int) -> torch.Tensor:
         """(1, P) in fp32 on the CPU: the projected embedding of the first 77 tokens."""
-        ids = self.tokenizer(
-            text,
-            padding="max_length",
-            max_length=self.tokenizer.model_max_length,
-            truncation=True,
-            return_tensors="pt",
-        ).input_ids
+        ids = self.speller.first(text)
         pooled = self.output(ids, None, skip)[1]
         assert pooled is not None, "only an encoder with a projection has a pooled embedding"
         return pooled.float()
@@ -280,9 +286,10 @@ class _Side:
 
     def run(self, ids: torch.Tensor, mask: torch.Tensor | None, skip: int) -> tuple[torch.Tensor, torch.Tensor | None]:
         device = self.encoder.device
-        made = self.encoder(
-            ids.to(device, torch.long), None if mask is None else mask.to(device), output_hidden_states=True
-        )
+        with self.speller.embeddings.shown(self.encoder, self.place, ids) as known:
+            made = self.encoder(
+                known.to(device, torch.long), None if mask is None else mask.to(device), output_hidden_states=True
+            )
         pooled = getattr(made, "text_embeds", None)
         return made.hidden_states[-(skip + 2)].cpu(), None if pooled is None else pooled.cpu()
 
@@ -296,25 +303,22 @@ class _Side:
         made = []
         for fragment in _flattened(clause):
             # compel looks for the tokens of what it lowers, and raises where there are none.
-            if fragment.weight < 1 and not self.ids(fragment.text):
+            if fragment.weight < 1 and not self.speller.ids(fragment.text):
                 continue
             made.append(compels.Fragment("", fragment.weight))
             made[-1].text = fragment.text  # the constructor would resolve escapes a second time
         return compels.FlattenedPrompt(made or [("", 1.0)])
 
     def check(self, prompt: Prompt, clause: Flat | Blend) -> None:
-        for flat in clause.clauses if isinstance(clause, Blend) else (clause,):
+        for flat in _flats(clause):
             lowered = sum(fragment.weight < 1 for fragment in _flattened(flat))
-            chunks = _length(flat, self.tokenizer).chunks if lowered else 1
+            chunks = tokens.measure_text(flat, self.speller.spelled).chunks if lowered else 1
             if lowered * chunks > MAX_LOWERED:
                 raise PromptError(
                     f"{lowered} parts below weight 1 in a prompt of {chunks} chunks are too many",
                     f"at most {MAX_LOWERED // chunks} fit in one as long; neighbours of equal weight count as one",
                     (0, len(prompt.text)),
                 )
-
-    def ids(self, text: str) -> list[int]:
-        return _ids(text, self.tokenizer)
 
 
 class _StandIn:
@@ -355,6 +359,10 @@ class _Recent(Generic[_Value]):
         self.values.clear()
 
 
+def _flats(clause: Flat | Blend) -> tuple[Flat, ...]:
+    return clause.clauses if isinstance(clause, Blend) else (clause,)
+
+
 def _flattened(flat: Flat) -> Iterable[Fragment]:
     """The fragments that are encoded: of a swap, which is not applied, the original."""
     for piece in flat.fragments:
@@ -362,39 +370,3 @@ def _flattened(flat: Flat) -> Iterable[Fragment]:
             yield from piece.original
         else:
             yield piece
-
-
-def _tokens(prompt: Prompt, tokenizer: CLIPTokenizer) -> Tokens:
-    lengths = []
-    for clause in prompt.tree.clauses:
-        flats = clause.clauses if isinstance(clause, Blend) else (clause,)
-        blended = [_length(flat, tokenizer) for flat in flats]
-        lengths.append(Tokens(max(t.count for t in blended), max(t.chunks for t in blended)))
-    return Tokens(sum(t.count for t in lengths), sum(t.chunks for t in lengths))
-
-
-def _length(flat: Flat, tokenizer: CLIPTokenizer) -> Tokens:
-    """Counts chunks as compel cuts them: behind the last full stop, else punctuation, else word within 75 tokens."""
-    ids = [i for fragment in _flattened(flat) for i in _ids(fragment.text, tokenizer)]
-    size = tokenizer.model_max_length - 2
-    spelled = tokenizer.convert_ids_to_tokens(ids)
-    start, chunks = 0, 1
-    while len(ids) - start > size:
-        window = range(start + size - 1, start - 1, -1)
-        ends = (
-            next((i for i in window if spelled[i] == ".</w>"), None),
-            next((i for i in window if spelled[i] in (".</w>", ",</w>", ";</w>", ":</w>")), None),
-            next((i for i in window if spelled[i].endswith("</w>")), None),
-            start + size - 1,
-        )
-        start = next(end for end in ends if end is not None) + 1
-        chunks += 1
-    return Tokens(len(ids), chunks)
-
-
-def _ids(text: str, tokenizer: CLIPTokenizer) -> list[int]:
-    """Token ids without the markers at both ends."""
-    ids: list[int] = tokenizer(text, verbose=False).input_ids
-    if ids[:1] == [tokenizer.bos_token_id]:
-        ids = ids[1:]
-    return ids[:-1] if ids[-1:] == [tokenizer.eos_token_id] else ids

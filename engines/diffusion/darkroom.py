@@ -19,17 +19,18 @@ from typing import Any, TypeAlias
 import torch
 from PIL import Image
 
-from engines import files, metadata
+from engines import files, machine, metadata, planning, tokens
 from engines.catalogue import Catalogue
+from engines.diffusion import decoding, filing, loading, sampling, scoring
 from engines.diffusion import device as devices
-from engines.diffusion import loading, sampling, scoring
-from engines.diffusion.previews import Previews, to_uint8
+from engines.diffusion.previews import Previews
 from engines.diffusion.residency import Residency
-from engines.errors import InvalidRequest, LoadError, OutOfMemory, SafelightError, Stopped, StorageError
+from engines.errors import InvalidRequest, OutOfMemory, SafelightError, Stopped, StorageError
 from engines.events import Event, Finishing, Loading, Noted, Previewed, Scored, Stepped, Vitals
 from engines.options import Options
-from engines.prompt import parse
-from engines.requests import Generate, Job, Score, Seconds, Warm
+from engines.planning import Plan
+from engines.prompt import Prompt, parse
+from engines.requests import Convert, Generate, Job, Merge, Pull, Score, Seconds, Warm
 from engines.store import Made
 
 log = logging.getLogger(__name__)
@@ -37,7 +38,9 @@ log = logging.getLogger(__name__)
 Development: TypeAlias = Generator[Event, None, tuple[Made, ...]]
 
 HELD_SHARE = 0.6
-"Of the memory that is free at the start, how much may be held in weights between jobs."
+"Of the memory that is free at the start, how much may be held in weights between jobs, where it is main memory."
+RAM_SHARE = 0.5
+"Of the main memory that is free at the start, how much may be held in weights that left the GPU."
 PNG_LEVEL = 1
 "Level 6 takes three times as long for files that are a tenth smaller."
 MAX_IMAGE = 64_000_000
@@ -82,9 +85,13 @@ class Darkroom:
         self.cache = cache
         self.data = data
         self.device = devices.choose(options.device)
-        self.residency = Residency(int(devices.free_memory(self.device) * HELD_SHARE))
+        shared = self.device.torch.type != "cuda"  # with everything else on the machine
+        limit = int(devices.free_memory(self.device) * (HELD_SHARE if shared else 1.0))
+        ram = int(machine.memory().available * RAM_SHARE)
+        self.residency = Residency(limit, ram, self.device.torch)
         self.loader = loading.Loader(catalogue, self.device, self.residency, cache)
         self._precision = ""
+        self._told: tuple[str, ...] = ()
         self._ready: dict[str, frozenset[Hashable]] = {}
 
     def develop(self, job: Job, stop: Callable[[], bool], began: float) -> Development:
@@ -103,11 +110,18 @@ class Darkroom:
             case Generate():
                 return (yield from self._generate(job, job.request, stop, Clock(began)))
             case Warm():
+                size = self.catalogue.model(job.request.model).recipe.size
                 yield from self._load(
-                    job, Generate("", job.request.model, 0, 8, 8, 1, 0, precision=job.request.precision), stop
+                    job, Generate("", job.request.model, 0, *size, 1, 7.0, precision=job.request.precision), stop
                 )
             case Score():
                 yield from self._score(job, job.request, stop)
+            case Merge():
+                yield from filing.merge(job.id, job.request, self.loader.hashes.digest, stop)
+            case Convert():
+                yield from filing.convert(job.id, job.request, stop)
+            case Pull():
+                raise InvalidRequest("downloads are not the darkroom's work")
         yield self.vitals()
         return ()
 
@@ -127,23 +141,20 @@ class Darkroom:
         if stop():
             raise Stopped
         with clock.measure("encode"), torch.inference_mode(), self._memory():
-            conditioning = components.conditioner.encode(
-                prompt,
-                negative,
-                guided=request.guidance_scale > 1,
-                clip_skip=request.clip_skip,
-                blank_is_zeros=components.blank_is_zeros,
-            )
+            conditioning = self._encode(request, components, prompt, negative)
+
+        for name in tokens.unknown(prompt, components.embeddings):
+            yield Noted("warning", f"no embedding {name} is here: it is read as words", job.id)
 
         # 4 sample
         start = time.perf_counter()
-        latents = yield from self._sample(job, request, components, conditioning, stop)
+        components, latents = yield from self._sample(job, request, components, conditioning, stop)
         clock.spent["denoise"] = time.perf_counter() - start
 
         # 5 decode
         yield Finishing(job.id, "decoding")
         with clock.measure("decode"), torch.inference_mode():
-            pixels, note = self._decode(components.vae, latents)
+            pixels, note = decoding.finish(components, latents, self.device, lambda: self._forget({components.vae_key}))
         if note:
             yield Noted("warning", note, job.id)
         images = [Image.fromarray(p.numpy()) for p in pixels]
@@ -154,17 +165,17 @@ class Darkroom:
         scores: list[dict[str, float]] = [{} for _ in images]
         if request.score is not None and prompt.plain.strip():
             yield Finishing(job.id, "scoring")
-            with clock.measure("score"), self._memory():
-                values, chunks = self._scorer(request.score).score(images, prompt.plain)
-            scores = [{request.score: round(v, 4)} for v in values]
-            if chunks > 1:
-                yield Noted("info", f"{request.score} read the prompt in {chunks} chunks: it takes 77 tokens", job.id)
+            with clock.measure("score"):
+                values, said = self._judged(request.score, images, prompt.plain)
+            if said:
+                yield Noted("info" if values else "warning", said, job.id)
+            scores = [{request.score: round(v, 4)} for v in values] or scores
 
         # 7 save: from here on the picture is finished whatever is asked
         if stop():
             raise Stopped
         yield Finishing(job.id, "saving")
-        made_with = self._made_with(components)
+        made_with = self._made_with(components, prompt, negative)
         made = []
         for i, image in enumerate(images):
             alone = replace(request, seed=request.seed + i, batch_size=1)
@@ -180,25 +191,63 @@ class Darkroom:
         return tuple(replace(m, seconds=seconds) for m in made)
 
     def _load(
-        self, job: Job, request: Generate, stop: Callable[[], bool]
+        self, job: Job, request: Generate, stop: Callable[[], bool], plan: Plan | None = None
     ) -> Generator[Event, None, loading.Components]:
-        """The components of a request's model, with events only if something has to be loaded."""
+        """The components of a request's model, with events only if something has to be loaded.
+
+        Memory that runs out is met with a plan that needs less of it, until there is none.
+        """
         model = self.catalogue.require(request.model)
-        for attempt in (1, 2):
+        wanted = self.loader.prepare(model, request)
+        if plan is not None:
+            wanted = replace(wanted, plan=plan)
+        again = True
+        while True:
+            if wanted.plan.reasons and wanted.plan.reasons != self._told:
+                self._told = wanted.plan.reasons
+                for text in (wanted.plan.told, *wanted.plan.reasons):
+                    yield Noted("info" if wanted.plan.fits else "warning", f"memory: {text}", job.id)
             try:
-                components = yield from self.loader.load(job.id, model, request.loras, request.precision, stop)
-                self._precision = devices.NAMES[components.dtype]
+                components = yield from self.loader.load(job.id, wanted, stop)
+                self._precision = components.plan.precision
                 self._ready[model.id] = components.keys
                 return components
             except Exception as e:
                 if not devices.is_out_of_memory(e):
                     raise
-                if attempt == 2:
-                    raise devices.out_of_memory(self.device) from None
             # reached with the exception and its frames gone, so that what they held can be freed
             self._forget()
-            yield Noted("warning", "memory ran out while loading; other models were let go", job.id)
-        raise AssertionError("unreachable")
+            if again:
+                again = False
+                yield Noted("warning", "memory ran out while loading; other models were let go", job.id)
+                continue
+            lower = planning.next_rung(wanted.plan, "loading")
+            if lower is None:
+                raise devices.out_of_memory(self.device)
+            wanted = replace(wanted, plan=lower)
+
+    def _encode(
+        self, request: Generate, components: loading.Components, prompt: Prompt, negative: Prompt | None
+    ) -> Any:
+        """The conditioning; encoders that are planned to leave take the denoiser's place for this moment only."""
+        leave = components.plan.encoders == "leave"
+        stays = components.plan.denoiser == "stay"
+        if leave:
+            self.residency.rest({components.unet_key} if stays else set())
+            self.residency.get(components.text_key, lambda: components.text)
+        try:
+            return components.text.conditioner.encode(
+                prompt,
+                negative,
+                guided=request.guidance_scale > 1,
+                clip_skip=request.clip_skip,
+                blank_is_zeros=components.blank_is_zeros,
+            )
+        finally:
+            if leave:
+                self.residency.rest({components.text_key})
+                if stays and components.unet_key in self.residency:
+                    self.residency.get(components.unet_key, lambda: components.unet)
 
     def _sample(
         self,
@@ -207,24 +256,45 @@ class Darkroom:
         components: loading.Components,
         conditioning: Any,
         stop: Callable[[], bool],
-    ) -> Generator[Event, None, torch.Tensor]:
-        """The finished latents; a batch that memory doesn't allow is drawn one picture at a time."""
+    ) -> Generator[Event, None, tuple[loading.Components, torch.Tensor]]:
+        """The finished latents, and the components that made them.
+
+        Memory that runs out is met by letting go of everything else, then rung by rung by plans that need less.
+        """
         singles = [replace(request, seed=request.seed + i, batch_size=1) for i in range(request.batch_size)]
-        for parts in ([request], singles):
+        again = True
+        while True:
             finished: list[torch.Tensor] = []
+            alone = components.plan.together < request.batch_size
             try:
-                for part in parts:
+                for part in singles if alone else [request]:
                     finished.append((yield from self._denoise(job, part, components, conditioning, stop)))
-                return torch.cat(finished)
+                return components, torch.cat(finished)
             except Exception as e:
                 if not devices.is_out_of_memory(e):
                     raise
             finished.clear()
-            self._forget(components)
-            if parts is singles:
-                break
-            yield Noted("warning", "memory ran out; trying again with nothing else held, one picture at a time", job.id)
-        raise devices.out_of_memory(self.device)
+            lower = planning.next_rung(components.plan, "denoising")
+            if lower is None and not again:
+                self._forget(components.keys)
+                raise devices.out_of_memory(self.device)
+            again = False
+            if lower is None:
+                self._forget(components.keys)
+                how = "one picture at a time and " * (request.batch_size > 1)
+                yield Noted("warning", f"memory ran out while denoising: again, {how}with nothing else held", job.id)
+                components = replace(components, plan=replace(components.plan, together=1))
+                continue
+            yield Noted("warning", lower.reasons[-1], job.id)
+            placed = (components.plan.storage, components.plan.denoiser)
+            if (lower.storage, lower.denoiser) != placed:
+                self._forget(components.keys - {components.unet_key})
+                components = yield from self._load(job, request, stop, lower)
+                continue
+            self._forget(components.keys)
+            components = replace(components, plan=lower)
+            if lower.encoders == "leave":
+                self.residency.rest({components.text_key})
 
     def _denoise(
         self,
@@ -259,38 +329,18 @@ class Darkroom:
                 pace.finish()
                 return step.latents
 
-    def _decode(self, vae: Any, latents: torch.Tensor) -> tuple[torch.Tensor, str]:
-        """(batch, height, width, 3) uint8 on the CPU, and a note if it took a second try.
-
-        Non-finite latents or pixels are never saved: `astype(uint8)` would make them black with no more than a
-        warning. An overflow in the VAE gets one more try in fp32, memory that runs out one more in tiles.
-        """
-        if not torch.isfinite(latents).all():
-            raise LoadError(
-                "the denoiser gave numbers that are not finite; no picture was saved",
-                "try --precision fp32, or a LoRA weight nearer to 0",
-            )
-        tiled, dtype, note = False, vae.dtype, ""
-        for _ in range(3):  # as it is, in tiles, in fp32
-            image = None
+    def _judged(self, scorer: str, images: list[Image.Image], text: str) -> tuple[list[float], str]:
+        """Scores, and what to tell of them; none where memory runs out twice: a picture is not lost for its score."""
+        for _ in range(2):
             try:
-                image = _decode(vae, latents, dtype, tiled)
+                values, chunks = self._scorer(scorer).score(images, text)
+                said = f"{scorer} read the prompt in {chunks} chunks: it takes 77 tokens" if chunks > 1 else ""
+                return values, said
             except Exception as e:
                 if not devices.is_out_of_memory(e):
                     raise
-            # past the except, so that the frames of the failure are gone before their memory is asked for
-            if image is None:
-                devices.release(self.device)
-                if tiled:
-                    break
-                tiled, note = True, "memory ran out while decoding; decoded in tiles instead"
-            elif torch.isfinite(image).all():
-                return to_uint8(image), note
-            elif dtype == torch.float32:
-                raise LoadError("the VAE gave numbers that are not finite; no picture was saved", "try another VAE")
-            else:
-                dtype, note = torch.float32, "the VAE overflowed; decoded again in fp32"
-        raise devices.out_of_memory(self.device)
+            self._forget()
+        return [], "memory ran out while scoring: the picture is saved without a score"
 
     def _score(self, job: Job, request: Score, stop: Callable[[], bool]) -> Iterator[Event]:
         text = parse(request.prompt).plain
@@ -310,7 +360,7 @@ class Darkroom:
 
     def _scorer(self, id: str) -> scoring.ClipScorer:
         entry = self.catalogue.scorer(id)
-        return self.residency.get(("scorer", str(entry.folder)), lambda: scoring.load(entry, self.device))
+        return self.residency.get(("scorer", str(entry.source.path)), lambda: scoring.load(entry, self.device))
 
     def _save(self, folder: Path, stem: str, image: Image.Image, texts: dict[str, str]) -> Path:
         """Writes the PNG; where the folder fails at the last moment, the picture is kept elsewhere and that is told."""
@@ -334,15 +384,20 @@ class Darkroom:
                 raise type(e)(e.message, f"the picture is not lost: it was kept as {kept}") from e
             raise
 
-    def _made_with(self, components: loading.Components) -> dict[str, str]:
+    def _made_with(self, components: loading.Components, prompt: Prompt, negative: Prompt | None) -> dict[str, str]:
+        texts = [prompt] if negative is None else [prompt, negative]
+        named = sorted({name for text in texts for name in tokens.named(text, components.embeddings)})
         packages = ("safelight", "torch", "diffusers", "transformers", "compel")
         return {
             **{name: _version(name) for name in packages},
             "device": self.device.title,
-            "precision": devices.NAMES[components.dtype],
+            "precision": devices.NAMES[components.dtype]
+            + (", fp8 weights" if components.plan.storage == "fp8" else ""),
             "vae_precision": devices.NAMES.get(components.vae.dtype, str(components.vae.dtype)),
             "unet_sha256": self.loader.hashes.get(components.unet_files),
+            "vae_sha256": self.loader.hashes.get(components.vae_files),
             **{f"lora {file.stem} sha256": self.loader.hashes.get((file,)) for file in components.lora_files},
+            **{f"embedding {name} sha256": self.loader.hashes.get((components.embeddings[name],)) for name in named},
         }
 
     def vitals(self) -> Vitals:
@@ -351,10 +406,10 @@ class Darkroom:
         ready = tuple(id for id, keys in self._ready.items() if all(key in self.residency for key in keys))
         return Vitals(self.device.title, self._precision, used, total, ready)
 
-    def _forget(self, but: loading.Components | None = None) -> None:
-        """Lets go of all that is held, except what `but` uses, and gives the memory back."""
-        self._ready = {but.model.id: but.keys} if but is not None else {}
-        self.residency.free(set(but.keys) if but is not None else None)
+    def _forget(self, but: frozenset[Hashable] | set[Hashable] = frozenset()) -> None:
+        """Lets go of all that is held, except `but`, and gives the memory back."""
+        self._ready = {id: keys for id, keys in self._ready.items() if keys <= but}
+        self.residency.free(but)
         devices.release(self.device)
 
     @contextmanager
@@ -370,41 +425,6 @@ class Darkroom:
         if told is not None:
             self._forget()
             raise told
-
-
-def _decode(vae: Any, latents: torch.Tensor, dtype: torch.dtype | None = None, tiled: bool = False) -> torch.Tensor:
-    """(batch, 4, h, w) → (batch, 3, 8h, 8w) in −1 … 1, scaled as StableDiffusionXLPipeline does it.
-
-    Args:
-        vae: an AutoencoderKL; it is left as it was.
-        latents: as the denoiser gives them.
-        dtype: to compute in; None for the VAE's own.
-        tiled: in overlapping tiles of half the picture's longer side, one at a time.
-    """
-    own, sizes = vae.dtype, (vae.tile_latent_min_size, vae.tile_sample_min_size)
-    try:
-        if dtype is not None and dtype != own:
-            vae.to(dtype)
-        if tiled:
-            # diffusers tiles only what is larger than the size that the VAE was trained for
-            side = max(max(latents.shape[-2:]) // 2, 8)
-            scale = 2 ** (len(vae.config.block_out_channels) - 1)
-            vae.tile_latent_min_size, vae.tile_sample_min_size = side, side * scale
-            vae.enable_tiling()
-        z = latents.to(dtype or own)
-        mean, std = vae.config.get("latents_mean"), vae.config.get("latents_std")
-        if mean is not None and std is not None:
-            shape = (1, z.shape[1], 1, 1)
-            z = z * z.new_tensor(std).view(shape) / vae.config.scaling_factor + z.new_tensor(mean).view(shape)
-        else:
-            z = z / vae.config.scaling_factor
-        return vae.decode(z, return_dict=False)[0]  # type: ignore[no-any-return]
-    finally:
-        if tiled:
-            vae.disable_tiling()
-            vae.tile_latent_min_size, vae.tile_sample_min_size = sizes
-        if dtype is not None and dtype != own:
-            vae.to(own)
 
 
 @contextmanager

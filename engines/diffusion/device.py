@@ -125,7 +125,7 @@ def dtype_for(device: Device, wanted: Precision, width: int, cache: Path | None 
     Raises:
         InvalidRequest: the device can't compute in what was asked for.
     """
-    if wanted != "auto":
+    if wanted not in ("auto", "fp8"):  # fp8 says how the weights are stored, not what is computed in
         dtype = DTYPES[wanted]
         if device.torch.type == "cpu" and dtype == torch.float16:
             raise InvalidRequest("fp16 is slow and inexact on a CPU", "use bf16 or fp32", "precision")

@@ -1,166 +1,359 @@
-"""LoRAs, added to the weights of what they change (arXiv:2106.09685): W ← W + weight · (alpha / rank) · B·A.
+"""LoRAs, added to the weights of what they change (arXiv:2106.09685): W = W₀ + Σ weight · (alpha / rank) · B·A.
 
-The many spellings of the files (peft, diffusers, kohya, with blocks named as in diffusers or as in the original SDXL)
-are read by diffusers; what is added, and whether it fits, is decided here, before any weight is touched.
+A module is dressed in a stack of LoRAs and dressed anew when the stack changes; it is never loaded again for that. What
+a layer was is kept while it differs, so every sum starts from it, is made in fp32 and rounded once: without LoRAs the
+weights are the first ones bit for bit, and what was worn before leaves no trace.
 """
 
 from __future__ import annotations
 
-import json
 import logging
-import re
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 
-from engines.diffusion import device as devices
+from engines.diffusion.updates import (
+    CROSS_ATTENTION,
+    ENCODERS,
+    PARTS,
+    Contents,
+    Pair,
+    Shelf,
+    Stamp,
+    Update,
+    look,
+    renamed,
+)
 from engines.errors import LoadError
+from engines.headers import shown
 
 log = logging.getLogger(__name__)
 
-MAX_HEADER = 100_000_000
-"Bytes; safetensors' own limit."
-PARTS = ("unet", "text_encoder", "text_encoder_2")
+MANY = 5
+"Names of layers that are told."
 
-_LAYER = re.compile(r"(?P<layer>.+)\.lora_(?P<side>[AB])(?:\.[\w-]+)?\.weight")
-
-_SIDES = {"down": "A", "up": "B"}
-_UNET_LAYERS = {"q": "to_q", "k": "to_k", "v": "to_v", "out": "to_out.0"}
-_TEXT_LAYERS = {"q": "q_proj", "k": "k_proj", "v": "v_proj", "out": "out_proj"}
+Stack: TypeAlias = Sequence[tuple[Path, float]]
+"LoRA files and weights; the order is that of the sum. A file may stand in it more than once."
 
 
 @dataclass(frozen=True, slots=True)
-class Update:
-    """The change of one layer."""
+class Fit:
+    """How much of one LoRA a model has use for."""
 
-    down: torch.Tensor
-    "A: (rank, in, …) of any float type."
-    up: torch.Tensor
-    "B: (out, rank, …) of any float type."
-    scale: float
-    "alpha / rank; 1 where the file has no alpha."
+    file: Path
+    "The LoRA."
+    layers: int
+    "Layers that the file changes in the parts that were looked at."
+    matched: int
+    "How many of them the model has."
+    missing: tuple[str, ...] = ()
+    "The first MANY of those that it doesn't have."
 
-    def delta(self, shape: torch.Size, device: torch.device) -> torch.Tensor:
-        """What is added at weight 1: `shape`, fp32, for linear layers and for convolutions."""
-        up, down = (x.to(device, torch.float32).flatten(1) for x in (self.up, self.down))
-        return (self.scale * (up @ down)).reshape(shape)
+    @property
+    def percent(self) -> float:
+        """0 … 100; 100 where the file changes nothing in these parts."""
+        return 100 * self.matched / self.layers if self.layers else 100.0
+
+    @property
+    def sentence(self) -> str:
+        """One line for people: how much of the LoRA the model has use for, and what is left out."""
+        told = f"LoRA {self.file.name}: {int(self.percent)} % of its {self.layers} layers match this model"
+        if self.matched == self.layers:
+            return told
+        more = self.layers - self.matched - 1
+        return f"{told}; left out: {self.missing[0]}{f' and {more} more' if more else ''}"
+
+    @property
+    def warning(self) -> str:
+        """The sentence if a part of the LoRA is left out, else empty."""
+        return self.sentence if self.matched < self.layers else ""
+
+    def __add__(self, other: Fit) -> Fit:
+        """Of both parts of one LoRA together."""
+        missing = (self.missing + other.missing)[:MANY]
+        return Fit(self.file, self.layers + other.layers, self.matched + other.matched, missing)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What came of dressing."""
+
+    fits: tuple[Fit, ...]
+    "One for each LoRA of the stack, in its order."
+    changed: frozenset[str]
+    "The parts whose weights are others now; what was computed with them must be forgotten."
+
+
+@dataclass(slots=True, eq=False)
+class _Plan:
+    """A stack that was checked for one part: nothing that can be wrong with its files is left."""
+
+    fits: tuple[Fit, ...]
+    layers: dict[str, tuple[tuple[Stamp, float], ...]] = field(default_factory=dict)  # layer → what makes up its sum
+    updates: dict[tuple[str, Stamp], Update] = field(default_factory=dict)
+
+
+class Dressed:
+    """One module that is held in memory, with whatever LoRAs it wears.
+
+    Only layers that a worn LoRA changes are kept a second time, in their own type: up to the size of the module. They
+    lie beside the module's weights and follow them from device to device, unless `keep` says where they are.
+
+    Args:
+        module: a UNet or text encoder whose weights are in memory: on any device, but not on "meta", where sequential
+            offload leaves them. Nobody else writes to its weights from here on.
+        part: its name in PARTS.
+        shelf: remembers what was read; one may serve all modules.
+        keep: where originals are kept; None is the device of the layer. The CPU saves device memory and costs a copy.
+        originals: gives a layer's own weight by its name in the module, in the precision of computing, any device:
+            what `layer.weight` was before it was stored in 8 bits. With it nothing is kept a second time, and a module
+            that was stored in 8 bits (diffusers' enable_layerwise_casting) can be dressed: the sum is rounded to the
+            original's type, then to the layer's. Without it such a module has to be dressed before it is stored so, and
+            only layers that were dressed then, or held, can change.
+
+    The same stack gives the same weights bit for bit on the same device; another multiplies matrices in another order,
+    which may tell in a weight's last bit.
+    """
+
+    def __init__(
+        self,
+        module: torch.nn.Module,
+        part: str,
+        shelf: Shelf | None = None,
+        keep: torch.device | None = None,
+        originals: Callable[[str], torch.Tensor] | None = None,
+    ) -> None:
+        assert part in PARTS, part
+        self.module = module
+        self.part = part
+        self.shelf = shelf or Shelf()
+        self.keep = keep
+        self.originals = originals
+        self._names = {
+            name.replace(".", "_").removeprefix("text_model_"): name
+            for name, layer in module.named_modules()
+            if isinstance(layer, torch.nn.Linear | torch.nn.Conv2d)
+        }
+        self._kept: dict[str, torch.Tensor] = {}
+        self._worn: dict[str, tuple[tuple[Stamp, float], ...]] = {}
+
+    @property
+    def bytes(self) -> int:
+        """What the originals that are kept take in memory."""
+        return sum(tensor.nbytes for tensor in self._kept.values())
+
+    def parameters(self) -> Iterator[torch.Tensor]:
+        """All that takes memory, for whoever counts it: the module's weights, and originals that are kept."""
+        yield from self.module.parameters()
+        yield from self._kept.values()
+
+    @property
+    def bare(self) -> bool:
+        """Whether no layer differs from its original."""
+        return not self._worn
+
+    def to(self, device: torch.device | str) -> None:
+        """Moves the module, and with it the originals unless `keep` says where they are."""
+        self.module.to(device)
+        if self.keep is None:
+            self._kept = {name: tensor.to(device) for name, tensor in self._kept.items()}
+
+    def wear(self, stack: Stack) -> Report:
+        """Makes the weights those of exactly this stack, as `dress` does; an empty one takes everything off."""
+        return dress((self,), stack)
+
+    @torch.inference_mode(False)
+    @torch.no_grad()
+    def hold(self, stack: Stack) -> None:
+        """Keeps the originals of all layers that these LoRAs change, whatever their weights, from now on: so that the
+        weights can still move once the module is stored in 8 bits. Raises LoadError as `dress` does."""
+        for layer in self.plan([(file, 1.0) for file, _ in stack]).layers:
+            self._original(layer, self._weight(layer))
+
+    def plan(self, stack: Stack) -> _Plan:
+        """Checks and reads every LoRA of a stack for this part; changes nothing. Raises LoadError as `dress` does."""
+        per_block = _per_block(self.module)
+        known = [self.shelf.contents(file) for file, _ in stack]
+        matches = [_match(contents, self.part, self._names, per_block) for contents in known]
+        plan = _Plan(tuple(self._fit(*pair) for pair in zip(known, matches, strict=True)))
+        for contents, match, (_, weight) in zip(known, matches, stack, strict=True):
+            updates = self.shelf.updates(contents, self.part)  # also of weight 0: a broken file is no less broken
+            for name, (layer, _) in match.items() if weight else ():
+                plan.layers[layer] = (*plan.layers.get(layer, ()), (contents.stamp, weight))
+                plan.updates[layer, contents.stamp] = updates[name]
+        for layer in plan.layers:
+            self._check_storage(layer)
+        return plan
+
+    def apply(self, plan: _Plan) -> bool:
+        """Brings the weights to what was planned, and says whether any are others now."""
+        changed = [layer for layer in {*self._worn, *plan.layers} if self._worn.get(layer) != plan.layers.get(layer)]
+        for layer in sorted(changed):  # so that where memory ends does not depend on chance
+            self._sum(layer, plan.layers.get(layer, ()), plan.updates)
+        return bool(changed)
+
+    @torch.inference_mode(False)
+    @torch.no_grad()
+    def undress(self) -> None:
+        """Takes everything off; needs no memory on the device beside the weights."""
+        for layer in tuple(self._worn):
+            self._sum(layer, (), {})
+
+    @torch.inference_mode(False)
+    @torch.no_grad()
+    def _sum(self, layer: str, adds: tuple[tuple[Stamp, float], ...], updates: dict[Any, Update]) -> None:
+        target = self._weight(layer)
+        if not adds:
+            self._restore(layer, target)
+            return
+        original = self._original(layer, target)
+        self._worn[layer] = adds  # before the weights change: if that fails, this one has to be restored as well
+        total = original.to(target.device, torch.float32, copy=True).contiguous()
+        for stamp, weight in adds:
+            updates[layer, stamp].add_to(total, weight)
+        if original.dtype != target.dtype:
+            total = total.to(original.dtype)
+        if target.element_size() == 1:  # what lies beyond 8 bits would become NaN
+            most = torch.finfo(target.dtype).max
+            total.clamp_(-most, most)
+        target.copy_(total)
+
+    def _restore(self, layer: str, target: torch.Tensor) -> None:
+        original = self.originals(layer) if self.originals is not None else self._kept[layer]
+        target.copy_(original)
+        del self._worn[layer]
+        # what 8 bits have lost is nowhere else
+        if original.dtype == target.dtype:
+            self._kept.pop(layer, None)
+
+    def _original(self, layer: str, target: torch.Tensor) -> torch.Tensor:
+        """The layer's own weight; kept from now on if nobody else has it."""
+        if self.originals is not None:
+            return self.originals(layer)
+        where = self.keep or target.device
+        kept = self._kept.get(layer)
+        if kept is None:
+            kept = target.detach().to(where, copy=True)
+        elif kept.device != where:
+            kept = kept.to(where)
+        self._kept[layer] = kept
+        return kept
+
+    def _weight(self, layer: str) -> torch.Tensor:
+        weight = self.module.get_submodule(layer).weight
+        assert isinstance(weight, torch.Tensor)
+        return weight.data
+
+    def _check_storage(self, layer: str) -> None:
+        """Raises LoadError if nothing can be added to this layer any more."""
+        weight = self._weight(layer)
+        if weight.is_meta:
+            raise LoadError("a LoRA can't be added while the weights are not in memory", "choose another offload")
+        if weight.element_size() == 1 and self.originals is None and layer not in self._kept:
+            raise LoadError("a LoRA can't be added to weights in 8 bits", "choose another precision, fp16 for instance")
+
+    def _fit(self, contents: Contents, match: dict[str, tuple[str, Pair]]) -> Fit:
+        """How much of a LoRA this module has. Raises LoadError if it was made for another architecture."""
+        layers = contents.parts[self.part]
+        if layers and (not match or contents.width(self.part) not in (None, self._width)):
+            nothing = "" if match else f", and has none of its {len(layers)} layers"
+            raise LoadError(
+                f"LoRA {contents.file.name} is for {contents.made_for(self.part)}; the model is {self._kind}{nothing}",
+                "look for one that was made for this model",
+            )
+        for layer, pair in match.values():
+            down, up = (contents.header.tensors[key].shape for key in (pair.down, pair.up))
+            _check(contents.file, layer, down, up, tuple(self._weight(layer).shape))
+        missing = tuple(shown(name) for name in layers if name not in match)
+        return Fit(contents.file, len(layers), len(match), missing[:MANY])
+
+    @property
+    def _width(self) -> int:
+        """What tells this module's architecture: the width of the text that a UNet attends to, or of an encoder."""
+        config = getattr(self.module, "config", None)
+        return getattr(config, "cross_attention_dim" if self.part == "unet" else "hidden_size", 0)
+
+    @property
+    def _kind(self) -> str:
+        """The module's architecture for people."""
+        if self.part == "unet":
+            known = CROSS_ATTENTION.get(self._width)
+            return f"{known} ({self._width})" if known else f"one of {self._width}"
+        return f"{ENCODERS.get(self._width, 'one')} ({self._width} wide) in its {self.part}"
+
+
+@torch.inference_mode(False)
+@torch.no_grad()
+def dress(parts: Sequence[Dressed], stack: Stack) -> Report:
+    """Makes the weights of some parts of one model those of exactly this stack of LoRAs.
+
+    Every LoRA is checked for every part before a weight is changed. If something fails after that, such as memory, all
+    parts are left without any LoRA. Layers whose sum stays the same are not touched.
+
+    Args:
+        parts: the UNet and both text encoders of one model; what is told of a LoRA counts these parts only.
+        stack: files and weights, 0 for one that is only checked.
+
+    Raises:
+        LoadError: a file is no LoRA, is damaged, of a kind that isn't added, has numbers that are not finite, or was
+            made for another architecture.
+    """
+    plans = [part.plan(stack) for part in parts]
+    changed = set()
+    try:
+        for part, plan in zip(parts, plans, strict=True):
+            if part.apply(plan):
+                changed.add(part.part)
+    except BaseException:
+        plans.clear()
+        for part in parts:
+            part.undress()
+        raise
+    fits = [sum(fits[1:], fits[0]) for fits in zip(*(plan.fits for plan in plans), strict=True)]
+    for fit, (_, weight) in zip(fits, stack, strict=True):
+        log.info("LoRA %s at %g: %d of %d layers", fit.file.name, weight, fit.matched, fit.layers)
+    return Report(tuple(fits), frozenset(changed))
 
 
 def has_text(file: Path) -> bool:
-    """Whether a LoRA file changes text encoders, from the names in its header. Raises LoadError if it has none."""
-    try:
-        with file.open("rb") as f:
-            names = json.loads(f.read(min(int.from_bytes(f.read(8), "little"), MAX_HEADER)))
-        return any(name.startswith(("text_encoder", "lora_te")) for name in names)
-    except (OSError, ValueError, AttributeError, RecursionError) as e:
-        raise LoadError(f"LoRA {file.name} can't be read: no safetensors header", "download it again") from e
+    """Whether a LoRA file changes text encoders, from its header. Raises LoadError if it is no LoRA."""
+    parts = look(file).parts
+    return bool(parts["text_encoder"] or parts["text_encoder_2"])
 
 
-@torch.no_grad()
 def fuse(module: Any, part: str, file: Path, weight: float) -> None:
-    """Adds a LoRA file's update of one part (a name of PARTS) to a module, in place; all of it or none.
-
-    The sum is made in fp32 and rounded once to the module's type.
-
-    Raises:
-        LoadError: the file is no LoRA, is damaged, or was made for another architecture.
-    """
-    updates = read(file, part, module)
-    weights = {}
-    for layer, update in updates.items():
-        try:
-            target = module.get_submodule(layer).weight
-        except AttributeError:
-            raise LoadError(
-                f"LoRA {file.name} does not fit this model: it has no {part} layer {layer}",
-                "it was made for another architecture",
-            ) from None
-        _check(file, layer, update, target)
-        weights[layer] = target
-    for layer, target in weights.items():
-        delta = updates[layer].delta(target.shape, target.device)
-        target.copy_((target.float() + weight * delta).to(target.dtype))
-    log.info("LoRA %s at %g: %d layers of %s", file.name, weight, len(updates), part)
+    """Adds a LoRA to a module for good, on top of what was added before. Raises LoadError as `dress` does."""
+    Dressed(module, part).wear(((file, weight),))
 
 
-def read(file: Path, part: str, module: Any) -> dict[str, Update]:
-    """The updates of one part in a LoRA file, by the module's own layer names; empty if the file has none for it.
-
-    Raises:
-        LoadError: the file can't be read as a LoRA.
-    """
-    from diffusers.loaders.lora_pipeline import StableDiffusionXLLoraLoaderMixin as Loras
-
-    config = getattr(module, "config", None) if part == "unet" else None
-    try:
-        state, alphas = Loras.lora_state_dict(
-            file.parent, weight_name=file.name, unet_config=config, local_files_only=True, use_safetensors=True
-        )
-    except Exception as e:  # safetensors' own error is no subclass of anything more exact
-        if devices.is_out_of_memory(e):
-            raise
-        reason = (str(e).strip() or type(e).__name__).splitlines()[0][:200]
-        raise LoadError(f"LoRA {file.name} can't be read: {reason}", "download it again") from e
-    if not any(key.startswith(f"{known}.") for key in state for known in PARTS):
-        raise LoadError(f"{file.name} holds no LoRA for an SDXL model", "a LoRA has weights for unet or text_encoder")
-
-    sides: dict[str, dict[str, torch.Tensor]] = {}
-    alphas = dict(alphas or {})
-    for key, value in state.items():
-        if not key.startswith(f"{part}."):
-            continue
-        if key.endswith(".alpha"):  # as some trainers add it to peft's names
-            alphas[key] = value
-            continue
-        found = _LAYER.fullmatch(_peft_name(key.removeprefix(f"{part}."), part))
-        if found is None:
-            kind = key.rpartition(".")[2]
-            raise LoadError(
-                f"LoRA {file.name} has weights of another kind ({kind})", "plain LoRAs are added; DoRA and LoKr are not"
-            )
-        sides.setdefault(_layer(found["layer"], module), {})[found["side"]] = value
-    scales = {}
-    for key, value in alphas.items():
-        if key.startswith(f"{part}."):
-            name = _peft_name(key.removeprefix(f"{part}.").removesuffix(".alpha"), part)
-            found = _LAYER.fullmatch(name)
-            scales[_layer(found["layer"] if found else name, module)] = float(value)
-    updates = {}
-    for layer, pair in sides.items():
-        if pair.keys() != {"A", "B"}:
-            raise LoadError(f"LoRA {file.name} is incomplete at {layer}", "download it again")
-        rank = pair["A"].shape[0]
-        updates[layer] = Update(pair["A"], pair["B"], scales.get(layer, float(rank)) / rank)
-    return updates
+def _per_block(module: torch.nn.Module) -> int:
+    found = getattr(getattr(module, "config", None), "layers_per_block", 2)
+    return int(found[0] if isinstance(found, list | tuple) else found)
 
 
-def _peft_name(key: str, part: str) -> str:
-    """A key as peft spells it: …to_q.lora_A.weight, where diffusers' older forms say …processor.to_q_lora.down.weight,
-    …to_q.lora.down.weight or …q_proj.lora_linear_layer.down.weight."""
-    key = re.sub(r"\.(?:lora|lora_linear_layer)\.(down|up)\.", lambda m: f".lora_{_SIDES[m[1]]}.", key)
-    names = _UNET_LAYERS if part == "unet" else _TEXT_LAYERS
-    return re.sub(
-        r"\.(?:processor\.)?to_(q|k|v|out)_lora\.(down|up)\.", lambda m: f".{names[m[1]]}.lora_{_SIDES[m[2]]}.", key
-    )
+def _match(contents: Contents, part: str, names: dict[str, str], per_block: int) -> dict[str, tuple[str, Pair]]:
+    """A LoRA's flat name → (layer of the module, its tensors), of what both have; each layer once."""
+    match: dict[str, tuple[str, Pair]] = {}
+    taken: set[str] = set()
+    own = contents.parts[part]
+    for name in sorted(own, key=lambda name: name not in names):  # diffusers' names before the original's
+        layer = names.get(name) or (names.get(renamed(name, per_block)) if part == "unet" else None)
+        if layer is not None and layer not in taken:
+            taken.add(layer)
+            match[name] = layer, own[name]
+    return match
 
 
-def _layer(name: str, module: Any) -> str:
-    """The layer's name in this module: transformers 5 dropped the text_model that older files name."""
-    return name if hasattr(module, "text_model") else name.removeprefix("text_model.")
-
-
-def _check(file: Path, layer: str, update: Update, target: torch.Tensor) -> None:
-    """Raises LoadError unless the update fits the layer and is made of finite numbers."""
-    into, out = update.down.shape[1], update.up.shape[0]
-    if (out, into) != tuple(target.shape[:2]) or update.up.shape[1] != update.down.shape[0]:
+def _check(file: Path, layer: str, down: tuple[int, ...], up: tuple[int, ...], target: tuple[int, ...]) -> None:
+    """Raises LoadError unless an update of these shapes fits a layer of that shape."""
+    theirs = (up[0], down[1], *down[2:])
+    if up[1] != down[0] or math.prod(up[2:]) != 1 or theirs[:2] != target[:2] or math.prod(theirs) != math.prod(target):
         raise LoadError(
-            f"LoRA {file.name} does not fit this model: {layer} is {out}x{into} in it and "
-            f"{target.shape[0]}x{target.shape[1]} in the model",
+            f"LoRA {file.name} does not fit this model: {layer} is {'x'.join(map(str, theirs))} in it and "
+            f"{'x'.join(map(str, target))} in the model",
             "it was made for another architecture",
         )
-    if update.up.numel() // (out * update.up.shape[1]) != 1 or update.down[0].numel() != target[0].numel():
-        raise LoadError(f"LoRA {file.name} does not fit this model: another kernel at {layer}", "try another LoRA")
-    if not (torch.isfinite(update.up).all() and torch.isfinite(update.down).all()):
-        raise LoadError(f"LoRA {file.name} has numbers that are not finite at {layer}", "download it again")

@@ -10,7 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as TookTooLong
 from pathlib import Path
 
-from engines import files
+from engines import files, hub
 from engines.errors import SafelightError
 
 log = logging.getLogger(__name__)
@@ -29,19 +29,19 @@ class Hashes:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="safelight-hashes")
-        self._asked: dict[tuple[Path, ...], Future[str]] = {}
+        self._asked: dict[tuple[tuple[Path, int, int], ...], Future[str]] = {}
 
     def begin(self, weights: Sequence[Path]) -> None:
         """Starts on the files of one component, if that was not done before."""
-        key = tuple(weights)
+        key = _as_they_are(weights)
         if key and key not in self._asked:
-            self._asked[key] = self._worker.submit(self._of_all, key)
+            self._asked[key] = self._worker.submit(self._of_all, tuple(weights))
 
     def get(self, weights: Sequence[Path], patience: float = PATIENCE) -> str:
         """The first 16 hex digits of the file's sha256, or of its shards' one after another; empty if it is not known
         within `patience` seconds, or a file can't be read: never a reason to lose a picture."""
         self.begin(weights)
-        asked = self._asked.get(tuple(weights))
+        asked = self._asked.get(_as_they_are(weights))
         if asked is None:
             return ""
         try:
@@ -52,12 +52,18 @@ class Hashes:
             log.warning("no hash of %s: %s", weights[0], e)
             return ""
 
+    def digest(self, path: Path) -> str:
+        """The whole sha256 of a file, computed here and now if it isn't known. Raises OSError."""
+        return self._of(path)
+
     def _of_all(self, weights: tuple[Path, ...]) -> str:
         digests = [self._of(path) for path in weights]
         whole = digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
         return whole[:16]
 
     def _of(self, path: Path) -> str:
+        if told := hub.sha256_of(path):
+            return told
         stat = path.stat()
         key = f"{path}|{stat.st_size}|{stat.st_mtime_ns}"
         known = self._known()
@@ -77,3 +83,11 @@ class Hashes:
         except (OSError, ValueError):
             return {}
         return {k: v for k, v in known.items() if isinstance(v, str)} if isinstance(known, dict) else {}
+
+
+def _as_they_are(weights: Sequence[Path]) -> tuple[tuple[Path, int, int], ...]:
+    """The files with their sizes and times, for one that is replaced is another; empty if one is gone."""
+    try:
+        return tuple((path, (stat := path.stat()).st_size, stat.st_mtime_ns) for path in weights)
+    except OSError:
+        return ()

@@ -1,42 +1,83 @@
-"""From files to components: text encoders, UNet, VAE, small decoders and scorers.
+"""From origins to components: what is held already is used again, the rest is read, placed and dressed in LoRAs.
 
-One way for all models: a folder in diffusers' layout gives the base; a UNet file replaces its UNet; LoRAs are fused
-into copies of the parts that they change. Nothing is fetched and no pickle is opened.
+One way for all models, whatever their files are (`engines.diffusion.origins`). Nothing is fetched and no pickle is
+opened.
 """
 
 from __future__ import annotations
 
-import copy
-import json
 import logging
-from collections.abc import Callable, Generator, Hashable, Sequence
+from collections.abc import Callable, Generator, Hashable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import torch
-from diffusers.models import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
-from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+from diffusers.models import AutoencoderTiny
 
-from engines.catalogue import Catalogue, Folder, LoraOver, Model, PreviewDecoder, UnetOver, variant_here
+from engines import planning
+from engines.catalogue import Catalogue
 from engines.diffusion import device as devices
-from engines.diffusion import fusing
+from engines.diffusion import fusing, origins, placing
 from engines.diffusion.conditioning import Conditioner, TextEncoders
 from engines.diffusion.device import Device
+from engines.diffusion.fusing import Dressed
 from engines.diffusion.hashes import Hashes
-from engines.diffusion.residency import Residency
+from engines.diffusion.origins import Origin, Origins
+from engines.diffusion.residency import Place, Residency
+from engines.diffusion.updates import Shelf
+from engines.entries import Folder, Model, PreviewDecoder
 from engines.errors import LoadError, Stopped
-from engines.events import Loading
-from engines.requests import JobId, Lora, Precision
+from engines.events import Loading, Noted
+from engines.planning import Ask, Plan, Weights
+from engines.presence import variant_here
+from engines.requests import Generate, JobId
 
 log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
+Progress: TypeAlias = Loading | Noted
 
-VARIANTS = ("fp16", "bf16", "fp32", "non_ema")
-"What hub repositories mark weights files with."
 READ_ERRORS = (OSError, ValueError, KeyError, TypeError, RuntimeError, AttributeError, ImportError)
 "What diffusers, transformers and safetensors raise on files that are missing, cut short or of another kind."
+SHELF = 512 * 2**20
+"Bytes of LoRA files that are remembered, so that another weight reads nothing."
+PREVIEW_NUMBERS = 2_500_000
+"Values in TAESD's weights."
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """Both text encoders, as they are held in memory."""
+
+    conditioner: Conditioner
+    "What encodes with them."
+    dressed: tuple[Dressed, ...]
+    "Each in the LoRAs that change it."
+
+    @property
+    def modules(self) -> tuple[Dressed, ...]:
+        """What holds the weights, for whoever counts or moves them."""
+        return self.dressed
+
+
+@dataclass(frozen=True, slots=True)
+class Denoiser:
+    """The UNet, as it is held in memory."""
+
+    dressed: Dressed
+    "In its LoRAs."
+    by_layer: bool
+    "Its weights stay in main memory, and it can't be moved."
+
+    def to(self, device: torch.device) -> None:
+        """Moves it, unless it comes layer by layer."""
+        if not self.by_layer:
+            self.dressed.to(device)
+
+    def parameters(self) -> Iterator[torch.Tensor]:
+        """All that takes memory, for whoever counts it."""
+        return self.dressed.parameters()
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,26 +86,58 @@ class Components:
 
     model: Model
     "What was asked for."
-    conditioner: Conditioner
+    text: Text
     "Both text encoders behind one call."
     unet: Any
     "A UNet2DConditionModel in `dtype`."
     vae: Any
     "An AutoencoderKL in its own dtype."
     scheduler_config: dict[str, Any]
-    "The folder's scheduler_config.json."
+    "The model's scheduler_config.json."
     dtype: torch.dtype
     "What the denoiser computes in."
     preview: Any | None
-    "An AutoencoderTiny for this family's latents, or None."
+    "An AutoencoderTiny for these latents, or None."
     blank_is_zeros: bool
-    "Whether a negative prompt without words is zeros (`force_zeros_for_empty_prompt` of the folder)."
+    "Whether a negative prompt without words is zeros (`force_zeros_for_empty_prompt` of the model)."
     unet_files: tuple[Path, ...]
     "The files that the UNet's weights come from, for their hash."
+    vae_files: tuple[Path, ...]
+    "And the VAE's."
     lora_files: tuple[Path, ...]
     "LoRAs that are added, for theirs."
+    embeddings: dict[str, Path]
+    "Those that prompts may name, by name in lower case."
+    plan: Plan
+    "How they share the memory that is there."
+    text_key: Hashable
+    "What Residency calls the text encoders, which may leave the device when they have encoded."
+    unet_key: Hashable
+    "And the denoiser, which may have to leave it for them."
+    vae_key: Hashable
+    "And the VAE."
     keys: frozenset[Hashable]
     "What of Residency this uses."
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What is to be loaded, and how it shares the memory."""
+
+    model: Model
+    "What was asked for."
+    origins: Origins
+    "Where its parts come from."
+    dtype: torch.dtype
+    "What the denoiser and the text encoders compute in."
+    vae_dtype: torch.dtype
+    "What the VAE computes in."
+    decoder: PreviewDecoder | None
+    "For previews."
+    stack: fusing.Stack
+    "LoRA files and weights, the model's own first."
+    plan: Plan
+    "How it shares the memory."
 
 
 class Loader:
@@ -76,202 +149,217 @@ class Loader:
         self.residency = residency
         self.cache = cache
         self.hashes = Hashes(cache / "hashes.json")
+        self._shelf = Shelf(SHELF)
+        self._told: set[tuple[str, Path]] = set()
 
-    def load(
-        self, job_id: JobId, model: Model, loras: tuple[Lora, ...], precision: Precision, stop: Callable[[], bool]
-    ) -> Generator[Loading, None, Components]:
-        """All components of a model, from memory where they are held; yields what is loaded next, and returns them.
+    def prepare(self, model: Model, request: Generate) -> Prepared:
+        """What loading a model for a request takes, from names, headers and what memory is free; no weight is read.
+
+        Raises:
+            LoadError: a file is missing or damaged.
+        """
+        found = origins.of(self.catalogue, model, self.catalogue.vae(request.vae) if request.vae else None)
+        dtype = devices.dtype_for(self.device, request.precision, _probe_width(found.unet.config), self.cache)
+        vae_dtype = devices.vae_dtype(self.device, dtype, bool(found.vae.config.get("force_upcast", True)))
+        decoder = self.catalogue.preview_decoder(model.space)
+        stack = (*found.adapters, *((self.catalogue.adapter(x.name).file.path, x.weight) for x in request.loras))
+        plan = self._plan(found, request, dtype, vae_dtype, decoder is not None)
+        return Prepared(model, found, dtype, vae_dtype, decoder, stack, plan)
+
+    def load(self, job_id: JobId, wanted: Prepared, stop: Callable[[], bool]) -> Generator[Progress, None, Components]:
+        """All components for a request, from memory where they are held; yields what is loaded next, and returns them.
 
         Args:
             job_id: whose events they are.
-            model: what to load; its chain ends at a folder.
-            loras: added to those that the model itself is made of.
-            precision: as in Generate.
+            wanted: what to load.
             stop: looked at between components; Stopped is raised when it says so.
 
         Raises:
             LoadError: a file is missing, broken, or of another architecture.
             Stopped: `stop` said so.
         """
-        chain = self.catalogue.chain(model)
-        base = chain[-1].source
-        assert isinstance(base, Folder)
-        unet_config = read_json(base.path / "unet" / "config.json")
-        dtype = devices.dtype_for(self.device, precision, _probe_width(unet_config), self.cache)
-        adapters = self._adapters(chain, loras)
-        # most LoRAs leave the text encoders alone: those are shared with the base then
-        text_adapters = tuple(a for a in adapters if fusing.has_text(a[0]))
-        unet_file = next((x.source.file for x in chain if isinstance(x.source, UnetOver)), None)
-        unet_files = (unet_file,) if unet_file else _weights(base.path / "unet", base.variant)
-        self.hashes.begin(unet_files)
-        for file, _ in adapters:
-            self.hashes.begin((file,))
+        model, found, dtype, vae_dtype = wanted.model, wanted.origins, wanted.dtype, wanted.vae_dtype
+        decoder, stack, plan = wanted.decoder, wanted.stack, wanted.plan
+        for files in (found.unet.files, found.vae.files, *((file,) for file, _ in stack)):
+            self.hashes.begin(files)
         used: set[Hashable] = set()
 
         def part(
-            what: str, fraction: float, key: Hashable, weights: Sequence[Path], build: Callable[[], _T]
-        ) -> Generator[Loading, None, _T]:
+            what: str, fraction: float, key: Hashable, size: int, build: Callable[[], _T], place: Place = "device"
+        ) -> Generator[Progress, None, _T]:
             used.add(key)
-            if key in self.residency:
-                return self.residency.get(key, build)
-            yield Loading(job_id, f"{model.title}: {what}", fraction)
-            if stop():
-                raise Stopped
-            self.residency.make_room(used, sum(path.stat().st_size for path in weights if path.is_file()))
-            return self.residency.get(key, lambda: _read(what, base, build))
+            if self.residency.place(key) is None:
+                yield Loading(job_id, f"{model.title}: {what}", fraction)
+                if stop():
+                    raise Stopped
+                self.residency.make_room(used, size)
+            return self.residency.get(key, build, place)
 
-        where = (str(base.path), base.variant, dtype)
-        in_folder = {
-            name: _weights(base.path / name, base.variant) for name in ("text_encoder", "text_encoder_2", "vae")
-        }
-        conditioner = yield from part(
+        texts = (found.text_encoder, found.text_encoder_2)
+        text_key = ("text", *(origin.key for origin in texts), found.tokenizers, dtype)
+        text = yield from part(
             "text encoders",
             0.1,
-            ("text", *where, text_adapters),
-            in_folder["text_encoder"] + in_folder["text_encoder_2"],
-            lambda: self._text(base, dtype, text_adapters),
+            text_key,
+            sum(origin.numbers for origin in texts) * dtype.itemsize,
+            lambda: self._text(found, dtype),
+            "ram" if plan.encoders == "leave" else "device",
         )
+        unet_key = self._unet_key(found.unet, dtype, plan, stack)
         unet = yield from part(
             "denoiser",
             0.4,
-            ("unet", *where, unet_file, adapters),
-            unet_files,
-            lambda: self._unet(base, dtype, unet_file, adapters),
+            unet_key,
+            found.unet.numbers * (1 if plan.storage == "fp8" else dtype.itemsize),
+            lambda: self._unet(found.unet, dtype, plan, stack),
+            "ram" if plan.denoiser == "sequential" else "device",
         )
-        vae = yield from part("VAE", 0.8, ("vae", *where), in_folder["vae"], lambda: self._vae(base, dtype))
-        decoder = self.catalogue.preview_decoder(model.family)
+        vae_key = ("vae", found.vae.key, vae_dtype)
+        vae = yield from part(
+            "VAE",
+            0.8,
+            vae_key,
+            found.vae.numbers * vae_dtype.itemsize,
+            lambda: read(found.vae, vae_dtype).to(self.device.torch),
+        )
         preview = None
         if decoder is not None:
             small = decoder
             preview = yield from part(
-                "preview decoder", 0.95, ("preview", str(small.folder), dtype), (), lambda: self._tiny(small, dtype)
+                "preview decoder", 0.95, ("preview", str(small.source.path), dtype), 0, lambda: self._tiny(small, dtype)
             )
-        self.residency.make_room(used)
+        self.residency.make_room(used, plan.working)
+        # what comes layer by layer wears what it was loaded with
+        parts = text.dressed if unet.by_layer else (unet.dressed, *text.dressed)
+        if stack or not all(part.bare for part in parts):
+            yield from self._dress(job_id, model, parts, text, stack)
+        embeddings = self.catalogue.embeddings_of(model.family)
+        text.conditioner.learn(embeddings.items())
         return Components(
             model=model,
-            conditioner=conditioner,
-            unet=unet,
+            text=text,
+            unet=unet.dressed.module,
             vae=vae,
-            scheduler_config=read_json(base.path / "scheduler" / "scheduler_config.json"),
+            scheduler_config=found.scheduler_config,
             dtype=dtype,
             preview=preview,
-            blank_is_zeros=bool(read_json(base.path / "model_index.json").get("force_zeros_for_empty_prompt", True)),
-            unet_files=unet_files,
-            lora_files=tuple(file for file, _ in adapters),
+            blank_is_zeros=found.blank_is_zeros,
+            unet_files=found.unet.files,
+            vae_files=found.vae.files,
+            lora_files=tuple(file for file, _ in stack),
+            embeddings={name.lower(): file for name, file in embeddings.items()},
+            plan=plan,
+            text_key=text_key,
+            unet_key=unet_key,
+            vae_key=vae_key,
             keys=frozenset(used),
         )
 
-    def _adapters(self, chain: tuple[Model, ...], loras: tuple[Lora, ...]) -> tuple[tuple[Path, float], ...]:
-        """LoRA files and weights, the model's own first."""
-        own = [(x.source.file, x.source.weight) for x in reversed(chain) if isinstance(x.source, LoraOver)]
-        added = [(self.catalogue.adapter(x.name).file, x.weight) for x in loras if x.weight]
-        return tuple(own + added)
-
-    def _text(self, base: Folder, dtype: torch.dtype, adapters: tuple[tuple[Path, float], ...]) -> Conditioner:
-        """Both tokenizers and text encoders; a LoRA that has parts for the encoders changes them."""
-        kinds = {"text_encoder": CLIPTextModel, "text_encoder_2": CLIPTextModelWithProjection}
-        encoders = {}
-        for name, kind in kinds.items():
-            encoder = kind.from_pretrained(
-                base.path / name, dtype=dtype, variant=base.variant, local_files_only=True, use_safetensors=True
-            )
-            encoders[name] = encoder.eval().requires_grad_(False)
-        for file, weight in adapters:
-            for name, encoder in encoders.items():
-                fusing.fuse(encoder, name, file, weight)
-        tokenizers = [
-            CLIPTokenizer.from_pretrained(base.path / name, local_files_only=True)
-            for name in ("tokenizer", "tokenizer_2")
-        ]
-        ready = TextEncoders(
-            tokenizers[0],
-            tokenizers[1],
-            encoders["text_encoder"].to(self.device.torch),
-            encoders["text_encoder_2"].to(self.device.torch),
+    def _plan(self, found: Origins, request: Generate, dtype: torch.dtype, vae_dtype: torch.dtype, small: bool) -> Plan:
+        """How the parts share what is free: what others hold counts as free, for they will make room."""
+        own = Weights(
+            unet=found.unet.numbers * dtype.itemsize,
+            text=(found.text_encoder.numbers + found.text_encoder_2.numbers) * dtype.itemsize,
+            vae=found.vae.numbers * vae_dtype.itemsize,
+            preview=PREVIEW_NUMBERS * dtype.itemsize if small else 0,
         )
-        return Conditioner(ready, self.device.torch, dtype)
-
-    def _unet(
-        self, base: Folder, dtype: torch.dtype, file: Path | None, adapters: tuple[tuple[Path, float], ...]
-    ) -> Any:
-        """The UNet, from the folder or from a file over the folder's configuration, with LoRAs fused in."""
-        if adapters:
-            # the plain one is worth holding: most LoRAs go over the same base, one after another
-            plain = self.residency.get(
-                ("unet", str(base.path), base.variant, dtype, file, ()), lambda: self._unet(base, dtype, file, ())
+        return planning.plan(
+            Ask(
+                width=request.width,
+                height=request.height,
+                batch=request.batch_size,
+                guided=request.guidance_scale > 1,
+                weights=own,
+                free=devices.free_memory(self.device) + self.residency.used,
+                kind=self.device.torch.type,  # type: ignore[arg-type]
+                dtype=devices.NAMES[dtype],
+                vae_dtype=devices.NAMES[vae_dtype],
+                precision=request.precision,
             )
-            unet = copy.deepcopy(plain)
-            for path, weight in adapters:
-                fusing.fuse(unet, "unet", path, weight)
-            return unet
-        if file is None:
-            unet = UNet2DConditionModel.from_pretrained(
-                base.path / "unet", dtype=dtype, variant=base.variant, local_files_only=True, use_safetensors=True
-            )
-        else:
-            from safetensors.torch import load_file
-
-            with torch.device("meta"):
-                unet = UNet2DConditionModel.from_config(read_json(base.path / "unet" / "config.json"))
-            unet.load_state_dict(load_file(file), assign=True)
-            unet = unet.to(dtype)
-        return unet.eval().requires_grad_(False).to(self.device.torch)
-
-    def _vae(self, base: Folder, dtype: torch.dtype) -> Any:
-        upcast = bool(read_json(base.path / "vae" / "config.json").get("force_upcast", True))
-        vae = AutoencoderKL.from_pretrained(
-            base.path / "vae",
-            dtype=devices.vae_dtype(self.device, dtype, upcast),
-            variant=base.variant,
-            local_files_only=True,
-            use_safetensors=True,
         )
-        return vae.eval().requires_grad_(False).to(self.device.torch)
+
+    def _text(self, found: Origins, dtype: torch.dtype) -> Text:
+        """Both tokenizers and text encoders."""
+        encoders = [read(origin, dtype) for origin in (found.text_encoder, found.text_encoder_2)]
+        for encoder in encoders:
+            encoder.to(self.device.torch)
+        first, second = origins.tokenizers(found)
+        conditioner = Conditioner(TextEncoders(first, second, *encoders), self.device.torch, dtype)
+        dressed = tuple(
+            Dressed(encoder, part, self._shelf)
+            for encoder, part in zip(encoders, ("text_encoder", "text_encoder_2"), strict=True)
+        )
+        return Text(conditioner, dressed)
+
+    def _unet_key(self, origin: Origin, dtype: torch.dtype, plan: Plan, stack: fusing.Stack) -> Hashable:
+        """What tells UNets apart. One that is held can wear any LoRA, but for those whose weights can't be changed any
+        more once they are placed: these keep what they were dressed in, by file."""
+        fixed = plan.storage == "fp8" or plan.denoiser == "sequential"
+        worn = tuple((file, 0.0 if plan.storage == "fp8" else weight) for file, weight in stack) if fixed else ()
+        return ("unet", origin.key, dtype, plan.storage, plan.denoiser, worn)
+
+    def _unet(self, origin: Origin, dtype: torch.dtype, plan: Plan, stack: fusing.Stack) -> Denoiser:
+        """The UNet, placed as planned. LoRAs go in before its weights are stored in 8 bits or leave the device."""
+        dressed = Dressed(read(origin, dtype), "unet", self._shelf)
+        by_layer = plan.denoiser == "sequential"
+        if by_layer:
+            dressed.wear(stack)
+            placing.bring_by_layer(dressed.module, self.device.torch)
+        elif plan.storage == "fp8":
+            dressed.wear(stack)
+            dressed.hold(stack)
+            placing.store_in_fp8(dressed.module)
+        if not by_layer:
+            dressed.to(self.device.torch)
+        return Denoiser(dressed, by_layer)
+
+    def _dress(
+        self, job_id: JobId, model: Model, parts: tuple[Dressed, ...], text: Text, stack: fusing.Stack
+    ) -> Generator[Progress, None, None]:
+        """Brings the LoRAs that are worn to those that are asked for, and tells how much of each fits."""
+        yield Loading(job_id, f"{model.title}: LoRAs", 0.97)
+        report = fusing.dress(parts, stack)
+        if report.changed & {"text_encoder", "text_encoder_2"}:
+            text.conditioner.forget()
+        for fit in report.fits:
+            if (model.id, fit.file) not in self._told:
+                self._told.add((model.id, fit.file))
+                yield Noted("warning" if fit.warning else "info", fit.sentence, job_id)
 
     def _tiny(self, decoder: PreviewDecoder, dtype: torch.dtype) -> Any:
-        tiny = AutoencoderTiny.from_pretrained(decoder.folder, dtype=dtype, local_files_only=True, use_safetensors=True)
+        tiny = AutoencoderTiny.from_pretrained(
+            decoder.source.path, dtype=dtype, local_files_only=True, use_safetensors=True
+        )
         return tiny.eval().requires_grad_(False).to(self.device.torch)
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file. Raises LoadError if it is missing or something else."""
+def read(origin: Origin, dtype: torch.dtype) -> Any:
+    """A part as a module on the CPU, what libraries raise on bad files turned into one line; memory errors pass."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as e:
-        raise LoadError(f"{path} can't be read: {e}", "download the model again") from e
-    if not isinstance(value, dict):
-        raise LoadError(f"{path} is no configuration", "download the model again")
-    return value
+        return origin.read(dtype)
+    except READ_ERRORS as e:
+        if devices.is_out_of_memory(e):
+            raise
+        log.exception("loading the %s from %s", origin.part, origin.where)
+        raise _unreadable(origin, e) from e
+    except Exception as e:
+        if type(e).__name__ != "SafetensorError":  # not exported by name everywhere
+            raise
+        raise _unreadable(origin, e) from e
 
 
-def _weights(folder: Path, variant: str | None) -> tuple[Path, ...]:
-    """The weights files of a component that diffusers reads: with the variant where it is there, all of its shards."""
-    found = sorted(folder.glob("*.safetensors"))
-    marked = [path for path in found if variant and f".{variant}" in path.name]
-    plain = [path for path in found if not any(f".{known}." in path.name for known in VARIANTS)]
-    return tuple(marked or plain or found)
+def _unreadable(origin: Origin, error: Exception) -> LoadError:
+    hint = "download the model again"
+    folder = Path(origin.where).parent
+    if not origin.files and (folder / "model_index.json").is_file():
+        marked = variant_here(Folder(folder))
+        if marked is not None:
+            hint = f'its weights are marked {marked}: write variant = "{marked}" beside its folder in models.toml'
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+    return LoadError(f"the {origin.part} of {origin.where} can't be loaded: {reason}", hint)
 
 
 def _probe_width(unet_config: dict[str, Any]) -> int:
     """Channels in the middle of the UNet, what most of its time goes into."""
     channels = unet_config.get("block_out_channels")
     return int(max(channels)) if isinstance(channels, list) and channels else 320
-
-
-def _read(what: str, base: Folder, build: Callable[[], _T]) -> _T:
-    """Runs `build`, turning what libraries raise on bad files into one line; memory errors pass through."""
-    try:
-        return build()
-    except READ_ERRORS as e:
-        if devices.is_out_of_memory(e):
-            raise
-        log.exception("loading the %s from %s", what, base.path)
-        hint = "download the model again"
-        if base.variant is None and (marked := variant_here(base)) is not None:
-            hint = f'its weights are marked {marked}: write variant = "{marked}" beside its folder in models.toml'
-        reason = (str(e).strip() or type(e).__name__).splitlines()[0][:200]
-        raise LoadError(f"the {what} of {base.path} can't be loaded: {reason}", hint) from e
-    except Exception as e:
-        if type(e).__name__ != "SafetensorError":  # not exported by name everywhere
-            raise
-        raise LoadError(f"part of {base.path} is damaged ({what}): {e}", "download the model again") from e

@@ -14,8 +14,8 @@ import torch
 from PIL import Image
 from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
-from engines.catalogue import Scorer
 from engines.diffusion.device import Device
+from engines.entries import Scorer
 from engines.errors import LoadError
 
 
@@ -78,12 +78,11 @@ class ClipScorer:
 
 def load(scorer: Scorer, device: Device) -> ClipScorer:
     """A scorer on its device. Raises LoadError if its files can't be used."""
+    folder = scorer.source.path
     try:
-        model = CLIPModel.from_pretrained(
-            scorer.folder, dtype=torch.float32, local_files_only=True, use_safetensors=True
-        )
-        processor = CLIPImageProcessorPil.from_pretrained(scorer.folder, local_files_only=True)
-        tokenizer = CLIPTokenizer.from_pretrained(scorer.folder, local_files_only=True)
+        model = CLIPModel.from_pretrained(folder, dtype=torch.float32, local_files_only=True, use_safetensors=True)
+        processor = CLIPImageProcessorPil.from_pretrained(folder, local_files_only=True)
+        tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, KeyError, RuntimeError) as e:
         reason = str(e).splitlines()[0][:200]
         raise LoadError(f"scorer {scorer.id} can't be loaded: {reason}", "choose another with --scorer") from e

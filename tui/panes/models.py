@@ -6,7 +6,8 @@ from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.widgets import Static
 
-from engines.catalogue import Catalogue, Model
+from engines.catalogue import Catalogue
+from engines.entries import Model
 from tui.choice import Choice, Offer
 from tui.clean import one_line
 from tui.messages import ModelChanged

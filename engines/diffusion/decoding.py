@@ -1,0 +1,106 @@
+"""From latents to pixels: whole, in pieces or in another precision, and never a picture of numbers that are none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from engines import planning
+from engines.diffusion import device as devices
+from engines.diffusion import placing
+from engines.diffusion.device import Device
+from engines.diffusion.loading import Components
+from engines.diffusion.previews import to_uint8
+from engines.errors import LoadError
+
+
+def finish(
+    components: Components, latents: torch.Tensor, device: Device, forget: Callable[[], None]
+) -> tuple[torch.Tensor, str]:
+    """(batch, height, width, 3) uint8 on the CPU, and a note if it took a second try.
+
+    Non-finite latents or pixels are never saved: `astype(uint8)` would make them black with no more than a
+    warning. An overflow in the VAE gets one more try in fp32, memory that runs out more in smaller and smaller
+    tiles.
+
+    Args:
+        components: the VAE, and the plan that says in how many pieces it decodes.
+        latents: (batch, 4, height / 8, width / 8) as the denoiser gives them.
+        device: whose memory may run out.
+        forget: lets go of everything that this picture doesn't need.
+
+    Raises:
+        LoadError: the latents or the pixels are not finite.
+        OutOfMemory: no tile is small enough.
+    """
+    if not torch.isfinite(latents).all():
+        raise _not_finite(components)
+    vae, plan, note = components.vae, components.plan, ""
+    dtype = vae.dtype
+    while True:
+        image = None
+        try:
+            with placing.decoding(vae, plan.tile if plan.vae == "tiled" else 0, plan.vae != "whole"):
+                image = decode(vae, latents, dtype)
+        except Exception as e:
+            if not devices.is_out_of_memory(e):
+                raise
+        # past the except, so that the frames of the failure are gone before their memory is asked for
+        if image is None:
+            forget()
+            lower = planning.next_rung(plan, "decoding")
+            if lower is None or (lower.vae == plan.vae == "tiled" and lower.tile == plan.tile):
+                raise devices.out_of_memory(device)
+            plan, note = lower, f"memory ran out while decoding; {lower.reasons[-1]}"
+        elif torch.isfinite(image).all():
+            return to_uint8(image), note
+        elif dtype == torch.float32:
+            raise LoadError("the VAE gave numbers that are not finite; no picture was saved", "try another VAE")
+        else:
+            dtype, note = torch.float32, "the VAE overflowed; decoded again in fp32"
+            plan = planning.plan(replace(plan.ask, vae_dtype="fp32"))  # which takes twice as much memory
+
+
+def decode(vae: Any, latents: torch.Tensor, dtype: torch.dtype | None = None) -> torch.Tensor:
+    """(batch, 4, h, w) → (batch, 3, 8h, 8w) in −1 … 1, scaled as StableDiffusionXLPipeline does it.
+
+    Args:
+        vae: an AutoencoderKL; it is left as it was.
+        latents: as the denoiser gives them.
+        dtype: to compute in; None for the VAE's own.
+    """
+    own = vae.dtype
+    try:
+        if dtype is not None and dtype != own:
+            vae.to(dtype)
+        z = latents.to(dtype or own)
+        mean, std = vae.config.get("latents_mean"), vae.config.get("latents_std")
+        if mean is not None and std is not None:
+            shape = (1, z.shape[1], 1, 1)
+            z = z * z.new_tensor(std).view(shape) / vae.config.scaling_factor + z.new_tensor(mean).view(shape)
+        else:
+            z = z / vae.config.scaling_factor
+        return vae.decode(z, return_dict=False)[0]  # type: ignore[no-any-return]
+    finally:
+        if dtype is not None and dtype != own:
+            vae.to(own)
+
+
+def _not_finite(components: Components) -> LoadError:
+    """Who is to blame for latents that are not finite: weights that are not, else the precision."""
+    first, second = (dressed.module for dressed in components.text.dressed)
+    for what, module in (("denoiser", components.unet), ("text encoder", first), ("second text encoder", second)):
+        for name, weight in module.named_parameters():
+            if not weight.is_meta and not torch.isfinite(weight.float()).all():
+                return LoadError(
+                    f"the {what} of {components.model.id} has numbers that are not finite in {name}; "
+                    "no picture was saved",
+                    f"safelight models verify {components.model.id} tells whether its files are damaged",
+                )
+    return LoadError(
+        "the denoiser gave numbers that are not finite; no picture was saved",
+        "try --precision fp32, or a LoRA weight nearer to 0",
+    )

@@ -1,0 +1,300 @@
+"""What a catalogue's entries are: models, LoRAs, embeddings, VAEs, preview decoders and scorers, as frozen values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+from engines import hub
+
+PREDICTIONS = ("epsilon", "v_prediction", "sample")
+"What a UNet may have been trained to predict, as diffusers names it."
+
+Size: TypeAlias = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What a model wants to be run with; every setting that the user leaves out comes from here."""
+
+    num_inference_steps: int
+    "Denoising steps."
+    guidance_scale: float
+    "Classifier-free guidance; at 1 and below it is off, and so is the negative prompt."
+    scheduler: str
+    "A name from engines.schedulers."
+    sizes: tuple[Size, ...]
+    "(width, height) in pixels that the model was trained for; the first is the default."
+    guidance_rescale: float = 0.0
+    "0 … 1."
+    timestep_spacing: str | None = None
+    "leading, trailing or linspace; None leaves the model's own configuration."
+    prediction_type: str | None = None
+    "epsilon, v_prediction or sample; None leaves the model's own configuration."
+    rescale_betas_zero_snr: bool | None = None
+    "Whether the last training step has no signal left (arXiv:2305.08891); None leaves the model's own configuration."
+    fixed_steps: bool = False
+    "A distilled model that was made for exactly this number of steps."
+    steps_range: tuple[int, int] | None = None
+    "(least, most) steps that its makers name; beyond them a note is given."
+    guidance_range: tuple[float, float] | None = None
+    "(least, most) guidance_scale that its makers name; beyond them a note is given."
+
+    @property
+    def size(self) -> Size:
+        """The default (width, height) in pixels."""
+        return self.sizes[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Local:
+    """A file on this machine."""
+
+    path: Path
+    "Absolute."
+
+    @property
+    def name(self) -> str:
+        """What people call it."""
+        return self.path.name
+
+
+@dataclass(frozen=True, slots=True)
+class HubFile:
+    """One file of a repository on the hub."""
+
+    repo: str
+    "ORG/NAME."
+    file: str
+    "Its path in the repository."
+    revision: str = "main"
+    "A branch, a tag or a commit."
+    sha256: str = ""
+    "What it must be; empty takes the hub's word."
+    bytes: int = 0
+    "Its size; 0 if the catalogue doesn't say."
+
+    @property
+    def path(self) -> Path:
+        """Where it lies in the hub's cache, or would."""
+        return hub.snapshot(self.repo, self.revision) / self.file
+
+    @property
+    def name(self) -> str:
+        """What people call it."""
+        return self.file.rpartition("/")[2]
+
+
+File: TypeAlias = Local | HubFile
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """A folder on this machine in diffusers' or transformers' layout."""
+
+    path: Path
+    "Absolute."
+    variant: str | None = None
+    "For instance fp16, where files are named diffusion_pytorch_model.fp16.safetensors."
+
+
+@dataclass(frozen=True, slots=True)
+class Hub:
+    """A repository on the hub in diffusers' or transformers' layout."""
+
+    repo: str
+    "ORG/NAME."
+    variant: str | None = None
+    "As in Folder."
+    revision: str = "main"
+    "A branch, a tag or a commit."
+
+    @property
+    def path(self) -> Path:
+        """Where its files lie in the hub's cache, or would."""
+        return hub.snapshot(self.repo, self.revision)
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """One .safetensors file with a UNet, and most often text encoders and a VAE."""
+
+    file: File
+    "Where it is."
+    like: str = ""
+    "The id of a model whose configurations and tokenizers it has; empty for SDXL's own, which are shipped."
+
+
+@dataclass(frozen=True, slots=True)
+class UnetOver:
+    """A UNet's state dict in one file; all else is another model's."""
+
+    base: str
+    "The id of that model."
+    file: File
+    "A .safetensors file."
+
+
+@dataclass(frozen=True, slots=True)
+class LoraOver:
+    """A LoRA that makes another model out of a base."""
+
+    base: str
+    "The id of that model."
+    file: File
+    "A .safetensors file."
+    weight: float = 1.0
+    "How strongly it is added."
+
+
+@dataclass(frozen=True, slots=True)
+class Parent:
+    """One of the models that a merge is made of."""
+
+    model: str
+    "Its id."
+    weight: float
+    "Its share."
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """A mix of two or three models of one architecture, made in memory when it is loaded."""
+
+    parents: tuple[Parent, ...]
+    "The first gives the configuration and the tokenizers."
+    method: str = "weighted-sum"
+    "One of engines.blocks.METHODS; add-difference is the first + weight of the second · (second − third)."
+    blocks: tuple[tuple[str, float], ...] = ()
+    "(block, share of the second parent) that override its weight there; names as in engines.blocks."
+
+
+Rooted: TypeAlias = Folder | Hub | Checkpoint | Merged
+"Where a chain of models ends: a source that stands on no other's configuration."
+Source: TypeAlias = Folder | Hub | Checkpoint | UnetOver | LoraOver | Merged
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A diffusion model that a user can name."""
+
+    id: str
+    "What the command line and the store call it."
+    title: str
+    "What people call it."
+    family: str
+    "Models of one family have one architecture: LoRAs, embeddings and merges fit within it."
+    source: Source
+    "Where its weights are."
+    recipe: Recipe
+    "What it wants to be run with."
+    licence: str
+    "SPDX name where there is one."
+    rank: int = 0
+    "Which model is taken when none is named: the highest rank that is on this machine."
+    about: str = ""
+    "One sentence for the picker."
+    latents: str = ""
+    "Whose latents it draws, for VAEs and preview decoders; empty for its family's own."
+    bytes: int = 0
+    "What has to be downloaded, without what it stands on; 0 if the catalogue doesn't say."
+    notice: str = ""
+    "One sentence that is told before its first download: a licence that binds."
+    card: str = ""
+    "The address of its card."
+    vae: str = ""
+    "The id of a VAE to decode with instead of its own."
+
+    @property
+    def space(self) -> str:
+        """The name of its latent space."""
+        return self.latents or self.family
+
+
+@dataclass(frozen=True, slots=True)
+class Adapter:
+    """A LoRA that can be added to any model of its family."""
+
+    id: str
+    "What --lora calls it."
+    title: str
+    "What people call it."
+    family: str
+    "Whose models it fits."
+    file: File
+    "A .safetensors file."
+    licence: str
+    "SPDX name where there is one."
+    words: str = ""
+    "Words that it was trained with, to be written into the prompt."
+    notice: str = ""
+    "As in Model."
+
+
+@dataclass(frozen=True, slots=True)
+class Embedding:
+    """A textual inversion (arXiv:2208.01618): a word of its own for the prompt."""
+
+    id: str
+    "The word."
+    title: str
+    "What people call it."
+    family: str
+    "Whose models it fits."
+    file: File
+    "A .safetensors file with clip_l and clip_g."
+    licence: str
+    "SPDX name where there is one."
+
+
+@dataclass(frozen=True, slots=True)
+class Vae:
+    """A VAE that can take the place of a model's own."""
+
+    id: str
+    "What --vae calls it."
+    title: str
+    "What people call it."
+    latents: str
+    "Whose latents it decodes."
+    source: Folder | Hub | Local | HubFile
+    "A folder in diffusers' layout, or one file."
+    licence: str
+    "SPDX name where there is one."
+
+
+@dataclass(frozen=True, slots=True)
+class PreviewDecoder:
+    """A small decoder that turns a latent space into preview pixels (an AutoencoderTiny)."""
+
+    id: str
+    "Its name."
+    family: str
+    "Whose latents it decodes."
+    source: Folder | Hub
+    "A folder in diffusers' layout."
+    licence: str = ""
+    "SPDX name where there is one."
+
+
+@dataclass(frozen=True, slots=True)
+class Scorer:
+    """A model that holds a picture against a text."""
+
+    id: str
+    "What --score calls it."
+    title: str
+    "What people call it."
+    kind: str
+    "How the number is made: 'clip' is max(100·cos, 0) of a CLIPModel."
+    source: Folder | Hub
+    "A folder in transformers' layout."
+    licence: str
+    "SPDX name where there is one."
+    rank: int = 0
+    "Which is taken when none is named: the highest rank that is on this machine."
+
+
+Entry: TypeAlias = Model | Adapter | Embedding | Vae | PreviewDecoder | Scorer
+"Anything that the catalogue lists."

@@ -1,0 +1,95 @@
+"""What of a model in diffusers' layout is on this machine: folders are listed, no file is opened."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from engines.entries import Folder, Hub
+
+WEIGHTS = {
+    "unet": "diffusion_pytorch_model",
+    "vae": "diffusion_pytorch_model",
+    "text_encoder": "model",
+    "text_encoder_2": "model",
+}
+"The components that have weights → how diffusers and transformers call the files."
+_WEIGHTS_FILE = re.compile(
+    r"(?P<stem>diffusion_pytorch_model|model)(?:\.(?P<variant>[^.]+?))?"
+    r"(?:-(?P<shard>\d{5})-of-(?P<shards>\d{5})(?:\.(?P<older>[^.]+))?)?\.safetensors"
+)
+
+
+def variant_here(folder: Folder | Hub) -> str | None:
+    """The `variant` that an entry needs so that this folder's weights are found, or None if it needs none.
+
+    For the hint where loading finds no weights by their plain names: many downloads hold `*.fp16.safetensors` only.
+    """
+    marks = [_marks(_files(folder.path / name), stem) for name, stem in WEIGHTS.items()]
+    if all(None in each for each in marks):
+        return None
+    common = set.intersection(*marks) - {None}
+    return min((mark for mark in common if mark), default=None)
+
+
+def lacking(folder: Folder | Hub, without: frozenset[str] = frozenset()) -> Iterator[Path]:
+    """What a folder in SDXL's layout must hold and doesn't, of every component but the weights of those `without`."""
+    path = folder.path
+    if not path.is_dir():
+        yield path
+        return
+    for name in ("model_index.json", "scheduler/scheduler_config.json"):
+        if not (path / name).is_file():
+            yield path / name
+    for name, stem in WEIGHTS.items():
+        files = _files(path / name)
+        if "config.json" not in files:
+            yield path / name / "config.json"
+        marks = _marks(files, stem)
+        if name not in without and (folder.variant not in marks if folder.variant else not marks):
+            mark = f".{folder.variant}" if folder.variant else ""
+            yield path / name / f"{stem}{mark}.safetensors"
+    for name in ("tokenizer", "tokenizer_2"):
+        files = _files(path / name)
+        if "tokenizer.json" not in files and not {"vocab.json", "merges.txt"} <= files:
+            yield path / name / "tokenizer.json"
+
+
+def lacking_component(folder: Path) -> Iterator[Path]:
+    """What a folder with one network in it must hold and doesn't: its configuration and weights."""
+    files = _files(folder)
+    if "config.json" not in files:
+        yield folder / "config.json"
+    elif not any(_marks(files, stem) for stem in set(WEIGHTS.values())):
+        yield folder / "model.safetensors"
+
+
+def _files(folder: Path) -> set[str]:
+    """Names of the files in a folder; a link that leads nowhere, as an unfinished download leaves, is none."""
+    try:
+        with os.scandir(folder) as entries:
+            return {entry.name for entry in entries if entry.is_file()}
+    except OSError:
+        return set()
+
+
+def _marks(files: set[str], stem: str) -> set[str | None]:
+    """The variants whose weights are whole among these files: one file, or all of its shards and their index."""
+    whole: set[str | None] = set()
+    shards: dict[tuple[str | None, int], int] = {}
+    for match in filter(None, map(_WEIGHTS_FILE.fullmatch, files)):
+        if match["stem"] != stem:
+            continue
+        mark = match["variant"] or match["older"]
+        if match["shard"] is None:
+            whole.add(mark)
+        else:
+            of = (mark, int(match["shards"]))
+            shards[of] = shards.get(of, 0) + 1
+    for (mark, wanted), there in shards.items():
+        index = f"{stem}.safetensors.index{f'.{mark}' if mark else ''}.json"
+        if there == wanted and index in files:
+            whole.add(mark)
+    return whole

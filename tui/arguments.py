@@ -1,0 +1,16 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+Json = Annotated[bool, typer.Option("--json", help="JSON objects on stdout, one a line, and nothing else there.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks, and log more.")]
+Device = Annotated[str, typer.Option("--device", metavar="NAME", help="cpu, cuda, cuda:N or mps.")]
+Threads = Annotated[int, typer.Option("--threads", metavar="N", min=0, max=1024, help="CPU threads; 0 for all cores.")]
+ModelId = Annotated[
+    str, typer.Option("-m", "--model", metavar="ID", help="The model; the best that is here if not given.")
+]
+Yes = Annotated[bool, typer.Option("-y", "--yes", help="Don't ask.")]

@@ -1,0 +1,206 @@
+"""What the command line prints of the catalogue: tables for people, JSON for programs."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from engines import schedulers
+from engines.catalogue import Catalogue
+from engines.entries import (
+    Adapter,
+    Checkpoint,
+    Embedding,
+    Entry,
+    Folder,
+    Hub,
+    HubFile,
+    Local,
+    LoraOver,
+    Merged,
+    Model,
+    PreviewDecoder,
+    Scorer,
+    UnetOver,
+    Vae,
+)
+from tui import wording
+from tui.clean import one_line
+from tui.listing import table
+from tui.making import emit
+
+KINDS: dict[type[Entry], str] = {
+    Model: "model",
+    Adapter: "lora",
+    Embedding: "embedding",
+    Vae: "vae",
+    PreviewDecoder: "preview_decoder",
+    Scorer: "scorer",
+}
+"What the tables of models.toml are called."
+
+
+def list_all(catalogue: Catalogue, as_json: bool) -> None:
+    """One line an entry: id, whether it is here, recipe, title; models first."""
+    if as_json:
+        default = catalogue.default_model()
+        for entry in catalogue.entries():
+            emit(_told(catalogue, entry, default))
+        return
+    default = catalogue.default_model()
+    rows = [("", "MODEL", "HERE", "STEPS", "GUIDANCE", "SIZE", "TITLE")]
+    for model in catalogue.models.values():
+        r = model.recipe
+        rows.append(
+            (
+                "*" if model is default else "",
+                model.id,
+                here(catalogue, model),
+                str(r.num_inference_steps),
+                f"{r.guidance_scale:g}",
+                "{}x{}".format(*r.size),
+                one_line(model.title),
+            )
+        )
+    table(rows)
+    print("\n* is taken when no model is named. safelight models show ID tells more.")
+    others: tuple[tuple[str, dict[str, Any]], ...] = (
+        ("LoRAs, for --lora NAME:WEIGHT", catalogue.adapters),
+        ("Embeddings, used by their names in the prompt", catalogue.embeddings),
+        ("VAEs, for --vae", catalogue.vaes),
+        ("Scorers, for --scorer", catalogue.scorers),
+    )
+    for heading, entries in others:
+        if entries:
+            print(f"\n{heading}:")
+            table(
+                [("", e.id, here(catalogue, e), _for(e), one_line(getattr(e, "title", ""))) for e in entries.values()]
+            )
+
+
+def here(catalogue: Catalogue, entry: Entry) -> str:
+    """'yes', what it takes to have it ('5.1 GB'), or 'no' where it can't be fetched."""
+    if not catalogue.missing(entry):
+        return "yes"
+    if not catalogue.can_be_had(entry):
+        return "no"
+    size = to_fetch(catalogue, entry)
+    return wording.bytes_(size) if size else "can be had"
+
+
+def to_fetch(catalogue: Catalogue, entry: Entry) -> int:
+    """Bytes to download, as the catalogue knows them, for an entry and what it stands on; 0 if it doesn't."""
+    sizes = [_size(one) for one in catalogue.lacking(entry)]
+    return sum(sizes) if all(sizes) else 0
+
+
+def show(catalogue: Catalogue, entry: Entry, as_json: bool) -> None:
+    """Everything that the catalogue says of an entry."""
+    if as_json:
+        emit(_told(catalogue, entry, catalogue.default_model()))
+        return
+    print(f"{entry.id}: {one_line(getattr(entry, 'title', KINDS[type(entry)].replace('_', ' ')))}")
+    if isinstance(entry, Model) and entry.about:
+        print(f"  {one_line(entry.about)}")
+    pairs = [("here", _presence(catalogue, entry)), ("source", source(entry)), ("fits", _for(entry))]
+    pairs += [("licence", entry.licence), ("notice", getattr(entry, "notice", ""))]
+    pairs += [("words", getattr(entry, "words", "")), ("card", getattr(entry, "card", ""))]
+    if isinstance(entry, Model):
+        pairs += _recipe(entry)
+    for name, value in pairs:
+        if value:
+            print(f"  {name:<10} {one_line(value)}")
+
+
+def source(entry: Entry) -> str:
+    """Where an entry comes from, in words."""
+    match entry:
+        case Model(source=Checkpoint(file=file, like=like)):
+            return f"checkpoint {_place(file)}{f', like {like}' if like else ''}"
+        case Model(source=UnetOver(base=base, file=file)):
+            return f"UNet {_place(file)} over {base}"
+        case Model(source=LoraOver(base=base, file=file, weight=weight)):
+            return f"LoRA {_place(file)} at {weight:g} over {base}"
+        case Model(source=Merged(parents=parents, method=method, blocks=blocks)):
+            shares = " + ".join(f"{p.weight:g} {p.model}" for p in parents)
+            return f"{method} of {shares}{', with weights by block' if blocks else ''}, mixed in memory"
+        case Adapter(file=file) | Embedding(file=file):
+            return _place(file)
+        case _:
+            return _place(entry.source)  # type: ignore[arg-type]
+
+
+def _place(source: Folder | Hub | Local | HubFile) -> str:
+    match source:
+        case Folder(path=path, variant=variant):
+            return f"folder {path}{f' ({variant})' if variant else ''}"
+        case Hub(repo=repo, variant=variant):
+            return f"{repo}{f' ({variant})' if variant else ''}"
+        case Local(path=path):
+            return str(path)
+        case HubFile(repo=repo, file=file):
+            return f"{repo}/{file}"
+
+
+def _for(entry: Entry) -> str:
+    """The family or latents that it fits."""
+    return entry.latents if isinstance(entry, Vae) else "" if isinstance(entry, Scorer) else entry.family
+
+
+def _presence(catalogue: Catalogue, entry: Entry) -> str:
+    missing = catalogue.missing(entry)
+    if not missing:
+        return "yes"
+    if not catalogue.can_be_had(entry):
+        return f"no: {missing[0]} is missing"
+    size = to_fetch(catalogue, entry)
+    return f"no; safelight models pull {entry.id} fetches {wording.bytes_(size) if size else 'it'}"
+
+
+def _recipe(model: Model) -> list[tuple[str, str]]:
+    r = model.recipe
+    row = schedulers.find(r.scheduler)
+    steps = f"{r.num_inference_steps}{' exactly (distilled)' if r.fixed_steps else ''}"
+    guidance = f"{r.guidance_scale:g}{' (off: no negative prompt)' if r.guidance_scale <= 1 else ''}"
+    spacing = f", {r.timestep_spacing}" if r.timestep_spacing else ""
+    predicts = f", predicts {r.prediction_type}" if r.prediction_type else ""
+    return [
+        ("steps", steps + _range(r.steps_range)),
+        (
+            "guidance",
+            guidance + ("{:g} to {:g}".format(*r.guidance_range).join((", ", "")) if r.guidance_range else ""),
+        ),
+        ("scheduler", f"{row.name} ({row.title}){spacing}{predicts}"),
+        ("sizes", ", ".join(f"{w}x{h}" for w, h in r.sizes)),
+    ]
+
+
+def _range(limits: tuple[float, float] | None) -> str:
+    return f", {limits[0]:g} to {limits[1]:g} by its makers" if limits else ""
+
+
+def _told(catalogue: Catalogue, entry: Entry, default: Model) -> dict[str, Any]:
+    told: dict[str, Any] = {
+        "kind": KINDS[type(entry)],
+        "id": entry.id,
+        "title": getattr(entry, "title", ""),
+        "family": _for(entry),
+        "here": not catalogue.missing(entry),
+        "can_be_had": catalogue.can_be_had(entry),
+        "source": source(entry),
+        "licence": entry.licence,
+    }
+    if not told["here"]:
+        told["bytes"] = to_fetch(catalogue, entry) or None
+    if isinstance(entry, Model):
+        recipe = {**asdict(entry.recipe), "sizes": [list(size) for size in entry.recipe.sizes]}
+        told |= {"about": entry.about, "default": entry is default, "notice": entry.notice, "recipe": recipe}
+    return told
+
+
+def _size(entry: Entry) -> int:
+    """Bytes that the catalogue gives for an entry by itself."""
+    if isinstance(entry, Model) and entry.bytes:
+        return entry.bytes
+    file = getattr(entry, "file", None) or getattr(entry.source, "file", None)  # type: ignore[union-attr]
+    return file.bytes if isinstance(file, HubFile) else 0
