@@ -199,6 +199,8 @@ class Model:
     "Whose latents it draws, for VAEs and preview decoders; empty for its family's own."
     bytes: int = 0
     "What has to be downloaded, without what it stands on; 0 if the catalogue doesn't say."
+    unet_bytes: int = 0
+    "How much of that is its UNet, which isn't fetched where another takes its place."
     notice: str = ""
     "One sentence that is told before its first download: a licence that binds."
     card: str = ""
@@ -262,6 +264,8 @@ class Vae:
     "A folder in diffusers' layout, or one file."
     licence: str
     "SPDX name where there is one."
+    bytes: int = 0
+    "As in Model."
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,6 +298,8 @@ class Scorer:
     "SPDX name where there is one."
     rank: int = 0
     "Which is taken when none is named: the highest rank that is on this machine."
+    bytes: int = 0
+    "As in Model."
 
 
 Entry: TypeAlias = Model | Adapter | Embedding | Vae | PreviewDecoder | Scorer

@@ -5,6 +5,7 @@
     │   ├── PromptError       … at a place in the prompt: `span`
     │   └── CatalogueError    an unknown model, scheduler, scorer, or a bad entry
     ├── LoadError             a model's files can't be used (1)
+    ├── wire.HubError         the hub refuses, lacks or garbles something (1)
     ├── OutOfMemory           the device is too small, or others fill it (1)
     ├── StorageError          a folder or file can't be written or read (1)
     │   └── DiskFull

@@ -229,13 +229,8 @@ class _Partial:
 
     def write(self, piece: bytes) -> None:
         left = memoryview(piece)
-        try:
-            while left:
-                left = left[os.write(self._handle, left) :]
-        except OSError:
-            with suppress(OSError):
-                os.ftruncate(self._handle, self.done)
-            raise
+        while left:  # what a full disk still took of it is sound, and is hashed by the next run
+            left = left[os.write(self._handle, left) :]
         self._digest.update(piece)
         self.done += len(piece)
 

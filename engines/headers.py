@@ -97,6 +97,11 @@ def read(path: Path) -> Header:
     return _parsed(path, text, size)
 
 
+def parse(path: Path, text: bytes, size: int) -> Header:
+    """The header of a file that is elsewhere, from its JSON and its size. Raises LoadError as `read` does."""
+    return _parsed(path, text, size)
+
+
 def check_regular(path: Path) -> int:
     """Bytes of a regular file, links followed. Raises LoadError for what is missing, a link in a circle, a folder, or
     something that would keep a reader waiting, such as a FIFO."""

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Literal
 
 from engines import fetching, hub
+from engines.choosing import Want, choose
 from engines.entries import HubFile
 from engines.errors import Stopped, StorageError
 from engines.fetching import digest_for
-from engines.pulling import Want, choose
 from engines.wire import HubError, Stop, never, size
 
 _PIECE = 1024 * 1024

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from engines.headers import shown
@@ -66,9 +66,9 @@ class Fit:
         return 100 * self.matched / self.total if self.total else 100.0
 
 
-def other_kind(names: Shapes) -> str:
+def other_kind(names: Iterable[str]) -> str:
     """What a LoRA-like file is called if it adds more than plain pairs: LoHa, LoKr, DoRA …; empty if it doesn't."""
-    last = {part for name in names for part in name.rsplit(".", 2)[1:]}
+    last = {part for name in names for part in name.rsplit(".", 3)[1:]}
     for starts, kind in _OTHERS:
         if any(part.startswith(starts) if starts[0] != "diff" else part in starts for part in last):
             return kind
@@ -79,14 +79,22 @@ def layers(shapes: Shapes) -> dict[str, dict[str, tuple[int, ...]]]:
     """Part (unet, text_encoder, text_encoder_2) → flat name → shape of the change; whole pairs only."""
     sides: dict[tuple[str, str], dict[str, tuple[int, ...]]] = {}
     for key, shape in shapes.items():
-        if (found := _SIDES.fullmatch(key)) and len(shape) >= 2:
-            side = {"A": "down", "B": "up"}.get(found["peft"], found["kohya"] or found["old"])
-            sides.setdefault(placed(found["layer"]), {})[side] = shape
+        if (found := sided(key)) and len(shape) >= 2:
+            layer, side = found
+            sides.setdefault(placed(layer), {})[side] = shape
     made: dict[str, dict[str, tuple[int, ...]]] = {"unet": {}, "text_encoder": {}, "text_encoder_2": {}}
     for (part, name), pair in sides.items():
         if pair.keys() == {"down", "up"}:
             made[part][name] = (pair["up"][0], *pair["down"][1:])
     return made
+
+
+def sided(name: str) -> tuple[str, str] | None:
+    """(layer as the file names it, "down" or "up") of a tensor that is half of a pair; None for any other."""
+    found = _SIDES.fullmatch(name)
+    if found is None:
+        return None
+    return found["layer"], {"A": "down", "B": "up"}.get(found["peft"], found["kohya"] or found["old"])
 
 
 def placed(layer: str) -> tuple[str, str]:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING
 
-from engines import metadata, pulling
+from engines import choosing, metadata, pulling
 from engines.catalogue import Catalogue
 from engines.collecting import imports_that_stay
 from engines.entries import Model
@@ -195,7 +195,7 @@ class LocalEngine:
         models = (entry, *known.needs(entry)) if isinstance(entry, Model) else ()
         vaes = [known.vae(model.vae) for model in models if model.vae]
         with Wire(job.id, stop) as wire:
-            yield from pulling.pull(pulling.wants(entry, models[1:], vaes), wire)
+            yield from pulling.pull(choosing.wants(entry, models[1:], vaes), wire)
         return ()
 
     def _build_darkroom(self) -> Darkroom:

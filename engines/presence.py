@@ -48,7 +48,8 @@ def lacking(folder: Folder | Hub, without: frozenset[str] = frozenset()) -> Iter
         if "config.json" not in files:
             yield path / name / "config.json"
         marks = _marks(files, stem)
-        if name not in without and (folder.variant not in marks if folder.variant else not marks):
+        # a component that has no files of the variant is fetched and loaded without it
+        if name not in without and not (marks & {folder.variant, None} if folder.variant else marks):
             mark = f".{folder.variant}" if folder.variant else ""
             yield path / name / f"{stem}{mark}.safetensors"
     for name in ("tokenizer", "tokenizer_2"):

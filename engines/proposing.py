@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from engines import files, hints
-from engines.entries import Recipe, Size
+from engines.blocks import Formula
+from engines.entries import Model, Recipe, Size
 from engines.errors import CatalogueError, LoadError
 from engines.headers import shown
 from engines.identify import Identified
@@ -94,6 +95,32 @@ def entry(
     return "\n".join(lines) + "\n"
 
 
+def mix(id: str, models: Sequence[Model], formula: Formula) -> str:
+    """The TOML of a model that is mixed in memory, with the first one's recipe."""
+    first = models[0]
+    parents = ", ".join(
+        f"{{ model = {quoted(m.id)}, weight = {w!r} }}" for m, w in zip(models, formula.weights, strict=True)
+    )
+    source = f"merge = [{parents}], method = {quoted(formula.method)}"
+    if formula.blocks:
+        source += f", blocks = {{ {', '.join(f'{name} = {share!r}' for name, share in formula.blocks)} }}"
+    licences = " AND ".join(dict.fromkeys(m.licence for m in models))
+    lines = [
+        "[[model]]",
+        f"id = {quoted(id)}",
+        f"title = {quoted(' + '.join(m.title for m in models))}",
+        f"about = {quoted(f'A mix: {formula}.')}",
+        f"family = {quoted(first.family)}",
+        f"licence = {quoted(licences)}",
+        *([f"latents = {quoted(first.latents)}"] if first.latents else []),
+        f"source = {{ {source} }}",
+        "",
+        "[model.recipe]",
+        *_lines(first.recipe),
+    ]
+    return "\n".join(lines) + "\n"
+
+
 def recipe(found: Identified, like: Recipe | None = None) -> Recipe:
     """What a model should be run with, by its makers' cards as far as hints tell which it is of.
 
@@ -103,7 +130,7 @@ def recipe(found: Identified, like: Recipe | None = None) -> Recipe:
     """
     hint, sizes = found.hints, like.sizes if like else SIZES
     plain = hints.words(found.name)
-    own = found.kind == "lora" or re.search(r"(sd ?xl|hyper ?sd|mini) ?(lightning|turbo|sdxl|hyper)", plain) is not None
+    own = found.kind == "lora" or re.search(r"(sd ?xl|hyper ?sd) ?(lightning|turbo|sdxl|hyper)", plain) is not None
     steps = hint.steps
     match hint.distilled:
         case "turbo" if own and found.kind != "lora":

@@ -1,26 +1,25 @@
-"""Getting an entry of the catalogue from the hub: which files, how much, whether there is room, and then fetching.
+"""Getting what is wanted from the hub: how much it is, whether there is room, and then fetching it.
 
-What an entry needs is a list of Wants; nothing here knows the catalogue. A plan is made from the repositories' own
+Nothing here knows the catalogue: what an entry needs is a list of Wants. A plan is made from the repositories' own
 listings, so that sizes, hashes and gates are known before a byte of weights is asked for.
 """
 
 from __future__ import annotations
 
 import os
-import re
 import shutil
 from collections import deque
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 from engines import fetching, hub
-from engines.entries import Adapter, Embedding, Entry, Folder, Hub, HubFile, Merged, Model, Scorer, UnetOver
+from engines.choosing import Want, choose
+from engines.entries import HubFile
 from engines.errors import DiskFull
 from engines.events import Noted, Pulling
 from engines.fetching import Remote, digest_for
-from engines.presence import WEIGHTS
 from engines.wire import HubError, Wire, size
 
 MARGIN = 256 * 1024 * 1024
@@ -29,25 +28,6 @@ EVERY = 0.2
 "Seconds between two Pulling events."
 RATE_OVER = 5.0
 "Seconds that a rate is taken over."
-
-_SMALL = 1024 * 1024
-_TOKENIZER = re.compile(r"(?:.*\.json|merges\.txt|vocab\.txt|.*\.model)")
-_TEXTS = re.compile(r"(?:readme|licen[cs]e|notice)[^/]*", re.IGNORECASE)
-_PICKLED = (".bin", ".ckpt", ".pt", ".pth", ".msgpack", ".h5")
-
-Layout: TypeAlias = Literal["pipeline", "network", "transformers"]
-
-
-@dataclass(frozen=True, slots=True)
-class Want:
-    """Something on the hub that an entry needs."""
-
-    source: Hub | HubFile
-    "Where it is."
-    layout: Layout = "pipeline"
-    "How a Hub's folder is laid out: a whole pipeline, one network of diffusers, or a model of transformers."
-    without: frozenset[str] = frozenset()
-    "Components of a pipeline whose weights are not needed, only their configuration."
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,113 +51,6 @@ class Plan:
     def to_fetch(self) -> int:
         """Bytes."""
         return self.bytes - self.here_bytes
-
-
-def wants(entry: Entry, needs: Sequence[Model] = (), vaes: Sequence[Entry] = ()) -> tuple[Want, ...]:
-    """What of an entry is on the hub.
-
-    Args:
-        needs: the models that it stands on, as `Catalogue.needs` tells them.
-        vaes: the VAEs that those models name to decode with.
-    """
-    found: dict[Want, None] = {}
-    parts: list[Entry] = [entry, *needs, *vaes]
-    base = isinstance(entry, Model) and isinstance(entry.source, UnetOver)
-    for number, part in enumerate(parts):
-        # a UNet in a file of its own takes the place of the folder's, whose configuration is still read
-        without = frozenset({"unet"}) if base and number else frozenset[str]()
-        if isinstance(part, Adapter | Embedding):
-            found |= {Want(part.file): None} if isinstance(part.file, HubFile) else {}
-            continue
-        source: Any = part.source
-        if isinstance(part, Model):
-            if isinstance(source, Merged | Folder):
-                continue
-            source = source if isinstance(source, Hub) else source.file
-        if isinstance(source, HubFile):
-            found[Want(source)] = None
-        elif isinstance(source, Hub):
-            kind: Layout = "network"
-            if isinstance(part, Model | Scorer):
-                kind = "pipeline" if isinstance(part, Model) else "transformers"
-            found[Want(source, kind, without if kind == "pipeline" else frozenset())] = None
-    return tuple(found)
-
-
-def choose(want: Want, sizes: dict[str, int]) -> tuple[str, ...]:
-    """Which of a repository's files (name → bytes) are wanted. Raises HubError where it lacks what is needed."""
-    if isinstance(want.source, HubFile):
-        if want.source.file not in sizes:
-            raise HubError(
-                f"{want.source.repo} has no file {want.source.file}", f"see what it has at {want.source.revision}"
-            )
-        return (want.source.file,)
-    repo, variant = want.source.repo, want.source.variant
-    chosen = [n for n in sizes if "/" not in n and _TEXTS.fullmatch(n) and sizes[n] <= _SMALL]
-    names = set(sizes)
-    if want.layout == "pipeline":
-        if "model_index.json" not in names:
-            raise HubError(f"{repo} is not in diffusers' layout: it has no model_index.json", "see its page")
-        chosen.append("model_index.json")
-        chosen += [n for n in sizes if re.fullmatch(r"scheduler/[^/]+\.json", n)]
-        chosen += [n for n in sizes if n.startswith(("tokenizer/", "tokenizer_2/")) and _is_tokenizer(n)]
-        for component, stem in WEIGHTS.items():
-            config = f"{component}/config.json"
-            if config not in names:
-                raise HubError(f"{repo} has no {config}", "see its page")
-            chosen.append(config)
-            if component not in want.without:
-                chosen += _weights(repo, names, f"{component}/", (stem,), variant)
-        return tuple(chosen)
-    if "config.json" not in names:
-        raise HubError(f"{repo} has no config.json", "see its page")
-    if want.layout == "network":
-        chosen += ["config.json", *_weights(repo, names, "", ("diffusion_pytorch_model", "model"), variant)]
-        return tuple(chosen)
-    chosen += [n for n in sizes if "/" not in n and _is_tokenizer(n) and not n.endswith(".index.json")]
-    chosen += _weights(repo, names, "", ("model",), variant)
-    return tuple(dict.fromkeys(chosen))
-
-
-def _is_tokenizer(name: str) -> bool:
-    rest = name.rpartition("/")[2]
-    return _TOKENIZER.fullmatch(rest) is not None and name.count("/") <= 1
-
-
-def _weights(repo: str, names: set[str], folder: str, stems: Sequence[str], variant: str | None) -> list[str]:
-    """The .safetensors of one component, whole: the variant's, else the plain ones, else whichever there are."""
-    for stem in stems:
-        kinds = _kinds(names, folder, stem)
-        order = [variant, None, *sorted(k for k in kinds if k)] if not variant else [variant, None]
-        for kind in order:
-            if kind in kinds:
-                return kinds[kind]
-    other = sorted(n for n in names if n.startswith(folder) and n.endswith(_PICKLED))
-    what = f"{folder}{stems[0]}.safetensors"
-    if other:
-        raise HubError(f"{repo} has {other[0]} and no {what}", "pickled weights can run code, and are not fetched")
-    raise HubError(f"{repo} has no {what}", "see its page")
-
-
-def _kinds(names: set[str], folder: str, stem: str) -> dict[str | None, list[str]]:
-    """variant → its files, of those variants that are whole: one file, or an index and all shards."""
-    pattern = re.compile(
-        rf"{re.escape(folder + stem)}(?:\.(?P<variant>[\w-]+?))?"
-        r"(?:-(?P<shard>\d{5})-of-(?P<shards>\d{5})(?:\.(?P<older>[\w-]+))?)?\.safetensors"
-    )
-    whole: dict[str | None, list[str]] = {}
-    shards: dict[tuple[str | None, int], list[str]] = {}
-    for match in filter(None, map(pattern.fullmatch, sorted(names))):
-        kind = match["variant"] or match["older"]
-        if match["shard"] is None:
-            whole[kind] = [match[0]]
-        else:
-            shards.setdefault((kind, int(match["shards"])), []).append(match[0])
-    for (kind, count), files in shards.items():
-        index = f"{folder}{stem}.safetensors.index{f'.{kind}' if kind else ''}.json"
-        if len(files) == count and index in names:
-            whole.setdefault(kind, [index, *files])
-    return whole
 
 
 def plan(wanted: Iterable[Want], wire: Wire) -> Generator[Noted, None, Plan]:
@@ -219,6 +92,17 @@ def plan(wanted: Iterable[Want], wire: Wire) -> Generator[Noted, None, Plan]:
     return Plan(chosen, sum(whole.values()), sum(here.values()), tuple(gated), tuple(licences), tuple(also))
 
 
+def planned(wanted: Iterable[Want], wire: Wire) -> Plan:
+    """As `plan`, for who has no use for its notes."""
+    asking = plan(wanted, wire)
+    while True:
+        try:
+            next(asking)
+        except StopIteration as end:
+            made: Plan = end.value
+            return made
+
+
 def _read(told: dict[str, Any], repo: str, revision: str) -> dict[str, Remote]:
     """The files of a listing by name. Raises HubError for one that can't be trusted to stay within the cache."""
     commit, siblings = told.get("sha"), told.get("siblings")
@@ -228,7 +112,8 @@ def _read(told: dict[str, Any], repo: str, revision: str) -> dict[str, Remote]:
     for one in siblings:
         if not isinstance(one, dict):
             continue
-        lfs = one.get("lfs") if isinstance(one.get("lfs"), dict) else {}
+        kept = one.get("lfs")
+        lfs: dict[str, Any] = kept if isinstance(kept, dict) else {}
         name, count = one.get("rfilename"), lfs.get("size", one.get("size"))
         blob = lfs.get("sha256") or lfs.get("oid") or one.get("blobId")
         if not (isinstance(name, str) and isinstance(blob, str) and isinstance(count, int)) or count < 0:

@@ -49,6 +49,7 @@ def model(table: dict[str, Any], here: Path) -> Model:
         about=_text(table, "about", ""),
         latents=_text(table, "latents", ""),
         bytes=_whole(table, "bytes", 0, default=0),
+        unet_bytes=_whole(table, "unet_bytes", 0, default=0),
         notice=_text(table, "notice", ""),
         card=_text(table, "card", ""),
         vae=_text(table, "vae", ""),
@@ -177,7 +178,14 @@ def embedding(table: dict[str, Any], here: Path) -> Embedding:
 def vae(table: dict[str, Any], here: Path) -> Vae:
     """A [[vae]]."""
     source = _file(table, "file", here) if "file" in table else _whole_folder(table, here)
-    return Vae(_id(table), _text(table, "title"), _text(table, "latents"), source, _text(table, "licence"))
+    return Vae(
+        id=_id(table),
+        title=_text(table, "title"),
+        latents=_text(table, "latents"),
+        source=source,
+        licence=_text(table, "licence"),
+        bytes=_whole(table, "bytes", 0, default=0),
+    )
 
 
 def preview_decoder(table: dict[str, Any], here: Path) -> PreviewDecoder:
@@ -196,6 +204,7 @@ def scorer(table: dict[str, Any], here: Path) -> Scorer:
         _whole_folder(table, here),
         _text(table, "licence"),
         _whole(table, "rank", default=0),
+        _whole(table, "bytes", 0, default=0),
     )
 
 

@@ -499,7 +499,7 @@ def test_blocks_named_as_in_the_original_are_those_that_diffusers_reads(
 
     from diffusers.loaders import lora_conversion_utils as judge
 
-    from engines.diffusion.updates import renamed
+    from engines.keys import renamed
 
     settings = true_unets[config].config
     unet = fusing.Dressed(true_unets[config], "unet")

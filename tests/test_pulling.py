@@ -6,6 +6,8 @@ import errno
 import hashlib
 import logging
 import os
+import subprocess
+import sys
 import threading
 from collections import namedtuple
 from collections.abc import Callable, Iterator
@@ -15,11 +17,11 @@ from typing import Any
 import pytest
 from hub import Hub as LoopbackHub
 
-from engines import fetching, holdings, hub, pulling, wire
+from engines import choosing, fetching, holdings, hub, pulling, wire
+from engines.choosing import Want
 from engines.entries import Adapter, Hub, HubFile, Model, PreviewDecoder, Recipe, Scorer, UnetOver
 from engines.errors import DiskFull, SafelightError, Stopped, StorageError
 from engines.events import Noted, Pulling
-from engines.pulling import Want
 
 WEIGHTS = hashlib.shake_256(b"weights").digest(3_000_000)
 SHA = hashlib.sha256(WEIGHTS).hexdigest()
@@ -124,9 +126,9 @@ def test_of_a_pipeline_with_a_variant_the_right_files_come(served: LoopbackHub) 
 
 def test_without_a_variant_plain_weights_come_with_all_their_shards() -> None:
     sizes = {name: len(data) for name, data in {**PIPELINE, **STRAY}.items()}
-    assert {n for n in PIPELINE if ".fp16." not in n} == set(pulling.choose(Want(Hub("org/pipe")), sizes))
+    assert {n for n in PIPELINE if ".fp16." not in n} == set(choosing.choose(Want(Hub("org/pipe")), sizes))
     del sizes["unet/diffusion_pytorch_model-00002-of-00002.safetensors"]
-    half = pulling.choose(Want(Hub("org/pipe")), sizes)
+    half = choosing.choose(Want(Hub("org/pipe")), sizes)
     assert [n for n in half if n.startswith("unet/diff")] == ["unet/diffusion_pytorch_model.fp16.safetensors"]
 
 
@@ -134,25 +136,25 @@ def test_a_unet_over_a_base_needs_no_other_unet() -> None:
     recipe = Recipe(4, 0.0, "euler", ((64, 64),))
     base = Model("base", "B", "sdxl", Hub("org/pipe", "fp16"), recipe, "MIT")
     over = Model("over", "O", "sdxl", UnetOver("base", FILE), recipe, "MIT")
-    wanted = pulling.wants(over, (base,))
+    wanted = choosing.wants(over, (base,))
     assert wanted == (Want(FILE), Want(Hub("org/pipe", "fp16"), "pipeline", frozenset({"unet"})))
-    chosen = pulling.choose(wanted[1], dict.fromkeys(PIPELINE, 1))
+    chosen = choosing.choose(wanted[1], dict.fromkeys(PIPELINE, 1))
     assert [n for n in chosen if n.startswith("unet/")] == ["unet/config.json"]
 
 
 def test_other_layouts_are_chosen_by_the_kind_of_entry() -> None:
-    (scorer,) = pulling.wants(Scorer("c", "C", "clip", Hub("org/clip"), "MIT"))
+    (scorer,) = choosing.wants(Scorer("c", "C", "clip", Hub("org/clip"), "MIT"))
     names = ["config.json", "model.safetensors", "pytorch_model.bin", "vocab.json", "merges.txt", "tokenizer.json"]
     names += ["preprocessor_config.json", "flax_model.msgpack", "README.md"]
-    assert set(pulling.choose(scorer, dict.fromkeys(names, 1))) == set(names) - {
+    assert set(choosing.choose(scorer, dict.fromkeys(names, 1))) == set(names) - {
         "pytorch_model.bin",
         "flax_model.msgpack",
     }
-    (tiny,) = pulling.wants(PreviewDecoder("t", "sdxl", Hub("org/tiny")))
+    (tiny,) = choosing.wants(PreviewDecoder("t", "sdxl", Hub("org/tiny")))
     names = ["config.json", "diffusion_pytorch_model.safetensors", "taesdxl_decoder.safetensors", "x.bin"]
-    assert pulling.choose(tiny, dict.fromkeys(names, 1)) == tuple(names[:2])
+    assert choosing.choose(tiny, dict.fromkeys(names, 1)) == tuple(names[:2])
     with pytest.raises(wire.HubError, match=r"has x\.bin and no"):
-        pulling.choose(tiny, {"config.json": 1, "x.bin": 1})
+        choosing.choose(tiny, {"config.json": 1, "x.bin": 1})
 
 
 def test_a_listing_that_leads_out_of_the_cache_is_not_followed(served: LoopbackHub, tmp_path: Path) -> None:
@@ -265,9 +267,8 @@ def test_what_is_not_there_is_one_line(served: LoopbackHub, want: Hub | HubFile,
 
 def test_a_gate_names_its_page_and_a_token_opens_it(served: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> None:
     served.faults.gated = {"org/one"}
-    with wire.Wire() as connected, pytest.raises(StopIteration) as ended:
-        next(pulling.plan((Want(FILE),), connected))
-    assert ended.value.value.gated == ("org/one",)
+    with wire.Wire() as connected:
+        assert pulling.planned((Want(FILE),), connected).gated == ("org/one",)
     error = refused()
     assert "gated" in error.message and f"{served.url}/org/one" in error.hint and "HF_TOKEN" in error.hint
     monkeypatch.setenv("HF_TOKEN", "stranger")
@@ -400,9 +401,8 @@ def test_a_stop_leaves_what_has_come(served: LoopbackHub) -> None:
 def test_the_second_of_two_programs_waits_and_finds_it(served: LoopbackHub) -> None:
     from filelock import FileLock
 
-    with wire.Wire() as connected, pytest.raises(StopIteration) as ended:
-        next(pulling.plan((Want(FILE),), connected))
-    remote = ended.value.value.files[0]
+    with wire.Wire() as connected:
+        (remote,) = pulling.planned((Want(FILE),), connected).files
     remote.lock.parent.mkdir(parents=True)
     remote.stored.parent.mkdir(parents=True)
     other = FileLock(remote.lock)
@@ -430,6 +430,26 @@ def test_progress_is_thinned_out_and_has_a_rate(served: LoopbackHub) -> None:
     assert told[-1].rate > 0 and [e.done for e in told] == sorted(e.done for e in told)
     pieces = now[0] / 0.05
     assert len(told) <= pieces / (pulling.EVERY / 0.05) + 2
+
+
+def test_after_a_kill_only_a_partial_file_is_left_and_the_next_run_goes_on(served: LoopbackHub) -> None:
+    served.faults.hold = threading.Event()
+    code = """
+from engines import choosing, pulling, wire
+from engines.entries import HubFile
+for event in pulling.pull((choosing.Want(HubFile("org/one", "a.safetensors")),), wire.Wire(1)):
+    print("came", flush=True)
+"""
+    root = Path(__file__).resolve().parent.parent
+    with subprocess.Popen([sys.executable, "-c", code], cwd=root, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "came\n"
+        child.kill()
+    assert stored() == [f"blobs/{SHA}{fetching.PARTIAL}"] and not FILE.path.exists()
+    served.faults.hold.set()
+    served.faults.hold = None
+    get()
+    assert FILE.path.read_bytes() == WEIGHTS and ranges(served)[-1].startswith("bytes=")
 
 
 def test_nothing_has_its_name_before_it_is_whole(served: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -541,4 +561,4 @@ def test_a_file_that_is_being_fetched_is_not_removed(served: LoopbackHub) -> Non
 def test_an_entry_of_local_files_wants_nothing(tmp_path: Path) -> None:
     from engines.entries import Local
 
-    assert pulling.wants(Adapter("a", "A", "sdxl", Local(tmp_path / "a.safetensors"), "MIT")) == ()
+    assert choosing.wants(Adapter("a", "A", "sdxl", Local(tmp_path / "a.safetensors"), "MIT")) == ()

@@ -106,7 +106,7 @@ class SafelightApp(App[None]):
         self._notices = [*notices, *problems, *clashes]
         default = Draft(model=settings.model, score="yes" if settings.score and catalogue.scorers else "no")
         default = replace(default, precision="" if settings.precision == "auto" else settings.precision)
-        self.workbench = Workbench(engine, store, catalogue, self._file, default, mode, clock)
+        self.workbench = Workbench(engine, store, catalogue, self._file, default, mode, clock, self._keymap_chosen)
         self._flush_at = 0.0
         self._leaving = False
         self._tidy = tidy
@@ -214,7 +214,7 @@ class SafelightApp(App[None]):
             self.run_worker(self._leave(code), exit_on_error=False)
 
     async def _leave(self, code: int) -> None:
-        waiting = self.workbench.waiting
+        told = self._left()
         # no executor: the loop would wait for its threads at the end, however long they take
         closing = threading.Thread(target=self._engine.close, name="safelight-close", daemon=True)
         closing.start()
@@ -225,9 +225,21 @@ class SafelightApp(App[None]):
                 await asyncio.sleep(0.02)
         finally:
             self._file.close()
-            if waiting:
-                self.farewell = f"{plural(waiting, 'picture')} still to make: they go on when safelight is opened again"
+            self.farewell = told
             self.exit(return_code=code)
+
+    def _left(self) -> str:
+        """What goes on the next time, in one line; empty if nothing is left."""
+        left = []
+        if waiting := self.workbench.waiting:
+            left.append(f"{plural(waiting, 'picture')} still to make")
+        if fetching := self.workbench.fetching:
+            left.append(plural(fetching, "download"))
+        many = (waiting + fetching) > 1
+        told = f"{' and '.join(left)}: {'they go' if many else 'it goes'} on when safelight is opened again"
+        if held := self.workbench.held:
+            told += f"; {plural(held, 'picture')} that waited for a download {'are' if held > 1 else 'is'} not kept"
+        return told if left else ""
 
     def _told(self, number: int) -> None:
         """A signal came, perhaps while the event loop hangs."""

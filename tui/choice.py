@@ -1,36 +1,22 @@
-"""One of several, on one line: arrows step through, Enter opens the list. Models, schedulers and switches use it."""
+"""One of several, on one line: arrows step through, Enter opens the list, typing filters it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
+from textual.containers import Vertical
 from textual.content import Content
 from textual.message import Message
 from textual.screen import ModalScreen
 from textual.widget import Widget
-from textual.widgets import OptionList
-from textual.widgets.option_list import Option
+from textual.widgets import Input
 
-from tui.clean import one_line
-
-
-@dataclass(frozen=True, slots=True)
-class Offer:
-    """One thing that can be chosen."""
-
-    value: str
-    "What the choice stands for."
-    title: str
-    "How it is shown."
-    detail: str = ""
-    "A second line in the open list."
-    reason: str = ""
-    "Why it can't be chosen; empty if it can."
+from tui.clean import clean, one_line
+from tui.offers import Offer, OfferList
 
 
 class Choice(Widget, can_focus=True):
@@ -56,11 +42,15 @@ class Choice(Widget, can_focus=True):
             """The choice that sent this."""
             return self.choice
 
+    class Opened(Message):
+        """The list was opened: whoever knows more may show it now."""
+
     def __init__(self, title: str, offers: Sequence[Offer] = (), *, id: str | None = None) -> None:
         super().__init__(id=id)
         self.title = title
         self._offers = tuple(offers)
         self._value = offers[0].value if offers else ""
+        self._list: ChoiceList | None = None
 
     @property
     def value(self) -> str:
@@ -71,21 +61,25 @@ class Choice(Widget, can_focus=True):
         """Shows a value without telling anyone; one that isn't offered is shown as it is."""
         if offers is not None:
             self._offers = tuple(offers)
+            if self._list is not None:
+                self._list.show(self._offers)
         self._value = value
         self.refresh()
 
     def render(self) -> Content:
-        """The chosen title, cut to the width, and an arrow."""
+        """The chosen title, cut to the width, what it takes to have it, and an arrow."""
         offer = next((o for o in self._offers if o.value == self._value), None)
         text = offer.title if offer else self._value
-        room = max(1, self.size.width - 2)
+        note = offer.note if offer and offer.aside else ""
+        room = max(1, self.size.width - 2 - len(note) - bool(note))
         mark = "▾" if len(self._offers) > 2 else "⇄"
         style = "dim" if offer and not offer.value else ""
-        return Content.assemble((one_line(text, room).ljust(room), style), (" " + mark, "dim"))
+        line = (one_line(text, room).ljust(room), style)
+        return Content.assemble(line, (f" {note}" if note else "", "$warning"), (" " + mark, "dim"))
 
     def action_step(self, by: int) -> None:
-        """Takes the next or previous offer that can be taken."""
-        able = [o.value for o in self._offers if not o.reason]
+        """Takes the next or previous offer that can be taken at once."""
+        able = [o.value for o in self._offers if not o.reason and not o.aside]
         if able:
             at = able.index(self._value) if self._value in able else -by
             self._take(able[(at + by) % len(able)])
@@ -97,10 +91,13 @@ class Choice(Widget, can_focus=True):
             return
 
         def taken(value: str | None) -> None:
+            self._list = None
             if value is not None:
                 self._take(value)
 
-        self.app.push_screen(ChoiceList(self.title, self._offers, self._value), taken)
+        self._list = ChoiceList(self.title, self._offers, self._value)
+        self.app.push_screen(self._list, taken)
+        self.post_message(self.Opened())
 
     def on_click(self, event: events.Click) -> None:
         """A click opens, as Enter does."""
@@ -115,44 +112,93 @@ class Choice(Widget, can_focus=True):
             self.post_message(self.Changed(self, value))
 
 
-class ChoiceList(ModalScreen[str | None]):
-    """The open list over the workbench; Escape closes it."""
+class FilterInput(Input):
+    """One line to type what shall be found."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,ctrl+q", "dismiss(None)", "close", show=False)]
+    def __init__(self) -> None:
+        super().__init__(compact=True, max_length=64, placeholder="type to find")
+        self.cursor_blink = False
+
+    def _on_paste(self, event: events.Paste) -> None:
+        """Nothing that a terminal would obey gets in."""
+        event.stop()
+        event.prevent_default()
+        self.insert_text_at_cursor(one_line(clean(event.text), 64))
+
+
+class ChoiceList(ModalScreen[str | None]):
+    """The open list over the workbench. Typing filters, the arrows move, Escape closes it."""
+
+    AUTO_FOCUS = "FilterInput"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,ctrl+q", "dismiss(None)", "close", show=False),
+        Binding("up", "move(-1)", "up", show=False),
+        Binding("down", "move(1)", "down", show=False),
+        Binding("pageup", "page(-1)", "page up", show=False),
+        Binding("pagedown", "page(1)", "page down", show=False),
+        Binding("ctrl+home", "move(-1000000)", "first", show=False),
+        Binding("ctrl+end", "move(1000000)", "last", show=False),
+    ]
 
     def __init__(self, title: str, offers: Sequence[Offer], value: str) -> None:
         super().__init__()
         self._title = title
-        self._offers = offers
+        self._offers = tuple(offers)
         self._value = value
 
     def compose(self) -> ComposeResult:
-        """One option list."""
-        options = OptionList(*[Option(_line(o), disabled=bool(o.reason)) for o in self._offers], compact=True)
-        options.border_title = Content(self._title)
-        options.border_subtitle = Content("enter take · esc close")
-        yield options
+        """A line to type in, and what it leaves of the list."""
+        with Vertical() as box:
+            box.border_title = Content(self._title)
+            box.border_subtitle = Content("enter take · esc close")
+            yield FilterInput()
+            yield OfferList(self._offers, self._value)
 
-    def on_mount(self) -> None:
-        """Starts at what is chosen now."""
-        values = [o.value for o in self._offers]
-        self.query_one(OptionList).highlighted = values.index(self._value) if self._value in values else 0
+    @property
+    def rows(self) -> OfferList:
+        """The rows."""
+        return self.query_one(OfferList)
 
-    def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
-        """Hands the chosen value back."""
+    def show(self, offers: Sequence[Offer]) -> None:
+        """What is known meanwhile; filter and cursor stay."""
+        self._offers = tuple(offers)
+        if self.is_mounted:
+            for rows in self.query(OfferList):
+                rows.show(self._offers)
+
+    def action_move(self, by: int) -> None:
+        """Up and down."""
+        self.rows.move(by)
+
+    def action_page(self, by: int) -> None:
+        """A screenful up or down."""
+        self.rows.move(by * self.rows.page)
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        """Every letter filters."""
         event.stop()
-        self.dismiss(self._offers[event.option_index].value)
+        self.rows.filter(event.value)
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        """Hands the chosen value back; what can't be chosen says why."""
+        event.stop()
+        self._take()
+
+    def on_offer_list_clicked(self, event: OfferList.Clicked) -> None:
+        """A click takes, as Enter does."""
+        event.stop()
+        self._take()
+
+    def _take(self) -> None:
+        offer = self.rows.chosen
+        if offer is None:
+            return
+        if offer.reason:
+            self.notify(one_line(f"{offer.title}: {offer.reason}"), timeout=4, markup=False)
+        else:
+            self.dismiss(offer.value)
 
     def on_click(self, event: events.Click) -> None:
         """A click beside the list closes it."""
         if event.widget is self:
             self.dismiss(None)
-
-
-def _line(offer: Offer) -> Content:
-    parts: list[Any] = [Content(one_line(offer.title))]
-    if offer.detail:
-        parts.append(Content.styled("\n  " + one_line(offer.detail), "dim"))
-    if offer.reason:
-        parts.append(Content.styled("\n  " + one_line(offer.reason), "italic"))
-    return Content.assemble(*parts)

@@ -17,6 +17,7 @@ from tui.making import say
 from tui.session import Session
 
 if TYPE_CHECKING:
+    from engines.entries import Entry
     from engines.store import Store
 
 app = typer.Typer(
@@ -110,7 +111,9 @@ def generate(
     steps: Annotated[str, typer.Option("--steps", metavar="N", help="num_inference_steps.")] = "",
     guidance: Annotated[str, typer.Option("--guidance", metavar="X", help="guidance_scale; acts above 1.")] = "",
     rescale: Annotated[str, typer.Option("--guidance-rescale", metavar="X", help="0 to 1.")] = "",
-    scheduler: Annotated[str, typer.Option("--scheduler", metavar="NAME", help="Instead of the model's own.")] = "",
+    scheduler: Annotated[
+        str, typer.Option("--scheduler", metavar="NAME", help="Instead of the model's own; 'list' shows all.")
+    ] = "",
     size: Annotated[str, typer.Option("--size", metavar="WxH", help="Pixels, multiples of 8.")] = "",
     aspect: Annotated[
         str, typer.Option("--aspect", metavar="W:H", help="The model's trained size nearest to it.")
@@ -146,7 +149,13 @@ def generate(
         raise InvalidRequest(
             f"aspect must be two numbers such as 3:2, not '{aspect[:40]}'", "for instance --aspect 3:2"
         )
+    if scheduler.strip().lower() in ("list", "help", "?"):
+        from tui import listing
+
+        listing.list_schedulers(json)
+        return 0
     session = _begin(debug, device, threads)
+    _fetch_missing(session, model or session.settings.model, lora, vae, yes)
     asked = draft.read(
         draft.Draft(
             prompt=_prompt(prompt),
@@ -290,6 +299,16 @@ def bench(
     from tui import bench as benches
 
     return benches.run(_begin(debug, device, threads), what, json, model, runs)
+
+
+def _fetch_missing(session: Session, model: str, loras: Sequence[str], vae: str, yes: bool) -> None:
+    """Asks to fetch what a request names and isn't here; names that nothing has are told where the request is read."""
+    from tui import stocking
+
+    catalogue = session.catalogue
+    named: list[Entry | None] = [catalogue.models.get(model), catalogue.vaes.get(vae)]
+    named += [catalogue.adapters.get(lora.partition(":")[0]) for lora in loras]
+    stocking.ensure(session, [entry for entry in named if entry is not None], yes)
 
 
 def _begin(debug: bool, device: str = "", threads: int = 0) -> Session:

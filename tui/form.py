@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
+from dataclasses import replace
 
 from textual import on
 from textual.app import ComposeResult
@@ -14,29 +16,36 @@ from engines import prompt as prompts
 from engines.catalogue import Catalogue
 from engines.errors import CatalogueError, InvalidRequest, SafelightError
 from tui import draft as drafting
+from tui import keys, stack
 from tui.clean import clean
 from tui.draft import Draft
 from tui.drafts import DraftFile
 from tui.messages import DraftChanged, ModelChanged
+from tui.panes.loras import LoraPane, Row
 from tui.panes.models import ModelPane
 from tui.panes.prompt import PromptEditor
 from tui.panes.settings import SettingsPane
 from tui.panes.weights import WeightsPane
+from tui.stock import NOTHING, Stocks
 
 EXAMPLE = "a red apple on a blue background"
 SAVE_AFTER = 0.5
 "Seconds of typing that a crash may cost."
 TYPED = ("steps", "guidance", "rescale", "size", "seed", "count")
 "Fields of a draft that are typed into the settings grid."
+LOCKED = ("steps", "scheduler")
+"Fields that a distilled model's recipe fixes."
 
 
 class Form(VerticalScroll, can_focus=False):
-    """Prompt, negative prompt, weights, model and settings."""
+    """Prompt, negative prompt, weights, model, LoRAs and settings."""
 
-    def __init__(self, catalogue: Catalogue, file: DraftFile) -> None:
+    def __init__(self, catalogue: Catalogue, file: DraftFile, keymap: Mapping[str, str]) -> None:
         super().__init__(id="form")
         self._catalogue = catalogue
         self._file = file
+        self._keymap = keymap
+        self._stocks = NOTHING
         self._draft = Draft()
         self._previous = Draft()
         self._timer: Timer | None = None
@@ -47,6 +56,7 @@ class Form(VerticalScroll, can_focus=False):
         yield WeightsPane()
         yield PromptEditor("negative prompt", "what to stay away from", id="negative")
         yield ModelPane()
+        yield LoraPane()
         yield SettingsPane()
 
     @property
@@ -65,13 +75,18 @@ class Form(VerticalScroll, can_focus=False):
         return self.query_one(ModelPane)
 
     @property
+    def loras(self) -> LoraPane:
+        """What is added to it."""
+        return self.query_one(LoraPane)
+
+    @property
     def settings(self) -> SettingsPane:
         """How."""
         return self.query_one(SettingsPane)
 
     @property
     def draft(self) -> Draft:
-        """The form as it stands; what has no field here (batch, precision, LoRAs) is kept as it was shown."""
+        """The form as it stands, LoRAs that are off included; what has no field here (batch) is kept as it was."""
         values = self.settings.values
         return Draft(
             prompt=self.prompt.text,
@@ -90,7 +105,9 @@ class Form(VerticalScroll, can_focus=False):
             score=self._draft.score
             if values["score"] == "yes" and self._draft.score not in ("", "no")
             else values["score"],
-            loras=self._draft.loras,
+            loras=self.loras.texts,
+            vae=self._draft.vae,
+            override=self._draft.override,
         )
 
     def show(self, draft: Draft) -> None:
@@ -100,8 +117,40 @@ class Form(VerticalScroll, can_focus=False):
         self.negative.show(clean(draft.negative_prompt))
         self.model.show(self._catalogue, clean(draft.model) or self._default())
         self.settings.show({name: clean(getattr(draft, name)) for name in (*TYPED, "scheduler", "score")})
+        self._show_loras(stack.read([clean(text) for text in draft.loras]))
         self._show_recipe()
         self._show_consequences()
+
+    def show_stocks(self, stocks: Stocks) -> None:
+        """What is on this machine, as somebody found it."""
+        if stocks != self._stocks:
+            self._stocks = stocks
+            self.model.offer(self._catalogue, stocks.models)
+            self._show_loras(stack.read(self.loras.texts))
+
+    def choose(self, *, vae: str | None = None, precision: str | None = None) -> None:
+        """Another VAE, another precision."""
+        if vae is not None:
+            self._draft = replace(self._draft, vae=vae)
+        if precision is not None:
+            self._draft = replace(self._draft, precision=precision)
+        self.post_message(DraftChanged())
+
+    def override(self) -> bool:
+        """Allows what the recipe rules out, or forbids it again; whether it is allowed now."""
+        allowed = self._draft.override != "yes"
+        self._draft = replace(self._draft, override="yes" if allowed else "")
+        self._show_recipe()
+        self.post_message(DraftChanged())
+        return allowed
+
+    def add_lora(self, name: str) -> None:
+        """One LoRA more; one that is there already is gone to."""
+        items = stack.read(self.loras.texts)
+        if name not in [item.name for item in items]:
+            items = (*items, stack.Item(name))
+        self._show_loras(items, name)
+        self.post_message(DraftChanged())
 
     # ── what is kept ────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -113,6 +162,7 @@ class Form(VerticalScroll, can_focus=False):
         except SafelightError as e:
             self._tell(e)
         self._previous = default
+        self.model.offer(self._catalogue, {})
         self.show(default if draft == Draft() else draft)
 
     def replace(self, draft: Draft) -> None:
@@ -155,12 +205,14 @@ class Form(VerticalScroll, can_focus=False):
 
     @on(DraftChanged)
     def _typed(self) -> None:
+        self._show_loras(stack.read(self.loras.texts))  # one line less may have left it empty
         self._show_consequences()
         self._save_later()
 
     @on(ModelChanged)
     def _picked(self) -> None:
         self.model.show(self._catalogue, self.model.value)
+        self._show_loras(stack.read(self.loras.texts))
         self._show_recipe()
         self._show_consequences()
         self._save_later()
@@ -168,18 +220,56 @@ class Form(VerticalScroll, can_focus=False):
     def _show_recipe(self) -> None:
         if model := self._catalogue.models.get(self.model.value):
             sizes = [f"{width}x{height}" for width, height in model.recipe.sizes]
-            self.settings.show_recipe(drafting.shortened(model.recipe), sizes)
+            fixed = model.recipe.fixed_steps and self._draft.override != "yes"
+            self.settings.show_recipe(drafting.shortened(model.recipe), sizes, LOCKED if fixed else ())
+
+    def _show_loras(self, items: tuple[stack.Item, ...], name: str = "") -> None:
+        """The stack against the model that is picked. A catalogue without LoRAs has no line for them."""
+        rows = []
+        for item in items:
+            having = self._stocks.adapters.get(item.name)
+            reason = stack.unfit(item.name, self.model.value, self._catalogue)
+            if not reason and having is not None and having.place == 2:
+                reason = having.told
+            note = having.told if having is not None and having.place == 1 else ""
+            rows.append(Row(item, reason, note))
+        model = self._catalogue.models.get(self.model.value)
+        some = any(a.family == model.family for a in self._catalogue.adapters.values()) if model else False
+        self.loras.show(rows, f"no LoRAs · {self._key('loras')} adds one" if some else "", name)
+
+    def _key(self, action: str) -> str:
+        return keys.shown(keys.BY_ID[action], self._keymap)
 
     def _show_consequences(self) -> None:
         """Weights of the prompt, and one line of what has no effect or departs from the recipe."""
         draft = self.draft
         self.query_one(WeightsPane).show(prompts.parse(draft.prompt).parts if len(draft.prompt) <= 20_000 else ())
-        notes: tuple[str, ...] = ()
+        self.settings.show_note(self._note(stack.active(draft)))
+        quiet = [f"VAE {draft.vae}"] if draft.vae else []
+        quiet += [f"precision {draft.precision}"] if draft.precision.strip() not in ("", "auto") else []
+        overridden = "override on: steps and scheduler are not held to the recipe"
+        self.model.show_departures(quiet, overridden if draft.override == "yes" else "")
+
+    def _note(self, draft: Draft) -> str:
+        """One sentence about what is typed. What is wrong is told when the picture is asked for, not while a number is
+        half typed; but that a recipe fixes a field is told at once."""
         try:
             notes = drafting.read(draft, self._catalogue, look=False).notes
+        except InvalidRequest as e:
+            return f"{e.message}; {self._key('override')} overrides" if self.is_locked(e, draft) else ""
         except SafelightError:
-            pass  # it is told when the picture is asked for, not while a number is half typed
-        self.settings.show_note(next((note for note in notes if not note.startswith("the prompt is empty")), ""))
+            return ""
+        return next((note for note in notes if not note.startswith("the prompt is empty")), "")
+
+    def is_locked(self, error: InvalidRequest, draft: Draft) -> bool:
+        """Whether a draft is refused only because its model's recipe fixes a field."""
+        if error.field not in LOCKED or draft.override == "yes":
+            return False
+        try:
+            drafting.read(replace(draft, override="yes"), self._catalogue, look=False)
+        except SafelightError:
+            return False
+        return True
 
     def _bad_fields(self) -> list[str]:
         """Every setting that can't be used by itself."""
@@ -197,6 +287,8 @@ class Form(VerticalScroll, can_focus=False):
         """Goes to the field that can't be used, and marks it."""
         field = error.field if isinstance(error, InvalidRequest) else ""
         places: dict[str, Widget] = {"prompt": self.prompt, "negative_prompt": self.negative}
+        if self.loras.can_focus:
+            places |= {"loras": self.loras, "lora": self.loras}
         named = {"num_inference_steps": "steps", "guidance_scale": "guidance", "guidance_rescale": "rescale"}
         if not self.settings.mark(named.get(field, field), self._bad_fields()):
-            places.get(field, self.model.choice if field == "model" else self.prompt).focus()
+            places.get(field, self.model.choice if field in ("model", "vae") else self.prompt).focus()

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from engines.requests import Generate, Job, JobId, Picture
+from engines.events import Pulling
+from engines.requests import Generate, Job, JobId, Picture, Pull
 
 _Kind: TypeAlias = tuple[str, int, int]
 
@@ -31,6 +32,10 @@ class Progress:
     "How far that is, where it is known."
     at: float = 0.0
     "When the last step was done, in seconds since 1970."
+    title: str = ""
+    "What people call that which is fetched."
+    pulled: Pulling | None = None
+    "How far a download is."
     message: str = ""
     "What went wrong."
     hint: str = ""
@@ -39,12 +44,24 @@ class Progress:
     @property
     def prompt(self) -> str:
         """What is drawn, or what else is done."""
-        request = self.job.request
-        return request.prompt if isinstance(request, Generate) else f"get {getattr(request, 'model', 'it')} ready"
+        match self.job.request:
+            case Generate(prompt=prompt):
+                return prompt
+            case Pull(id=id):
+                return f"fetch {self.title or id}"
+            case request:
+                return f"get {getattr(request, 'model', 'it')} ready"
+
+    @property
+    def is_pull(self) -> bool:
+        """A download: it goes on beside the pictures."""
+        return isinstance(self.job.request, Pull)
 
     @property
     def share(self) -> float | None:
         """0 … 1, or None where it can't be known."""
+        if self.pulled is not None:
+            return self.pulled.done / self.pulled.of if self.pulled.of else None
         return self.step / self.of if self.of else self.fraction
 
 
@@ -74,6 +91,8 @@ class Estimates:
     def left(self, progress: Progress, now: float) -> float | None:
         """Seconds until a running job is done, from its own pace; None while that isn't known."""
         request = progress.job.request
+        if (p := progress.pulled) is not None:
+            return (p.of - p.done) / p.rate if p.rate > 0 else None
         if not isinstance(request, Generate):
             return None
         if not progress.step or not progress.seconds:
@@ -110,8 +129,18 @@ class Jobs:
 
     @property
     def running(self) -> Progress | None:
-        """The job at work."""
-        return next((p for p in self._jobs.values() if p.state == "running"), None)
+        """The picture at work; downloads run beside it."""
+        return next((p for p in self._jobs.values() if p.state == "running" and not p.is_pull), None)
+
+    @property
+    def pulls(self) -> list[Progress]:
+        """Downloads that run or wait."""
+        return [p for p in self._jobs.values() if p.is_pull and p.state != "failed"]
+
+    @property
+    def pictures(self) -> list[Progress]:
+        """All else that runs or waits."""
+        return [p for p in self._jobs.values() if not p.is_pull and p.state != "failed"]
 
     @property
     def open(self) -> list[Progress]:
@@ -119,7 +148,7 @@ class Jobs:
         return [p for p in self._jobs.values() if p.state != "failed"]
 
     def ends(self, now: float) -> dict[JobId, float]:
-        """Seconds from now until each job will be done, as far as all before it are known."""
+        """Seconds from now until each job will be done, as far as all before it are known; downloads by themselves."""
         total = 0.0
         found: dict[JobId, float] = {}
         for progress in sorted(self.open, key=lambda p: p.state != "running"):
@@ -131,4 +160,7 @@ class Jobs:
                 break
             total += own
             found[progress.job.id] = total
+        for pull in self.pulls:
+            if (own := self.estimates.left(pull, now)) is not None:
+                found[pull.job.id] = own
         return found

@@ -12,7 +12,7 @@ from typing import Literal, TypeAlias
 
 from textual.binding import Binding, BindingType
 
-Scope: TypeAlias = Literal["app", "workbench", "queue", "history"]
+Scope: TypeAlias = Literal["app", "workbench", "loras", "queue", "history"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +55,25 @@ TABLE: tuple[Action, ...] = (
     Action("previous-draft", "alt+z", "previous draft", "Bring back the form as it was before settings were taken."),
     Action("clear-form", "alt+n", "new draft", "Empty the form; the previous draft can be brought back."),
     Action("cancel-all", "alt+x", "cancel all", "Cancel the running job and all that wait."),
+    Action("loras", "alt+l", "LoRAs", "Go to the stack of LoRAs; on it, or while there is none, add one."),
+    Action("embedding", "alt+e", "embedding", "Insert the name of an embedding into the prompt."),
+    Action("vae", "alt+v", "choose VAE", "Choose the VAE that decodes the picture."),
+    Action("precision", "alt+p", "choose precision", "Choose the arithmetic of the denoiser."),
+    Action("override", "alt+o", "override", "Allow steps and scheduler that the recipe rules out, or forbid them."),
+    Action("fetch", "alt+g", "get", "Fetch the picked model, and what else is named, without making a picture."),
     Action("help", "f1,question_mark", "help", "Show all keys.", "app", footer=True, display="F1"),
     Action("command-palette", "ctrl+p", "palette", "Find any action by name.", "app", footer=True),
     Action("next-theme", "ctrl+t", "next theme", "Change to the next theme.", "app"),
     Action("quit", "ctrl+q", "quit", "Leave; the draft and the queue are kept.", "app", footer=True),
+    Action("lora-more", "right", "stronger", "Make the LoRA stronger by 0.05.", "loras", footer=True, display="→"),
+    Action("lora-less", "left", "weaker", "Make the LoRA weaker by 0.05.", "loras", footer=True, display="←"),
+    Action("lora-much-more", "shift+right", "much stronger", "Make the LoRA stronger by 0.25.", "loras"),
+    Action("lora-much-less", "shift+left", "much weaker", "Make the LoRA weaker by 0.25.", "loras"),
+    Action("lora-switch", "space", "on/off", "Switch the LoRA off, or on again with its weight.", "loras", footer=True),
+    Action("lora-add", "enter,a,plus", "add", "Add a LoRA that fits the model.", "loras", footer=True, display="a"),
+    Action("lora-remove", "delete,x", "remove", "Take the LoRA out of the stack.", "loras", footer=True, display="x"),
+    Action("lora-words", "w", "words", "Write the words that the LoRA was trained with into the prompt.", "loras",
+           footer=True),
     Action("cancel-job", "delete,x", "cancel job", "Cancel the job under the cursor, or dismiss a failed one.", "queue",
            footer=True, display="x"),
     Action("take-all", "enter", "take settings", "Take the picture's settings back into the form.", "history",
@@ -77,6 +92,8 @@ EDITING: tuple[tuple[str, str], ...] = (
     ("ctrl+z, ctrl+y", "undo and redo in the prompt"),
     ("alt+a", "select all of the prompt"),
     ("↑ ↓", "in a setting: the next or previous value"),
+    ("enter, then type", "on the model or the scheduler: open the list and find in it"),
+    ("0 … 9", "on a LoRA: its weight; 1 is as trained"),
 )
 "What the help screen says about typing; the text fields bring these keys themselves."
 

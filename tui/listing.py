@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from engines import tokens
+from engines import schedulers, tokens
 from engines.catalogue import Catalogue
 from engines.entries import Model
 from engines.errors import LoadError
@@ -18,6 +18,19 @@ from tui.making import emit
 
 MAX_PROBLEMS = 20
 "Of a prompt, that are listed; JSON has them all."
+
+
+def list_schedulers(as_json: bool) -> None:
+    """Every sampler: its name, what other programs call it, what it is in diffusers, and what it is good for."""
+    if as_json:
+        for row in schedulers.TABLE:
+            emit({"name": row.name, "title": row.title, "aliases": list(row.aliases), "class": row.class_name,
+                  "arguments": row.arguments, "max_steps": row.max_steps, "good_for": row.good_for})  # fmt: skip
+        return
+    rows = [("NAME", "TITLE", "MOST STEPS", "GOOD FOR")]
+    rows += [(row.name, row.title, str(row.max_steps), row.good_for) for row in schedulers.TABLE]
+    table(rows)
+    print("\nA1111's, ComfyUI's and k-diffusion's names are understood too: --scheduler 'DPM++ 2M Karras'")
 
 
 def list_history(store: Store, limit: int, search: str, as_json: bool) -> None:

@@ -34,6 +34,10 @@ class ModelChanged(Message):
     """Another model was picked."""
 
 
+class LookRequested(Message):
+    """What is on this machine shall be looked at again."""
+
+
 class CancelRequested(Message):
     """A job in the queue shall end, or a failed one go away."""
 

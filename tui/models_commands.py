@@ -42,14 +42,15 @@ def add(
     id: Annotated[
         str, typer.Option("--id", metavar="ID", help="What to call it; made from its name if left out.")
     ] = "",
+    base: Annotated[str, typer.Option("--base", metavar="ID", help="The model that it stands over or is like.")] = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell what it is, and add nothing.")] = False,
     json: Json = False,
     debug: Debug = False,
 ) -> int:
     """Tell what a file, folder or repository is, and add it to your models.toml with a recipe."""
-    from tui import stocking
+    from tui import adding
 
-    return stocking.add(_begin(debug), what, id, dry_run, json)
+    return adding.add(_begin(debug), what, id, base, dry_run, json)
 
 
 @app.command()
@@ -60,9 +61,9 @@ def scan(
     debug: Debug = False,
 ) -> int:
     """List the model files of another program's folder, where they are; nothing is copied."""
-    from tui import stocking
+    from tui import adding
 
-    return stocking.scan(_begin(debug), folder, add, json)
+    return adding.scan(_begin(debug), folder, add, json)
 
 
 @app.command()
@@ -114,9 +115,9 @@ def merge(
     debug: Debug = False,
 ) -> int:
     """Mix two or three models: into a file with --out, else in memory each time under an id."""
-    from tui import stocking
+    from tui import mixing
 
-    return stocking.merge(_begin(debug), stocking.Mix(models, weights, method, blocks, dtype), out, id, json)
+    return mixing.merge(_begin(debug), mixing.Mix(models, weights, method, blocks, dtype), out, id, json)
 
 
 @app.command()
@@ -129,9 +130,9 @@ def convert(
     debug: Debug = False,
 ) -> int:
     """Make a .safetensors file of a pickled one, without running what is pickled in it."""
-    from tui import stocking
+    from tui import mixing
 
-    return stocking.convert(_begin(debug), file, out, json)
+    return mixing.convert(_begin(debug), file, out, json)
 
 
 def _begin(debug: bool) -> Session:

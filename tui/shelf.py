@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from engines import schedulers
-from engines.catalogue import Catalogue
+from engines.catalogue import SHIPPED, Catalogue
 from engines.entries import (
     Adapter,
     Checkpoint,
@@ -91,7 +92,11 @@ def here(catalogue: Catalogue, entry: Entry) -> str:
 def to_fetch(catalogue: Catalogue, entry: Entry) -> int:
     """Bytes to download, as the catalogue knows them, for an entry and what it stands on; 0 if it doesn't."""
     sizes = [_size(one) for one in catalogue.lacking(entry)]
-    return sum(sizes) if all(sizes) else 0
+    if not all(sizes):
+        return 0
+    replaced = isinstance(entry, Model) and isinstance(entry.source, UnetOver)
+    spared = sum(one.unet_bytes for one in catalogue.lacking(entry) if isinstance(one, Model)) if replaced else 0
+    return sum(sizes) - spared
 
 
 def show(catalogue: Catalogue, entry: Entry, as_json: bool) -> None:
@@ -200,7 +205,20 @@ def _told(catalogue: Catalogue, entry: Entry, default: Model) -> dict[str, Any]:
 
 def _size(entry: Entry) -> int:
     """Bytes that the catalogue gives for an entry by itself."""
-    if isinstance(entry, Model) and entry.bytes:
+    if isinstance(entry, Model | Vae | Scorer) and entry.bytes:
         return entry.bytes
     file = getattr(entry, "file", None) or getattr(entry.source, "file", None)  # type: ignore[union-attr]
     return file.bytes if isinstance(file, HubFile) else 0
+
+
+def own_files(entry: Entry) -> list[Path]:
+    """Files of the user's own that an entry names."""
+    source = getattr(entry, "file", None) or entry.source  # type: ignore[union-attr]
+    source = getattr(source, "file", source) if not isinstance(source, HubFile) else source
+    match source:
+        case Local(path=path) if path.is_file() and not path.is_relative_to(SHIPPED.parent):
+            return [path]
+        case Folder(path=path) if not path.is_relative_to(SHIPPED.parent):
+            return sorted(path.rglob("*.safetensors"))
+        case _:
+            return []

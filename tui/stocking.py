@@ -1,39 +1,20 @@
-"""What `safelight models` does: identify and add files, fetch, check and remove what the hub has, mix and convert."""
+"""What is fetched from the hub, checked and removed: `safelight models pull`, `verify`, `remove`."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from engines import catalogue as catalogues
+from engines import hub
 from engines.catalogue import Catalogue
-from engines.entries import Adapter, Entry, Model
+from engines.entries import Entry, Model
 from engines.errors import InvalidRequest, LoadError
-from engines.requests import Convert, Merge, Pull, Request
+from engines.requests import Pull, Request
 from tui import making, shelf, wording
 from tui.clean import one_line
 from tui.session import Session
-
-
-@dataclass(frozen=True, slots=True)
-class Mix:
-    """What is to be mixed, as it was typed."""
-
-    models: Sequence[str]
-    "Ids of the catalogue or paths of files."
-    weights: str
-    "Numbers with commas between them."
-    method: str
-    "One of engines.blocks.METHODS."
-    blocks: Sequence[str]
-    "NAME=SHARE each."
-    dtype: str
-    "fp16, bf16, fp32 or empty."
-
-
-# ── fetching ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def pull(session: Session, id: str, yes: bool, as_json: bool) -> int:
@@ -44,7 +25,7 @@ def pull(session: Session, id: str, yes: bool, as_json: bool) -> int:
         _tell_notices(session.catalogue, entry)
         if notice_binds(session.catalogue, entry) and not yes:
             _ask(f"fetch {entry.id}?", f"{entry.id} has terms to agree to; nothing was fetched")
-        _run(session, [Pull(id)], as_json)
+        run(session, [Pull(id)], as_json)
     if as_json:
         making.emit({"id": entry.id, "here": True, "files": [str(p) for p in _files(session, entry)]})
     else:
@@ -74,7 +55,7 @@ def ensure(session: Session, entries: Sequence[Entry], yes: bool) -> None:
             f"{names} {'is' if len(wanted) == 1 else 'are'} not on this machine{size}. Fetch?",
             f"{names} not here{size}",
         )
-    _run(session, [Pull(entry.id) for entry in wanted], False)
+    run(session, [Pull(entry.id) for entry in wanted], False)
 
 
 def notice_binds(catalogue: Catalogue, entry: Entry) -> bool:
@@ -97,16 +78,17 @@ def _check_can_be_had(catalogue: Catalogue, entry: Entry) -> None:
         raise LoadError(f"{entry.id} is a file of yours, and {gone} is missing", "put it there, or mend models.toml")
 
 
-def _ask(question: str, refused: str) -> None:
+def _ask(question: str, refused: str, otherwise: str = "nothing was fetched") -> None:
     """Waits for a yes. Raises InvalidRequest for anything else, and where nobody can answer."""
     if not sys.stdin.isatty() or not sys.stderr.isatty():
-        raise InvalidRequest(refused, "add --yes to fetch it without being asked")
+        raise InvalidRequest(refused, "add --yes to agree without being asked")
     print(f"{one_line(question)} [y/N] ", end="", file=sys.stderr, flush=True)
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
-        raise InvalidRequest("nothing was fetched", "say y, or add --yes")
+        raise InvalidRequest(otherwise, "say y, or add --yes")
 
 
-def _run(session: Session, requests: Sequence[Request], as_json: bool) -> int:
+def run(session: Session, requests: Sequence[Request], as_json: bool) -> int:
+    """Submits requests to an engine of a command's own, and follows them to the end."""
     with making.closing(session.store()) as store:
         return making.run(session.engine("command", store), requests, as_json)
 
@@ -116,96 +98,76 @@ def _files(session: Session, entry: Entry) -> list[Path]:
     return [file.path] if file is not None else [getattr(entry.source, "path", Path())]  # type: ignore[union-attr]
 
 
-# ── mixing and converting ───────────────────────────────────────────────────────────────────────────────────────────
+def verify(session: Session, id: str, as_json: bool) -> int:
+    """Hashes the files of one entry, or of all that are here, again; what the hub gave and is wrong is removed."""
+    from engines import choosing, holdings
 
-
-def merge(session: Session, mix: Mix, out: str, id: str, as_json: bool) -> int:
-    """Mixes models: into a file, or under an id that is mixed in memory whenever it is loaded."""
-    from engines import blocks
-
-    if not 2 <= len(mix.models) <= 3:
-        raise InvalidRequest(f"{len(mix.models)} models make no mix", "name two or three")
-    weights = _weights(mix)
-    formula = blocks.Formula(mix.method, weights, blocks.parse(mix.blocks))
-    if not out:
-        return _merge_in_memory(session, mix, formula, id, as_json)
-    target = Path(out).expanduser().absolute()
-    parents = tuple(str(_parent(session.catalogue, name)) for name in mix.models)
-    request = Merge(parents, weights, str(target), mix.method, tuple(mix.blocks), mix.dtype)
-    request.validate()
-    _run(session, [request], as_json)
-    return add(session, str(target), id, False, as_json) if id else 0
-
-
-def _merge_in_memory(session: Session, mix: Mix, formula: Any, id: str, as_json: bool) -> int:
-    from engines import proposing
-
-    models = [session.catalogue.model(name) for name in mix.models]
-    families = {model.family for model in models}
-    if len(families) > 1:
-        told = ", ".join(f"{model.id} is {model.family}" for model in models)
-        raise InvalidRequest(f"models of different architecture can't be mixed: {told}", "mix models of one family")
-    known = {entry.id for entry in session.catalogue.entries()}
-    name = _free_id(id, "-".join(model.id for model in models), known)
-    text = proposing.merged(name, models, formula)
-    proposing.append(session.folders.models, text)
-    if as_json:
-        making.emit({"id": name, "models": [m.id for m in models], "formula": str(formula)})
-    else:
-        print(f"{name}: {formula}, mixed in memory when it is loaded; try safelight generate -m {name}")
+    catalogue = session.catalogue
+    entries = [catalogue.entry(id)] if id else [e for e in catalogue.entries() if not catalogue.missing(e)]
+    wanted = dict.fromkeys(want for entry in entries for want in choosing.wants(entry))
+    own = [path for entry in entries for path in shelf.own_files(entry)]
+    progress = making.Progress()
+    wrong = 0
+    for told in holdings.verify(wanted, own):
+        if isinstance(told, holdings.Checking):
+            progress.show(f"{told.name} {wording.bar(told.done / told.of if told.of else None, 16)}")
+            continue
+        progress.clear()
+        bad = told.state in ("wrong", "missing")
+        wrong += bad
+        if told.state == "wrong" and hub.cache() in told.path.parents:
+            holdings.discard(told)
+        if as_json:
+            making.emit({"name": told.name, "path": str(told.path), "state": told.state, "bytes": told.bytes,
+                         "sha256": told.found, "expected": told.expected})  # fmt: skip
+        else:
+            print(f"{told.state:<8} {wording.bytes_(told.bytes):>8}  {one_line(told.name)}", flush=True)
+    progress.clear()
+    if wrong:
+        raise LoadError(
+            f"{wording.plural(wrong, 'file')} of {id or 'the models'} damaged or missing",
+            f"safelight models pull {id or 'ID'} fetches what is missing",
+        )
     return 0
 
 
-def _weights(mix: Mix) -> tuple[float, ...]:
-    """One number a model: what was typed, else equal shares; for add-difference one number is enough."""
-    count = len(mix.models)
-    if not mix.weights.strip():
-        return (1.0, 1.0, 1.0) if mix.method == "add-difference" else (1 / count,) * count
-    try:
-        numbers = tuple(float(x) for x in mix.weights.split(","))
-    except ValueError:
-        raise InvalidRequest(f"weights must be numbers, not '{mix.weights[:40]}'", "for instance 0.7,0.3") from None
-    if mix.method == "add-difference" and len(numbers) == 1:
-        return (1.0, numbers[0], 1.0)
-    if mix.method == "weighted-sum" and len(numbers) == 1 and count == 2:
-        return (1 - numbers[0], numbers[0])
-    if len(numbers) != count:
-        raise InvalidRequest(f"{count} models have {len(numbers)} weights", "give one for each, with commas")
-    return numbers
+def remove(session: Session, id: str, yes: bool, as_json: bool) -> int:
+    """Frees an entry's space in the hub's cache; an entry of the user's own is taken out of models.toml, and its files
+    stay where they are."""
+    from engines import choosing, holdings, proposing
 
-
-def _parent(catalogue: Catalogue, name: str) -> Path:
-    """The one file that a parent of a file merge is."""
-    if name.endswith(".safetensors") or "/" in name:
-        return Path(name).expanduser().absolute()
-    model = catalogue.require(name)
-    file = getattr(model.source, "file", None)
-    if file is None or getattr(model.source, "base", None):
+    catalogue = session.catalogue
+    entry = catalogue.entry(id)
+    mine = catalogues.load(None)
+    listed = id not in {e.id for e in mine.entries()}
+    wanted = choosing.wants(entry)
+    others = [e for e in catalogue.entries() if e is not entry]
+    keep = [w for e in others for w in choosing.wants(e, catalogue.needs(e) if isinstance(e, Model) else ())]
+    keep = [
+        w for w in keep if w not in wanted or any(w in choosing.wants(e) and not catalogue.missing(e) for e in others)
+    ]
+    users = [m.id for m in catalogue.models.values() if isinstance(entry, Model) and entry in catalogue.needs(m)]
+    users = [m for m in users if not catalogue.missing(catalogue.models[m])]
+    if users and not yes:
         raise InvalidRequest(
-            f"{name} is not one file with everything in it: {shelf.source(model)}",
-            "leave --out out to mix in memory, which takes every model",
+            f"{', '.join(users)} {'stands' if len(users) == 1 else 'stand'} on {id}",
+            "add --yes to remove it all the same",
         )
-    return Path(file.path)
-
-
-def convert(session: Session, file: Path, out: str, as_json: bool) -> int:
-    """Makes a .safetensors file of a pickled one."""
-    source = file.expanduser().absolute()
-    target = Path(out).expanduser().absolute() if out else source.with_suffix(".safetensors")
-    request = Convert(str(source), str(target))
-    return _run(session, [request], as_json)
-
-
-def _free_id(wanted: str, made: str, known: set[str]) -> str:
-    """The id that was asked for if it is free, else one made from a name."""
-    if wanted:
-        if wanted in known:
-            raise InvalidRequest(f"there is a {wanted} already", "choose another --id")
-        return wanted
-    name, number = made, 2
-    while name in known:
-        name, number = f"{made}-{number}", number + 1
-    return name
-
-
-__all__ = ["Adapter", "Mix", "Model", "convert", "ensure", "merge", "pull"]
+    if not wanted and not listed:
+        raise InvalidRequest(f"{id} came with safelight", "there is nothing of it to remove")
+    if not yes and wanted and not catalogue.missing(entry):
+        _ask(f"remove {id} from {hub.cache()}?", f"{id} would be removed", "nothing was removed")
+    freed = holdings.remove(wanted, keep) if wanted else None
+    if listed:
+        proposing.drop(session.folders.models, id, shelf.KINDS[type(entry)])
+    if as_json:
+        making.emit({"id": id, "bytes": freed.bytes if freed else 0, "entry_removed": listed,
+                     "kept": list(freed.kept) if freed else [str(p) for p in shelf.own_files(entry)]})  # fmt: skip
+        return 0
+    if freed is not None:
+        print(holdings.told(freed))
+    if listed:
+        print(f"{id} is taken out of {session.folders.models}")
+        for path in shelf.own_files(entry):
+            print(f"your file stays: {one_line(str(path))}")
+    return 0

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import ClassVar, assert_never
 
@@ -23,39 +23,51 @@ from textual.widgets import Static
 from engines import events as ev
 from engines.catalogue import Catalogue
 from engines.engine import Engine
-from engines.errors import SafelightError
-from engines.requests import Generate, JobId, Picture, Request, Warm
+from engines.entries import Entry
+from engines.errors import InvalidRequest, SafelightError
+from engines.requests import Generate, JobId, Picture, Pull, Request, Warm
 from tui import draft as drafting
-from tui import keys
+from tui import fields, keys, picking, stack, stock
+from tui.choice import ChoiceList
 from tui.clean import clean
 from tui.draft import Draft
 from tui.drafts import DraftFile
+from tui.fetching import Fetches
 from tui.form import Form
-from tui.jobs import Jobs
+from tui.jobs import Jobs, Progress
 from tui.messages import (
     CancelRequested,
     CopyRequested,
     FromEngine,
+    LookRequested,
     MakeRequested,
     ModelChanged,
     Page,
     PictureChosen,
     TakeBack,
 )
+from tui.offers import Offer
 from tui.pages import Shelf
 from tui.paging import PagedScreen
+from tui.panes.fetching import FetchScreen
 from tui.panes.footer import KeyLine
 from tui.panes.header import Header
 from tui.panes.history import HistoryPane
+from tui.panes.loras import LoraPane
 from tui.panes.picture import EMPTY, PicturePane
+from tui.panes.prompt import PromptEditor
 from tui.panes.queue import QueuePane
 from tui.panes.tabs import Tabs
 from tui.pictures.view import Mode
+from tui.stock import NOTHING, Device
+from tui.wording import plural
 
 WARM_AFTER = 0.4
 "Seconds that a model must stay picked before it is loaded."
 MANY = 200
 "Jobs above which the queue is redrawn once a second instead of at every step."
+TOLD_TOGETHER = 0.3
+"Seconds in which what is said of memory is gathered into one notice."
 
 
 class Workbench(PagedScreen):
@@ -73,8 +85,10 @@ class Workbench(PagedScreen):
         default: Draft,
         mode: Mode = "halfblocks",
         clock: Callable[[], float] = time.time,
+        keymap: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__()
+        self._keymap = keymap or {}
         self._engine = engine
         self._shelf = shelf
         self._catalogue = catalogue
@@ -90,13 +104,18 @@ class Workbench(PagedScreen):
         self._following = True
         self._drawn_at = 0.0
         self._warm_timer: Timer | None = None
+        self._fetches = Fetches(catalogue)
+        self._stocks = NOTHING
+        self._device: Device | None = None
+        self._memory: list[str] = []
+        self._memory_told = ""
 
     def compose(self) -> ComposeResult:
         """Form, queue and history, picture: the order in which Tab goes."""
         yield Header()
         yield Tabs()
         with Container(id="body"):
-            yield Form(self._catalogue, self._file)
+            yield Form(self._catalogue, self._file, self._keymap)
             with Container(id="side"):
                 yield QueuePane()
                 yield HistoryPane(self._shelf, self._title, self._clock)
@@ -114,6 +133,7 @@ class Workbench(PagedScreen):
     def _begin(self) -> None:
         self._warm()
         self.run_worker(self._learn(), group="store")
+        self._look()
 
     async def _learn(self) -> None:
         """What pictures took here before is what they will take."""
@@ -155,6 +175,13 @@ class Workbench(PagedScreen):
         known = self._catalogue.models.get(model)
         return known.title if known else model
 
+    def _title_of(self, id: str) -> str:
+        """The title of an entry of any kind."""
+        try:
+            return getattr(self._catalogue.entry(id), "title", "") or id
+        except SafelightError:
+            return id
+
     # ── what the engine tells ───────────────────────────────────────────────────────────────────────────────────
 
     @on(FromEngine)
@@ -162,7 +189,7 @@ class Workbench(PagedScreen):
         progress_only = True
         for event in message.events:
             self._show_event(event)
-            progress_only = progress_only and isinstance(event, ev.Stepped | ev.Previewed)
+            progress_only = progress_only and isinstance(event, ev.Stepped | ev.Previewed | ev.Pulling)
         self._show_state()
         now = self._clock()
         if not progress_only or len(self._jobs) < MANY or now - self._drawn_at > 1:
@@ -175,7 +202,7 @@ class Workbench(PagedScreen):
                 if isinstance(job.request, Warm):
                     self._warming[job.id] = "waiting"
                 else:
-                    self._jobs.add(job)
+                    self._add(self._jobs.add(job))
             case ev.Started(job_id):
                 if job_id in self._warming:
                     self._warming[job_id] = "starting"
@@ -204,31 +231,59 @@ class Workbench(PagedScreen):
                 if progress := self._jobs.get(job_id):
                     progress.step, progress.doing = progress.of, what
                     self._show_progress()
-            case ev.Scored():
-                pass  # the workbench asks for no scores of other files
+            case ev.Pulling(job_id):
+                if progress := self._jobs.get(job_id):
+                    progress.pulled = event
+                    progress.doing = progress.doing if progress.doing == "cancelling" else ""
+            case ev.Scored() | ev.Saved():
+                pass  # the workbench asks for no scores of other files, and for no files but pictures
             case ev.Done(job_id, pictures):
                 self._warming.pop(job_id, None)
-                self._jobs.drop(job_id)
+                if (done := self._jobs.drop(job_id)) and isinstance(done.job.request, Pull):
+                    self._came(done, done.job.request.id)
                 self._show_done(pictures)
             case ev.Failed(job_id, message, hint):
                 if self._warming.pop(job_id, None) is not None:
                     self.notify(f"{clean(message)}\n{clean(hint)}".strip(), severity="error", markup=False)
                 elif progress := self._jobs.get(job_id):
                     progress.state, progress.message, progress.hint = "failed", message, hint
-                    if self._following:
+                    if isinstance(progress.job.request, Pull):
+                        self._did_not_come(progress.job.request.id)
+                    elif self._following:
                         self.picture.show_failure(progress.prompt, message, hint)
             case ev.Cancelled(job_id):
                 self._warming.pop(job_id, None)
-                if (gone := self._jobs.drop(job_id)) and gone.state == "running" and self._following:
+                gone = self._jobs.drop(job_id)
+                if gone is not None and isinstance(gone.job.request, Pull):
+                    self._did_not_come(gone.job.request.id)
+                    self._look()  # of what it stands on, something may be here now
+                elif gone is not None and gone.state == "running" and self._following:
                     self._show_last("cancelled")
             case ev.Vitals():
                 self.query_one(Header).show_vitals(event)
+                if (device := Device.of(event)) is not None and device != self._device:
+                    self._device = device
+                    self._look()
+            case ev.Noted("info", text) if text.startswith("memory: "):
+                self._gather(text.removeprefix("memory: "))
             case ev.Noted(level, text):
                 self.notify(clean(text), severity="warning" if level == "warning" else "information", markup=False)
             case ev.Closed():
                 self._warming.clear()
             case _:
                 assert_never(event)
+
+    def _gather(self, text: str) -> None:
+        """What is said of memory comes a line a reason: it is shown as one notice, and the same not twice."""
+        if not self._memory:
+            self.set_timer(TOLD_TOGETHER, self._tell_memory)
+        self._memory.append(clean(text))
+
+    def _tell_memory(self) -> None:
+        told, self._memory = "\n".join(self._memory), []
+        if told != self._memory_told:
+            self._memory_told = told
+            self.notify(told, title="memory", timeout=8, markup=False)
 
     def _show_progress(self) -> None:
         if self._following and (running := self._jobs.running):
@@ -263,11 +318,21 @@ class Workbench(PagedScreen):
         elif self._warming:
             header.show_state(f"warming up: {next(iter(self._warming.values()))}", busy=True)
         else:
-            header.show_state(f"{len(self._jobs.open)} waiting" if self._jobs.open else "ready")
+            waiting = len(self._jobs.pictures)
+            header.show_state(f"{waiting} waiting" if waiting else "" if self._jobs.pulls else "ready")
+        self.query_one(Header).show_fetching(self._fetched())
+
+    def _fetched(self) -> str:
+        """'fetching 31%' of all downloads together."""
+        pulls = self._jobs.pulls
+        told = [p.pulled for p in pulls if p.pulled is not None]
+        of = sum(p.of for p in told)
+        share = f" {sum(p.done for p in told) / of:.0%}" if of and len(told) == len(pulls) else ""
+        return f"fetching{share}" if pulls else ""
 
     def _tick(self) -> None:
         """Estimates count down between the steps of a slow model."""
-        if self._jobs.running:
+        if self._jobs.running or self._jobs.pulls:
             self._show_progress()
             if len(self._jobs) < MANY:
                 self.queue.show(self._jobs, self._jobs.ends(self._clock()))
@@ -284,15 +349,20 @@ class Workbench(PagedScreen):
         self._make(replace(self.draft, seed=""))
 
     def _make(self, draft: Draft) -> None:
+        draft = stack.active(draft)
         try:
-            asked = drafting.read(draft, self._catalogue)
+            wanted = self._fetches.wanted(draft)
+            asked = drafting.read(draft, self._catalogue, look=not wanted)
         except SafelightError as e:
             self.show_page("form")
             self._tell(e)
             self.form.mark(e)
             return
+        if wanted:
+            self._ask(wanted, draft)
+            return
         self._following = True
-        if not self._jobs.open:
+        if not self._jobs.pictures:
             self.picture.show_waiting("queued")
         if self.single:
             self.go("picture")
@@ -325,7 +395,10 @@ class Workbench(PagedScreen):
         for job_id in self._warming:
             self._cancel(job_id)
         precision = self.draft.precision
-        warm = Warm(model.id, precision if precision in ("fp16", "bf16", "fp32") else "auto")  # type: ignore[arg-type]
+        try:
+            warm = Warm(model.id, fields.precision(precision))
+        except SafelightError:
+            return  # told then, too
         self.run_worker(self._submit((warm,)), group="engine")
 
     def _cancel(self, *job_ids: JobId) -> None:
@@ -340,9 +413,11 @@ class Workbench(PagedScreen):
         self.run_worker(send(), group="engine")
 
     def action_cancel(self) -> None:
-        """The running job."""
+        """The running picture; a download goes on until it is cancelled in the queue."""
         if running := self._jobs.running:
             self._cancel(running.job.id)
+        elif self._jobs.pulls:
+            self.notify(f"{self._key('cancel-job')} in the queue cancels the download", timeout=3, markup=False)
 
     def action_cancel_all(self) -> None:
         """Every job, and those that are still being queued."""
@@ -357,6 +432,97 @@ class Workbench(PagedScreen):
             self.queue.show(self._jobs, self._jobs.ends(self._clock()))
         else:
             self._cancel(message.job_id)
+
+    # ── what is not on this machine ─────────────────────────────────────────────────────────────────────────────
+
+    @on(LookRequested)
+    def _look(self) -> None:
+        """Looks at what is here, in a thread: a thousand entries take a while."""
+        self.run_worker(self._look_around(), group="stock", exclusive=True)
+
+    async def _look_around(self) -> None:
+        try:
+            self._stocks = await asyncio.to_thread(stock.look_at_all, self._catalogue, self._device)
+        except SafelightError:
+            return  # a broken catalogue is told where it is used
+        self.form.show_stocks(self._stocks)
+
+    def _ask(self, wanted: Sequence[Entry], draft: Draft | None) -> None:
+        """Whether to fetch; what is on its way already needs no second question."""
+        missing = [entry for entry in wanted if entry.id not in self._fetches.going]
+        if not missing:
+            if draft is not None:
+                self._hold(draft, wanted)
+            return
+
+        def answered(yes: bool | None) -> None:
+            if not yes:
+                return
+            lacking = (one.id for entry in missing for one in self._catalogue.lacking(entry))
+            self._fetches.told.update(lacking)
+            if draft is not None:
+                self._hold(draft, wanted)
+            self._fetch(missing)
+
+        then = "The picture is made when it is here." if draft is not None else ""
+        bill = stock.bill(self._catalogue, missing, self._fetches.told)
+        self.app.push_screen(FetchScreen(bill, then), answered)
+
+    def _hold(self, draft: Draft, wanted: Sequence[Entry]) -> None:
+        self._fetches.hold(draft, wanted)
+        names = " and ".join(entry.id for entry in wanted)
+        self.notify(f"the picture is made when {names} is here", timeout=4, markup=False)
+
+    def _fetch(self, entries: Sequence[Entry]) -> None:
+        self._fetches.going.update(entry.id for entry in entries)
+
+        async def send() -> None:
+            for entry in entries:
+                try:
+                    await asyncio.to_thread(self._engine.submit, Pull(entry.id))
+                except SafelightError as e:
+                    self._did_not_come(entry.id)
+                    self._tell(e)
+
+        self.run_worker(send(), group="engine")
+
+    def _add(self, progress: Progress) -> None:
+        """A job that came into the queue; a download takes the place of one that failed."""
+        if not isinstance(progress.job.request, Pull):
+            return
+        id = progress.job.request.id
+        self._fetches.going.add(id)
+        progress.title = self._title_of(id)
+        for other in list(self._jobs):
+            if other.state == "failed" and other.job.request == progress.job.request:
+                self._jobs.drop(other.job.id)
+
+    def _came(self, progress: Progress, id: str) -> None:
+        """A download is done: what waited for it is made."""
+        self.notify(f"{clean(progress.title)} is here", timeout=4, markup=False)
+        self._look()
+        ready = self._fetches.came(id)
+        for draft in ready:
+            self._make(draft)
+        if not ready and id == self.draft.model:
+            self._warm()
+
+    def _did_not_come(self, id: str) -> None:
+        if count := self._fetches.failed(id):
+            self.notify(f"{plural(count, 'picture')} waited for {id}: not made", severity="warning", markup=False)
+
+    def action_fetch(self) -> None:
+        """What the form names and isn't here, without making a picture."""
+        draft = stack.active(self.draft)
+        wanted = self._fetches.wanted(draft)
+        if wanted and all(entry.id in self._fetches.going for entry in wanted):
+            self.notify("it is being fetched: see the queue", timeout=3, markup=False)
+        elif wanted:
+            self._ask(wanted, None)
+        else:
+            having = self._stocks.models.get(draft.model)
+            told = "can't be fetched: " + having.told if having and having.place == 2 else "is here"
+            self.notify(clean(f"{self._title(draft.model)} {told}"), timeout=4, markup=False)
 
     # ── the form ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -386,6 +552,91 @@ class Workbench(PagedScreen):
             self.form.settings.set_seed(str(self._shown.request.seed))
         else:
             self.notify("no picture yet whose seed could be kept", timeout=3, markup=False)
+
+    def action_override(self) -> None:
+        """Steps and scheduler against the recipe: allowed, or not any more."""
+        allowed = self.form.override()
+        told = "the recipe may be overridden; the picture says so" if allowed else "the recipe holds"
+        self.notify(told, timeout=3, markup=False)
+
+    def action_loras(self) -> None:
+        """To the stack; on it, or where it is empty, to the list of what can be added."""
+        if self.form.loras.can_focus and not self.form.loras.has_focus:
+            self.go("form", self.form.loras)
+        else:
+            self._add_lora()
+
+    @on(LoraPane.AddRequested)
+    def _add_lora(self) -> None:
+        offers = picking.loras(self._catalogue, self.draft, self._stocks.adapters)
+
+        def taken(name: str) -> None:
+            self.form.add_lora(name)
+            self.go("form", self.form.loras)
+
+        self._open("LoRA", offers, "", taken)
+
+    @on(LoraPane.WordsRequested)
+    def _insert_words(self, message: LoraPane.WordsRequested) -> None:
+        adapter = self._catalogue.adapters.get(message.name)
+        if adapter is not None and adapter.words:
+            self.form.prompt.put_in(clean(adapter.words))
+            self.notify(f"{clean(adapter.words)} is in the prompt", timeout=3, markup=False)
+        else:
+            self.notify(f"{message.name} needs no words", timeout=3, markup=False)
+
+    def action_embedding(self) -> None:
+        """Its name goes to the cursor of the prompt, or of the negative prompt if that has the focus."""
+        editor = self.focused if isinstance(self.focused, PromptEditor) else self.form.prompt
+
+        def taken(name: str) -> None:
+            editor.put_in(picking.word(name))
+            self.go("form", editor)
+            embedding = self._catalogue.embeddings[name]
+            if self._catalogue.missing(embedding):
+                self._ask([embedding], None)
+
+        self._open("embedding", picking.embeddings(self._catalogue, self.draft, self._stocks.embeddings), "", taken)
+
+    def action_vae(self) -> None:
+        """Which VAE decodes."""
+        offers = picking.vaes(self._catalogue, self.draft, self._stocks.vaes)
+        self._open("VAE", offers, self.draft.vae, lambda id: self.form.choose(vae=id))
+
+    def action_precision(self) -> None:
+        """Which arithmetic."""
+        value = self.draft.precision.strip() or "auto"
+
+        def taken(name: str) -> None:
+            self.form.choose(precision="" if name == "auto" else name)
+            self._warm()
+
+        self._open("precision", picking.precisions(), value, taken)
+
+    def _open(self, title: str, offers: Sequence[Offer], value: str, taken: Callable[[str], None]) -> None:
+        """A list to choose from."""
+        if not offers:
+            self.notify(f"there is no {title} for this model", timeout=4, markup=False)
+            return
+
+        def chosen(value: str | None) -> None:
+            if value is not None:
+                taken(value)
+
+        self.app.push_screen(ChoiceList(title, offers, value), chosen)
+
+    def _key(self, action: str) -> str:
+        return keys.shown(keys.BY_ID[action], self._keymap)
+
+    @property
+    def fetching(self) -> int:
+        """Downloads that go on the next time."""
+        return len(self._jobs.pulls)
+
+    @property
+    def held(self) -> int:
+        """Pictures that wait for a download, and are not in the queue yet."""
+        return self._fetches.held
 
     @property
     def waiting(self) -> int:
@@ -464,5 +715,8 @@ class Workbench(PagedScreen):
         self.go("history", self.history)
 
     def _tell(self, error: SafelightError) -> None:
-        text = f"{clean(error.message)}\n{clean(error.hint)}".strip()
+        hint = error.hint
+        if isinstance(error, InvalidRequest) and error.field in ("steps", "scheduler"):
+            hint = hint.replace("--override", self._key("override"))
+        text = f"{clean(error.message)}\n{clean(hint)}".strip()
         self.notify(text, severity="error", timeout=8, markup=False)

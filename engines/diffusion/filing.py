@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from engines import blocks
-from engines.diffusion import merging
+from engines.diffusion import converting, merging
 from engines.diffusion.merging import Progress
 from engines.events import Event, Loading, Noted, Saved
-from engines.requests import JobId, Merge
+from engines.requests import Convert, JobId, Merge
 
 _T = TypeVar("_T")
 
@@ -24,6 +24,14 @@ def merge(job_id: JobId, request: Merge, digest: Callable[[Path], str], stop: Ca
     for note in made.notes:
         yield Noted("warning", note, job_id)
     yield Saved(job_id, str(made.path), made.bytes)
+
+
+def convert(job_id: JobId, request: Convert, stop: Callable[[], bool]) -> Iterator[Event]:
+    """Makes a .safetensors file of a pickled one. Raises what `converting.convert` raises."""
+    out = Path(request.out)
+    for step in converting.convert(Path(request.file), out, stop):
+        yield Loading(job_id, step.text, step.done / step.total)
+    yield Saved(job_id, str(out), out.stat().st_size)
 
 
 def _told(job_id: JobId, work: Generator[Progress, None, _T]) -> Generator[Event, None, _T]:

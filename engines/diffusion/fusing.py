@@ -26,10 +26,10 @@ from engines.diffusion.updates import (
     Stamp,
     Update,
     look,
-    renamed,
 )
 from engines.errors import LoadError
 from engines.headers import shown
+from engines.keys import renamed
 
 log = logging.getLogger(__name__)
 

@@ -247,7 +247,7 @@ def _merged(catalogue: Catalogue, source: Merged) -> Origins:
     formula = blocks.Formula(source.method, tuple(parent.weight for parent in source.parents), source.blocks)
 
     def part(name: str) -> Origin:
-        own = [getattr(parent, name) for parent in parents]
+        own: list[Origin] = [getattr(parent, name) for parent in parents]
         worn = tuple(parent.adapters for parent in parents)
         if formula.method == "weighted-sum" and not any(worn) and len({origin.key for origin in own}) == 1:
             return own[0]  # a mix of equals: held once with them

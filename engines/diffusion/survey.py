@@ -136,6 +136,7 @@ def _choose(found: dict[str, Any], wanted: str, threads: int, model: str) -> Non
     from engines import catalogue as catalogues
     from engines import folders
     from engines.diffusion import device as devices
+    from engines.diffusion import origins
     from engines.errors import SafelightError
 
     errors = found["errors"]
@@ -154,9 +155,7 @@ def _choose(found: dict[str, Any], wanted: str, threads: int, model: str) -> Non
         catalogue = catalogues.load(where.models)
         named = catalogue.model(model) if model else catalogue.default_model()
         found["model"] = named.id
-        base = catalogue.chain(named)[-1].source
-        assert isinstance(base, catalogues.Folder)
-        config = json.loads((base.path / "unet" / "config.json").read_text())
+        config = origins.of(catalogue, named).unet.config
         # where a probe has to decide, its answer is kept for making pictures; but no folder is made for it
         cache = where.cache if where.cache.is_dir() else None
         dtype = devices.dtype_for(chosen, "auto", int(max(config["block_out_channels"])), cache)

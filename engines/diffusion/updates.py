@@ -19,7 +19,7 @@ from typing import Any, TypeAlias
 
 import torch
 
-from engines import headers
+from engines import headers, keys
 from engines.diffusion import device as devices
 from engines.errors import LoadError
 
@@ -31,33 +31,8 @@ REMEMBERED_HEADERS = 32
 Stamp: TypeAlias = tuple[str, int, int]
 "A file as it is now: where it leads to, when it was changed in ns, bytes."
 
-_TENSOR = re.compile(
-    r"(?P<layer>.+?)(?:"
-    r"\.lora_(?P<peft>[AB])(?:\.(?!weight$)[\w-]+)?|\.lora_(?P<kohya>down|up)|[._]lora(?:_linear_layer)?\.(?P<old>down|up)"
-    r")\.weight"
-)
-_PREFIXES = (
-    ("lora_unet_", "unet"),
-    ("lora_te1_", "text_encoder"),
-    ("lora_te2_", "text_encoder_2"),
-    ("lora_te_", "text_encoder"),
-    ("unet.", "unet"),
-    ("text_encoder_2.", "text_encoder_2"),
-    ("text_encoder.", "text_encoder"),
-    ("model.diffusion_model.", "unet"),
-    ("diffusion_model.", "unet"),
-)
-"How a tensor's name begins, and which part it is for; what begins otherwise is counted to the UNet."
-_KINDS = (
-    (("dora_scale", "lora_magnitude_vector"), "DoRA"),
-    (("lokr_",), "LoKr"),
-    (("hada_",), "LoHa"),
-    (("oft_", "boft_"), "OFT"),
-    (("lora_mid",), "LoCon in Tucker form"),
-    (("lora_A", "lora_B", "lora_up", "lora_down"), "LoRA with biases"),
-    (("diff",), "whole differences"),
-)
-"What else files add to layers: words in their tensors' names, and what it is called."
+_BIASED = re.compile(r"\.lora_(A|B|up|down)")
+"What a tensor's name has that is of a pair and no half of it."
 _TRANSFORMERS = ("transformer_", "single_", "double_blocks", "joint_blocks", "blocks_", "layers_")
 _IGNORED = ("bundle_emb.",)
 "Textual inversions that some trainers put beside a LoRA."
@@ -155,17 +130,17 @@ def look(file: Path, now: Stamp | None = None) -> Contents:
     strange = ""
     for key, tensor in header.tensors.items():
         if key.endswith(".alpha"):
-            alphas[_placed(key.removesuffix(".alpha"))] = key
-        elif found := _TENSOR.fullmatch(key):
-            part, name = _placed(found["layer"])
-            side = {"A": "down", "B": "up"}.get(found["peft"], found["kohya"] or found["old"])
+            alphas[keys.placed(key.removesuffix(".alpha"))] = key
+        elif found := keys.sided(key):
+            layer, side = found
+            part, name = keys.placed(layer)
             if len(tensor.shape) < 2 or not tensor.count:
                 raise LoadError(f"LoRA {file.name} is damaged at {headers.shown(key)}", headers.AGAIN)
             pairs[part].setdefault(name, {})[side] = key
         elif not key.startswith(_IGNORED):
             strange = strange or key
     if strange:
-        kind = next((kind for words, kind in _KINDS if any(f".{word}" in strange for word in words)), "")
+        kind = keys.other_kind((strange,)) or ("LoRA with biases" if _BIASED.search(strange) else "")
         if kind:
             raise LoadError(f"LoRA {file.name} is of another kind: {kind}", "plain LoRAs and LoCon are added")
         if any(pairs.values()):
@@ -179,17 +154,6 @@ def look(file: Path, now: Stamp | None = None) -> Contents:
     for part, layers in pairs.items():
         parts[part] = {name: _pair(file, name, sides, alphas.get((part, name))) for name, sides in layers.items()}
     return Contents(file, now or stamp(file), header, parts, _settings(file, header))
-
-
-def _placed(layer: str) -> tuple[str, str]:
-    """(part, flat name) of a layer as a file names it."""
-    layer = layer.removeprefix("base_model.model.")
-    prefix, part = next(((p, part) for p, part in _PREFIXES if layer.startswith(p)), ("", "unet"))
-    name = layer.removeprefix(prefix).removeprefix("base_model.model.").replace(".processor.", ".").replace(".", "_")
-    # diffusers' first form names attention layers otherwise: to_out, and to_q in text encoders
-    if part == "unet":
-        return part, f"{name}_0" if name.endswith("_to_out") else name
-    return part, re.sub(r"_to_(q|k|v|out)$", r"_\1_proj", name).removeprefix("text_model_")
 
 
 def _pair(file: Path, name: str, sides: dict[str, str], alpha: str | None) -> Pair:
@@ -209,45 +173,6 @@ def _settings(file: Path, header: headers.Header) -> dict[str, Any]:
     if not isinstance(settings, dict):
         raise LoadError(f"LoRA {file.name} is damaged: its lora_adapter_metadata can't be read", headers.AGAIN)
     return settings
-
-
-def renamed(name: str, per_block: int) -> str:
-    """The flat name in diffusers' UNet of a layer that is named as in the original SDXL; any other name as it is.
-
-    Args:
-        name: such as input_blocks_4_1_transformer_blocks_0_attn1_to_q.
-        per_block: `layers_per_block` of the UNet, 2 in SDXL; each block has one place more for what changes the size.
-    """
-    if outside := _OUTSIDE.get(name):
-        return outside
-    if middle := re.fullmatch(r"middle_block_([012])_(.+)", name):
-        place = ("resnets_0", "attentions_0", "resnets_1")[int(middle[1])]
-        return f"mid_block_{place}_{_INSIDE.get(middle[2], middle[2])}"
-    if not (found := re.fullmatch(r"(input|output)_blocks_(\d{1,3})_(\d)_(.+)", name)):
-        return name
-    side, rest = ("down" if found[1] == "input" else "up"), found[4]
-    block, layer = divmod(int(found[2]) - (side == "down"), per_block + 1)
-    if rest in ("op", "conv"):
-        return f"{side}_blocks_{block}_{side}samplers_0_conv"
-    kind = "attentions" if int(found[3]) else "resnets"
-    return f"{side}_blocks_{block}_{kind}_{layer}_{_INSIDE.get(rest, rest)}"
-
-
-_OUTSIDE = {
-    "input_blocks_0_0": "conv_in",
-    "out_2": "conv_out",
-    "time_embed_0": "time_embedding_linear_1",
-    "time_embed_2": "time_embedding_linear_2",
-    "label_emb_0_0": "add_embedding_linear_1",
-    "label_emb_0_2": "add_embedding_linear_2",
-}
-_INSIDE = {
-    "in_layers_2": "conv1",
-    "out_layers_3": "conv2",
-    "emb_layers_1": "time_emb_proj",
-    "skip_connection": "conv_shortcut",
-}
-"Of a residual block."
 
 
 class Shelf:

@@ -21,6 +21,7 @@ class Header(Widget):
         self._vitals: Vitals | None = None
         self._state = "starting"
         self._busy = False
+        self._fetching = ""
 
     def show_model(self, title: str) -> None:
         """The model that the form is set to."""
@@ -38,10 +39,17 @@ class Header(Widget):
             self._state, self._busy = one_line(state), busy
             self.refresh()
 
+    def show_fetching(self, fetching: str) -> None:
+        """What is downloaded beside that; empty for nothing."""
+        if fetching != self._fetching:
+            self._fetching = one_line(fetching)
+            self.refresh()
+
     def render(self) -> Content:
         """Name, model and device to the left, the state to the right."""
         width = self.size.width
-        state = f"{'●' if self._busy else '○'} {self._state} "
+        told = " · ".join(filter(None, (self._state, f"↓ {self._fetching}" if self._fetching else "")))
+        state = f"{'●' if self._busy or self._fetching else '○'} {told} "
         parts = [self._model]
         if v := self._vitals:
             used = f"{bytes_(v.memory_used)} of {bytes_(v.memory_total)}" if v.memory_total else ""
@@ -54,5 +62,5 @@ class Header(Widget):
         gap = max(1, room - len(middle))
         return Content.assemble(
             (" safelight", "bold $primary"), (middle, "$foreground 70%"), " " * gap,
-            (one_line(state, max(8, width - 12)), "$accent" if self._busy else "$foreground 70%"),
+            (one_line(state, max(8, width - 12)), "$accent" if self._busy or self._fetching else "$foreground 70%"),
         )  # fmt: skip

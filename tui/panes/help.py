@@ -17,6 +17,7 @@ from tui import keys
 
 TITLES: dict[keys.Scope, str] = {
     "workbench": "On the workbench",
+    "loras": "In the stack of LoRAs",
     "queue": "In the queue",
     "history": "In the history",
     "app": "Everywhere",

@@ -64,6 +64,8 @@ class PicturePane(Vertical, can_focus=True):
         facts = [f"score {score:.1f}" for score in list(picture.scores.values())[:1]]
         facts += [f"seed {request.seed}", duration(picture.seconds.total), f"{picture.width}x{picture.height}"]
         facts.append(one_line(model))
+        if request.overrides:
+            facts.append("against the recipe")
         self._caption(
             Content.styled(" · ".join(facts), "bold"),
             Content.styled(one_line(PurePath(picture.path).name), "$foreground 60%"),

@@ -43,6 +43,18 @@ class PromptEditor(TextArea):
             self.history.checkpoint()
             self.move_cursor(self.document.end)
 
+    def put_in(self, words: str) -> None:
+        """Writes words at the cursor, set apart from their neighbours, in one step that undo takes back."""
+        start, end = self.selection
+        first, last = min(start, end), max(start, end)
+        before, after = self.get_text_range((0, 0), first)[-1:], self.get_text_range(last, self.document.end)[:1]
+        left = " " if before.strip() and before != "(" else ""
+        right = " " if after.strip() and after not in ",.;:)+-" else ""
+        self.history.checkpoint()
+        if result := self._replace_via_keyboard(left + words + right, start, end):
+            self.move_cursor(result.end_location)
+        self.history.checkpoint()
+
     def action_new_line(self) -> None:
         """Begins a new line at the cursor."""
         start, end = self.selection

@@ -19,7 +19,7 @@ from tui import keys
 from tui.clean import one_line
 from tui.jobs import Progress
 from tui.messages import CancelRequested
-from tui.wording import bar, duration
+from tui.wording import bar, bytes_, duration
 
 EMPTY = "Nothing to do; Enter makes a picture."
 
@@ -58,8 +58,9 @@ class QueuePane(ScrollView, can_focus=True):
         self._ends = ends
         ids = [p.job.id for p in self._rows]
         self._cursor = ids.index(chosen) if chosen in ids else max(0, min(self._cursor, len(ids) - 1))
-        waiting = sum(p.state == "waiting" for p in self._rows)
-        last = self._ends.get(ids[-1]) if ids else None
+        later = [p.job.id for p in self._rows if p.state == "waiting"]
+        waiting = len(later)
+        last = self._ends.get(later[-1]) if later else None
         note = f"{waiting:,} waiting" + (f" · all in {duration(last)}" if last else "") if waiting else ""
         self.border_title = f"queue · {note}" if note else "queue"
         self._fit()
@@ -147,7 +148,8 @@ class QueuePane(ScrollView, can_focus=True):
                 return [Segment(one_line(f"✗ {prompt}", width), failed)]
             return [Segment("  " + reason[line - 1] if line <= len(reason) else "", base)]
         if line == 1:
-            facts = f"{p.step}/{p.of} {p.doing}".strip() if p.of else p.doing or "starting"
+            facts = _fetched(p) if p.is_pull else f"{p.step}/{p.of} {p.doing}".strip() if p.of else p.doing
+            facts = facts or "starting"
             room = max(4, width - len(facts) - 3)
             blocks = base + self.get_component_rich_style("queue--bar", partial=True)
             return [Segment("  ", base), Segment(bar(p.share, room), blocks), Segment(f" {one_line(facts)}", base)]
@@ -158,8 +160,18 @@ class QueuePane(ScrollView, can_focus=True):
         text = Segment(one_line(many + prompt, room), base)
         gap = max(0, room - text.cell_length)
         return [
-            Segment("▶ " if p.state == "running" else "· ", base),
+            Segment(("↓ " if p.is_pull else "▶ ") if p.state == "running" else "· ", base),
             text,
             Segment(" " * gap, base),
             Segment(when, dim),
         ]
+
+
+def _fetched(p: Progress) -> str:
+    """'2.1 of 6.9 GB · 85 MB/s'."""
+    if p.doing or p.pulled is None:
+        return p.doing
+    rate = f" · {bytes_(p.pulled.rate)}/s" if p.pulled.rate else ""
+    done, of = bytes_(p.pulled.done), bytes_(p.pulled.of)
+    number, unit = done.split()
+    return f"{number if unit == of.split()[1] else done} of {of}{rate}"

@@ -13,9 +13,10 @@ from textual.widgets import Input, Label, Static
 
 from engines.requests import MAX_SEED
 from engines.schedulers import TABLE
-from tui.choice import Choice, Offer
+from tui.choice import Choice
 from tui.clean import clean
 from tui.messages import DraftChanged, MakeRequested
+from tui.offers import Offer
 
 STEPS: dict[str, tuple[float, float, float]] = {
     "steps": (1, 1, 1000),
@@ -39,13 +40,14 @@ class FieldInput(Input):
         super().__init__(id=f"input-{name}", name=name, compact=True, max_length=64)
         self.cursor_blink = False
         self.sizes: Sequence[str] = ()
+        self.recipe = ""
 
     def action_nudge(self, by: int) -> None:
         """The next value: of the recipe's sizes, or a number a step away."""
         if self.name == "size":
-            self.value = _beside(self.value or self.placeholder, self.sizes, -by) if self.sizes else self.value
+            self.value = _beside(self.value or self.recipe, self.sizes, -by) if self.sizes else self.value
         else:
-            self.value = _moved(self.name or "", self.value or str(self.placeholder), by)
+            self.value = _moved(self.name or "", self.value or self.recipe, by)
 
     def _on_paste(self, event: events.Paste) -> None:
         """Nothing that a terminal would obey gets in."""
@@ -130,13 +132,15 @@ class SettingsPane(Vertical):
         self.choice("score").show("yes" if values.get("score", "") not in ("", "no") else "no")
         self._show_lock()
 
-    def show_recipe(self, recipe: Mapping[str, str], sizes: Sequence[str]) -> None:
-        """What stands behind empty fields."""
+    def show_recipe(self, recipe: Mapping[str, str], sizes: Sequence[str], locked: Collection[str] = ()) -> None:
+        """What stands behind empty fields, and which of them the recipe fixes."""
         for field in self.query(Field):
-            field.input.placeholder = recipe.get(field.input.name or "", "")
+            name = field.input.name or ""
+            field.input.recipe = recipe.get(name, "")
+            field.input.placeholder = _locked(field.input.recipe, name in locked)
         self.field("size").input.sizes = sizes
         scheduler = self.choice("scheduler")
-        first = Offer("", f"recipe: {recipe.get('scheduler', '')}")
+        first = Offer("", _locked(f"recipe: {recipe.get('scheduler', '')}", "scheduler" in locked))
         scheduler.show(scheduler.value, [first, *(Offer(row.name, row.name, row.title) for row in TABLE)])
 
     def show_note(self, text: str) -> None:
@@ -188,6 +192,10 @@ class SettingsPane(Vertical):
         for lock in self.query("#lock").results(Static):
             lock.update("locked" if locked else "random")
             lock.set_class(locked, "-locked")
+
+
+def _locked(text: str, locked: bool) -> str:
+    return f"{text} · locked" if locked else text
 
 
 def _beside(value: str, sizes: Sequence[str], by: int) -> str:

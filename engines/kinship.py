@@ -1,0 +1,96 @@
+"""Which of the catalogue's models a file belongs to: what tells a family that a file's architecture alone doesn't."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from engines import headers, keys, layouts
+from engines.catalogue import Catalogue
+from engines.entries import Checkpoint, Folder, Hub, Model
+from engines.errors import CatalogueError, LoadError
+from engines.identify import Identified
+from engines.keys import Fit
+
+SMALL = "sdxl-shaped"
+"The architecture of what has SDXL's form and other widths."
+
+
+def base_of(catalogue: Catalogue, found: Identified, wanted: str = "") -> Model | None:
+    """The model that a file stands over or is like: the one that was named, else the first here of its widths, else the
+    first of its architecture that is listed; None if there is none.
+
+    Raises:
+        CatalogueError: there is no model of the name that was given.
+    """
+    if wanted:
+        return catalogue.model(wanted)
+    rooted = [m for m in catalogue.models.values() if isinstance(m.source, Folder | Hub | Checkpoint)]
+    if found.architecture != SMALL:
+        return next((m for m in rooted if m.family == found.architecture), None)
+    here = (m for m in rooted if not catalogue.missing(m))
+    return next((m for m in here if found.width is None or width(m) == found.width), None)
+
+
+def width(model: Model) -> int | None:
+    """Of the text that a model's UNet attends to, from its configuration or header; None if it can't be told."""
+    match model.source:
+        case Folder() | Hub():
+            try:
+                told = json.loads((model.source.path / "unet" / "config.json").read_text(encoding="utf-8"))
+                found = told.get("cross_attention_dim")
+            except (OSError, ValueError, AttributeError):
+                return None
+            return found if isinstance(found, int) else None
+        case Checkpoint(file=file):
+            try:
+                return int(layouts.unet(headers.read(file.path).shapes)["cross_attention_dim"])
+            except (LoadError, KeyError, TypeError, ValueError):
+                return None
+        case _:
+            return None
+
+
+def fit(catalogue: Catalogue, found: Identified, base: Model) -> Fit | None:
+    """How much of a LoRA a model that is here has use for; None if it isn't here, or its files can't be read."""
+    if found.header is None or catalogue.missing(base):
+        return None
+    root = catalogue.chain(base)[-1]
+    try:
+        parts = dict(_shapes(root))
+    except LoadError:
+        return None
+    if "unet" not in parts:
+        return None
+    return keys.fits(found.header.shapes, parts["unet"], {k: v for k, v in parts.items() if k.startswith("text")})
+
+
+def check_fits(found: Identified, fit: Fit, base: Model) -> None:
+    """Raises CatalogueError, with both sides named, for a LoRA that a model has no use for."""
+    if fit.matched or not fit.total:
+        return
+    told = f"cross-attention {found.width}" if found.width else found.architecture_title
+    raise CatalogueError(
+        f"{found.name} is for {found.architecture_title} ({told}); {base.id} is {base.family} "
+        f"(cross-attention {width(base) or 'unknown'}), and has none of its {fit.total} layers",
+        "name the model that it was made for with --base",
+    )
+
+
+def _shapes(root: Model) -> Iterator[tuple[str, Mapping[str, tuple[int, ...]]]]:
+    """Part → names and shapes of a rooted model's weights."""
+    match root.source:
+        case Folder() | Hub():
+            for part in ("unet", "text_encoder", "text_encoder_2"):
+                files = _weights(root.source.path / part, root.source.variant)
+                if files:
+                    yield part, {n: s for file in files for n, s in headers.read(file).shapes.items()}
+        case Checkpoint(file=file):
+            yield "unet", headers.read(file.path).shapes
+
+
+def _weights(folder: Path, variant: str | None) -> list[Path]:
+    found = sorted(folder.glob("*.safetensors"))
+    marked = [path for path in found if variant and f".{variant}" in path.name]
+    return marked or found
