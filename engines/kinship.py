@@ -13,6 +13,9 @@ from engines.errors import CatalogueError, LoadError
 from engines.identify import Identified
 from engines.keys import Fit
 
+CLIP_WORDS = 49408
+"Tokens that CLIP's vocabulary has."
+_WORDS = "conditioner.embedders.0.transformer.text_model.embeddings.token_embedding.weight"
 SMALL = "sdxl-shaped"
 "The architecture of what has SDXL's form and other widths."
 
@@ -31,6 +34,25 @@ def base_of(catalogue: Catalogue, found: Identified, wanted: str = "") -> Model 
         return next((m for m in rooted if m.family == found.architecture), None)
     here = (m for m in rooted if not catalogue.missing(m))
     return next((m for m in here if found.width is None or width(m) == found.width), None)
+
+
+def family(found: Identified, base: Model | None) -> str:
+    """The family of what was identified: its architecture's, its base's, or one of its own by its width; empty if that
+    can't be told."""
+    if found.architecture != SMALL:
+        return found.architecture
+    if base is not None:
+        return base.family
+    return f"{SMALL}-{found.width}" if found.kind == "model" and found.width else ""
+
+
+def like(found: Identified, base: Model | None) -> str:
+    """The id of the model whose configurations and tokenizers a checkpoint needs, because it has no text encoder with
+    CLIP's own vocabulary; empty if it needs none."""
+    if found.kind != "model" or found.header is None or base is None:
+        return ""
+    rows = found.header.shapes.get(_WORDS, (0,))[0]
+    return "" if rows == CLIP_WORDS else base.id
 
 
 def width(model: Model) -> int | None:

@@ -50,6 +50,7 @@ def entry(
     family: str = "",
     base: str = "sdxl-base",
     like: Recipe | None = None,
+    configured: str = "",
 ) -> str:
     """The TOML of an entry, with its reasons as comments.
 
@@ -61,6 +62,7 @@ def entry(
         family: which it belongs to; empty takes it from the architecture, which a small model's doesn't tell.
         base: the id of the model that a UNet or a distilled LoRA is put over.
         like: the recipe of that base: gives the sizes, and all else where nothing is known.
+        configured: the id of the model whose configurations and tokenizers a checkpoint has; empty for SDXL's own.
 
     Raises:
         LoadError: it is nothing that safelight can use.
@@ -91,6 +93,8 @@ def entry(
     source = _where(found, place, _SOURCE.get(found.kind, "file"))
     if found.kind != "model":
         source.insert(0, f"base = {quoted(base)}")
+    elif configured:
+        source.append(f"like = {quoted(configured)}")
     lines += [f"source = {{ {', '.join(source)} }}", "", "[model.recipe]", *_lines(recipe(found, like))]
     return "\n".join(lines) + "\n"
 

@@ -16,7 +16,18 @@ from dataclasses import replace
 from pathlib import Path
 
 from engines.catalogue import SHIPPED, Catalogue
-from engines.entries import Folder, Model, Recipe, Scorer
+from engines.entries import (
+    Adapter,
+    Embedding,
+    Folder,
+    HubFile,
+    Local,
+    LoraOver,
+    Model,
+    Recipe,
+    Scorer,
+    Vae,
+)
 from engines.events import (
     Cancelled,
     Closed,
@@ -27,15 +38,18 @@ from engines.events import (
     Loading,
     Pixels,
     Previewed,
+    Pulling,
     Queued,
     Started,
     Stepped,
     Vitals,
 )
-from engines.requests import Generate, Job, JobId, Picture, Request, Seconds, Warm
+from engines.requests import Generate, Job, JobId, Picture, Pull, Request, Seconds, Warm
 
 HERE = SHIPPED.with_name("mini") / "base"
 "A model's folder that is whole, as far as the catalogue looks."
+COMMIT = "0" * 40
+"What is fetched lies under this commit."
 NOW = 1_800_000_000.0
 "The fake's time; every picture is a minute older than the next."
 
@@ -66,15 +80,44 @@ def write_png(path: Path, pixels: Pixels) -> None:
 
 
 def catalogue(folder: Path) -> Catalogue:
-    """A model that is here, a distilled one that is here, and one that is not."""
+    """A model that is here, a distilled one that is here, one whose files are gone, and one that can be had."""
     sizes = ((128, 128), (144, 112), (112, 144))
+    here = Local(HERE / "model_index.json")
+
+    def far(name: str, size: int) -> HubFile:
+        # a repository of this test's own: all tests of a process share the hub's cache
+        return HubFile(f"fake/{folder.name}", f"{name}.safetensors", COMMIT, bytes=size)
+
     models = (
         Model("mini", "Mini", "fake", Folder(HERE), Recipe(4, 4.5, "euler", sizes), "Apache-2.0", rank=1),
         Model("quick", "Quick", "fake", Folder(HERE), Recipe(2, 0.0, "lcm", sizes, fixed_steps=True), "Apache-2.0"),
         Model("away", "Away", "fake", Folder(folder / "nowhere"), Recipe(8, 5.0, "euler", sizes), "Apache-2.0"),
+        Model(
+            "far",
+            "Far",
+            "fake",
+            LoraOver("mini", far("far", 6_900_000_000)),
+            Recipe(1, 0.0, "euler_a", sizes),
+            "Fake Research",
+            notice="Its licence is for research only.",
+        ),
+        Model("other", "Other", "odd", Folder(HERE), Recipe(4, 4.5, "euler", sizes), "Apache-2.0"),
     )
+    adapters = (
+        Adapter("pixel", "Pixel art", "fake", here, "MIT", words="pixel art"),
+        Adapter("glow", "Glow", "fake", far("glow", 394_000_000), "MIT"),
+        Adapter("odd-lora", "For others", "odd", here, "MIT"),
+    )
+    embeddings = (Embedding("night", "Night colours", "fake", here, "MIT"),)
+    vaes = (Vae("soft-vae", "A softer VAE", "fake", here, "MIT"),)
     scorer = Scorer("fake-clip", "Fake", "clip", Folder(HERE.with_name("clip")), "Apache-2.0")
-    return Catalogue({m.id: m for m in models}, scorers={scorer.id: scorer})
+    return Catalogue(
+        {m.id: m for m in models},
+        {a.id: a for a in adapters},
+        {e.id: e for e in embeddings},
+        {v.id: v for v in vaes},
+        scorers={scorer.id: scorer},
+    )
 
 
 class FakeStore:
@@ -116,11 +159,22 @@ class FakeStore:
 
 
 class FakeEngine:
-    """One thread that pretends, job after job."""
+    """One thread that pretends to draw, job after job, and one that pretends to fetch beside it."""
 
-    def __init__(self, store: FakeStore, *, fail: str = "", delay: float = 0.0, held: bool = False) -> None:
+    def __init__(
+        self,
+        store: FakeStore,
+        *,
+        fail: str = "",
+        delay: float = 0.0,
+        held: bool = False,
+        fail_pull: str = "",
+        held_pull: bool = False,
+    ) -> None:
         self.store = store
         self.fail = fail
+        self.fail_pull = fail_pull
+        self.held_pull = held_pull
         self.delay = delay
         self.held = held
         self.submitted: list[Request] = []
@@ -128,23 +182,30 @@ class FakeEngine:
         self._ids = itertools.count(1)
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._waiting: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._pulls: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._steps = threading.Semaphore(0)
+        self._parts = threading.Semaphore(0)
         self._cancelled: set[JobId] = set()
-        self._thread = threading.Thread(target=self._run, name="fake-engine", daemon=True)
-        self._thread.start()
+        self._threads = [
+            threading.Thread(target=self._run, args=(jobs,), name="fake-engine", daemon=True)
+            for jobs in (self._waiting, self._pulls)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     def submit(self, request: Request, group: str | None = None) -> JobId:
         """Queues the request."""
         job = Job(next(self._ids), request, group, NOW)
         self.submitted.append(request)
         self._events.put(Queued(job))
-        self._waiting.put(job)
+        (self._pulls if isinstance(request, Pull) else self._waiting).put(job)
         return job.id
 
     def cancel(self, job_id: JobId) -> None:
         """Ends a job at its next step."""
         self._cancelled.add(job_id)
         self._steps.release()
+        self._parts.release()
 
     def events(self) -> Iterator[Event]:
         """All events, up to Closed."""
@@ -157,23 +218,30 @@ class FakeEngine:
     def close(self) -> None:
         """Ends the running job and the thread."""
         self.closed = True
-        self._waiting.put(None)
+        for jobs in (self._waiting, self._pulls):
+            jobs.put(None)
         self._steps.release(1000)
-        self._thread.join(2)
+        self._parts.release(1000)
+        for thread in self._threads:
+            thread.join(2)
+        self._events.put(Closed())
 
     def advance(self, steps: int = 1) -> None:
         """Lets a held engine take so many steps (a finished picture takes one more)."""
         self._steps.release(steps)
 
+    def receive(self, parts: int = 1) -> None:
+        """Lets a held download come so many quarters further (its end takes one more)."""
+        self._parts.release(parts)
+
     def tell(self, event: Event) -> None:
         """Sends an event of the test's own."""
         self._events.put(event)
 
-    def _run(self) -> None:
-        while (job := self._waiting.get()) is not None and not self.closed:
+    def _run(self, jobs: queue.SimpleQueue[Job | None]) -> None:
+        while (job := jobs.get()) is not None and not self.closed:
             for event in self._develop(job):
                 self._events.put(event)
-        self._events.put(Closed())
 
     def _develop(self, job: Job) -> Iterator[Event]:
         request = job.request
@@ -185,6 +253,9 @@ class FakeEngine:
             yield Loading(job.id, "text encoders", 0.4)
             yield Vitals("cpu, fake", "fp32", 512_000_000, 4_000_000_000, (request.model,))
             yield Done(job.id)
+            return
+        if isinstance(request, Pull):
+            yield from self._fetch(job.id, request)
             return
         assert isinstance(request, Generate)
         for step in range(1, request.num_inference_steps + 1):
@@ -201,6 +272,28 @@ class FakeEngine:
         yield Finishing(job.id, "saving")
         singles = (replace(request, seed=request.seed + i, batch_size=1) for i in range(request.batch_size))
         yield Done(job.id, tuple(self.store.add(single) for single in singles))
+
+    def _fetch(self, job_id: JobId, request: Pull) -> Iterator[Event]:
+        entry = catalogue(self.store.folder).entry(request.id)
+        file = getattr(entry, "file", None) or entry.source.file  # type: ignore[union-attr]
+        for part in range(1, 5):
+            if self.held_pull:
+                self._parts.acquire()
+            if self.closed:
+                return  # a workbench's jobs stay for the next time
+            if job_id in self._cancelled:
+                yield Cancelled(job_id)
+                return
+            if self.fail_pull and part == 3:
+                yield Failed(job_id, self.fail_pull, "look at the connection, then get it again", 1)
+                return
+            done = file.bytes * part // 4
+            yield Pulling(job_id, file.file, 1, 1, done, file.bytes, done, file.bytes, 85_000_000.0)
+        if self.held_pull:
+            self._parts.acquire()
+        file.path.parent.mkdir(parents=True, exist_ok=True)
+        file.path.write_bytes(b"")
+        yield Done(job_id)
 
     def _wait(self) -> None:
         if self.held:

@@ -10,10 +10,17 @@ from textual.widgets import Input, TextArea
 from tui import keys
 from tui.app import SafelightApp
 from tui.panes.history import HistoryPane
+from tui.panes.loras import LoraPane
 from tui.panes.queue import QueuePane
 from tui.workbench import Workbench
 
-PLACES = {"app": SafelightApp, "workbench": Workbench, "queue": QueuePane, "history": HistoryPane}
+PLACES = {
+    "app": SafelightApp,
+    "workbench": Workbench,
+    "loras": LoraPane,
+    "queue": QueuePane,
+    "history": HistoryPane,
+}
 
 
 @pytest.mark.parametrize("action", keys.TABLE, ids=lambda action: action.id)
@@ -23,7 +30,7 @@ def test_every_action_can_be_done(action: keys.Action) -> None:
 
 
 def test_no_key_means_two_things() -> None:
-    for scope in ("queue", "history"):
+    for scope in ("loras", "queue", "history"):
         together = [a for a in keys.TABLE if a.scope in (scope, "app", "workbench")]
         for one, other in itertools.combinations(together, 2):
             assert not set(one.keys.split(",")) & set(other.keys.split(",")), (one.id, other.id)

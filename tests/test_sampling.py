@@ -13,7 +13,7 @@ import torch
 from engines import catalogue, schedulers
 from engines.diffusion import sampling
 from engines.diffusion.conditioning import Conditioner, TextEncoders
-from engines.diffusion.darkroom import _decode
+from engines.diffusion.decoding import decode
 from engines.diffusion.previews import to_uint8
 from engines.prompt import parse
 from engines.requests import Generate
@@ -47,7 +47,7 @@ def ours(pipe: Any, request: Generate) -> np.ndarray:
         scheduler = sampling.make_scheduler(request.scheduler, config, recipe, request.timestep_spacing)
         steps = list(sampling.denoise(pipe.unet, scheduler, conditioning, request, CPU, torch.float32))
         assert [s.number for s in steps] == list(range(1, request.num_inference_steps + 1))
-        return to_uint8(_decode(pipe.vae, steps[-1].latents)).numpy()
+        return to_uint8(decode(pipe.vae, steps[-1].latents)).numpy()
 
 
 # Timesteps of the schedules that diffusers doesn't have, for APPLE's six steps: scipy.stats.beta.ppf(1 - k/6, 0.6, 0.6)

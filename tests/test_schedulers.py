@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from engines import schedulers
-from engines.diffusion import sampling
+from engines.diffusion import sampling, solvers
 from engines.entries import Recipe
 from engines.errors import CatalogueError
 
@@ -398,12 +398,12 @@ def test_a_model_of_another_formulation_is_refused(change: dict[str, Any]) -> No
 def test_beta_and_align_your_steps_take_the_published_timesteps() -> None:
     known = made("euler").alphas_cumprod
     # scipy.stats.beta.ppf(1 - k / n, 0.6, 0.6) * 999, rounded
-    assert sampling.own_timesteps("beta", 4, known) == [999, 823, 500, 176]
-    assert sampling.own_timesteps("beta", 20, known) == [
+    assert solvers.own_timesteps("beta", 4, known) == [999, 823, 500, 176]
+    assert solvers.own_timesteps("beta", 20, known) == [
         999, 986, 959, 922, 876, 823, 765, 703, 637, 569, 500, 430, 362, 296, 234, 176, 123, 77, 40, 13,
     ]  # fmt: skip
     # the list for SDXL that NVIDIA published
-    assert sampling.own_timesteps("ays", 10, known) == [999, 845, 730, 587, 443, 310, 193, 116, 53, 13]
+    assert solvers.own_timesteps("ays", 10, known) == [999, 845, 730, 587, 443, 310, 193, 116, 53, 13]
 
 
 def test_coefficients_of_lms_are_those_integrals() -> None:

@@ -13,7 +13,7 @@ import pytest
 from fake_engine import NOW, FakeEngine, FakeStore, catalogue
 from textual import events
 from textual.pilot import Pilot
-from textual.widgets import Input, OptionList, Static
+from textual.widgets import Input, Static
 
 from engines import catalogue as catalogues
 from engines.events import Loading, Noted, Queued, Vitals
@@ -24,6 +24,7 @@ from engines.requests import Generate, Job, Picture, Warm
 from engines.store import Store
 from tui.app import SafelightApp
 from tui.draft import Draft
+from tui.offers import OfferList
 from tui.panes.header import Header
 from tui.panes.help import HelpScreen
 from tui.panes.prompt import MAX_PASTE, PromptEditor, tints
@@ -144,9 +145,10 @@ async def test_the_model_is_warmed_after_the_first_paint_and_when_another_is_pic
         await until(pilot, lambda: "fp32" in str(bench.app.workbench.query_one(Header).render()))
         await pilot.press("f3", "down")
         await until(pilot, lambda: bench.engine.submitted[-1] == Warm("quick"))
-        assert bench.app.workbench.form.settings.field("steps").input.placeholder == "2"
-        await pilot.press("down")
-        assert bench.app.workbench.draft.model == "mini"  # the one that is not on this machine is passed over
+        assert bench.app.workbench.form.settings.field("steps").input.placeholder == "2 · locked"
+        await until(pilot, lambda: bench.app.workbench._stocks.models)
+        await pilot.press("down", "down")
+        assert bench.app.workbench.draft.model == "mini"  # those that are not on this machine are passed over
 
 
 async def test_count_and_a_seed(bench: Bench) -> None:
@@ -288,11 +290,12 @@ async def test_lock_and_unlock_the_seed(bench: Bench) -> None:
 
 async def test_choosing_from_the_list(bench: Bench) -> None:
     async with bench.app.run_test(size=MEDIUM) as pilot:
+        await until(pilot, lambda: bench.app.workbench._stocks.models)
         await pilot.press("f3", "enter")
         await pilot.pause()
-        options = bench.app.screen.query_one(OptionList)
-        assert options.get_option_at_index(2).disabled
-        assert "not on this machine" in str(options.get_option_at_index(2).prompt)
+        offers = bench.app.screen.query_one(OfferList).offers
+        assert [o.value for o in offers] == ["mini", "quick", "other", "far", "away"]
+        assert offers[3].note == "6.9 GB to get" and offers[4].reason == "no: nowhere missing"
         await pilot.press("down", "enter")
         await pilot.pause()
         assert bench.app.workbench.draft.model == "quick"

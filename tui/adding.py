@@ -148,11 +148,16 @@ def _proposed(
     known = {entry.id for entry in catalogue.entries()} if taken is None else taken
     if id and id in known:
         raise InvalidRequest(f"there is a {id} already", "choose another --id")
-    family = over.family if over is not None and found.architecture == kinship.SMALL else ""
     text = proposing.entry(
-        found, place, known, id=id, family=family, base=over.id if over else "sdxl-base",
+        found,
+        place,
+        known,
+        id=id,
+        family=kinship.family(found, over),
+        configured=kinship.like(found, over),
+        base=over.id if over else "sdxl-base",
         like=over.recipe if over else None,
-    )  # fmt: skip
+    )
     return text, facts
 
 

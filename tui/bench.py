@@ -8,7 +8,6 @@ own, in pseudo-terminals of their own, and in a temporary SAFELIGHT_HOME on the 
 from __future__ import annotations
 
 import json
-import logging
 import os
 import platform
 import statistics
@@ -16,22 +15,19 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from engines import folders
 from engines.entries import Model
-from engines.errors import InvalidRequest, SafelightError, near
-from tui import wording
-from tui.clean import one_line
+from engines.errors import InvalidRequest, near
+from tui import models_bench, wording
 from tui.draft import Draft
+from tui.figures import SAFELIGHT, Figure, Place, Spread, failed, lines, shown
 from tui.making import Progress, emit
-from tui.probe import Ended, Terminal, Typed, alphabet, follow, python
+from tui.probe import Terminal, Typed, alphabet, follow, python
 from tui.session import Session
-
-log = logging.getLogger(__name__)
 
 PROMPT = "a red apple on a blue background"
 COMMAND = ("generate", PROMPT, "--seed", "7", "--count", "4", "--score", "--json")
@@ -64,7 +60,6 @@ READY = 1800.0
 "Seconds that a model may take to be loaded, and a first step to be made."
 
 EMPTY_APP = "from textual.app import App; App().run()"
-SAFELIGHT = "from tui.cli import main; main()"
 ENGINE = "from engines.diffusion.bench import main; sys.exit(main())"
 IMPORTS = """
 import json, time
@@ -74,146 +69,6 @@ for name in ("torch", "engines.diffusion.darkroom", "compel"):
     marks.append(time.perf_counter())
 print(json.dumps([b - a for a, b in zip(marks, marks[1:])]))
 """
-
-Unit = Literal["s", "B"]
-
-
-@dataclass(frozen=True, slots=True)
-class Spread:
-    """The same thing, measured again and again."""
-
-    values: tuple[float, ...]
-    "In the order of the runs."
-    unit: Unit = "s"
-    "Seconds or bytes."
-
-    @property
-    def median(self) -> float:
-        """The middle one."""
-        return statistics.median(self.values)
-
-    def at(self, share: float) -> float:
-        """The value below which `share` (0 … 1) of them lie: the nearest one above."""
-        ranked = sorted(self.values)
-        return ranked[min(int(share * len(ranked)), len(ranked) - 1)]
-
-    def to_json(self) -> dict[str, Any]:
-        """Median, least, most, and all of them."""
-        rounded = [round(v, 6) for v in self.values]
-        return {"median": round(self.median, 6), "min": min(rounded), "max": max(rounded), "values": rounded}
-
-    def words(self) -> str:
-        """'1.03 s (1.01 s–1.10 s)'."""
-        low, high = (shown(edge(self.values), self.unit) for edge in (min, max))
-        return f"{shown(self.median, self.unit)} ({low}–{high})"
-
-
-@dataclass(frozen=True, slots=True)
-class Figure:
-    """One line of the table."""
-
-    bench: str
-    "Which bench it belongs to."
-    what: str
-    "What was measured."
-    spread: Spread
-    "Its values."
-    against: str = ""
-    "What it is held against, if anything was measured beside it."
-    other: Spread | None = None
-    "That one's values."
-    goal: str = ""
-    "What it should be, in words."
-    met: bool | None = None
-    "Whether it is; None where the goal is not for this machine or model."
-    told: str = ""
-    "What else is worth a word."
-    details: dict[str, Any] = field(default_factory=dict)
-    "What else there is, for programs."
-
-    @property
-    def ratio(self) -> float | None:
-        """Of the medians."""
-        return self.spread.median / self.other.median if self.other is not None else None
-
-    def to_json(self) -> dict[str, Any]:
-        """The figure as one object."""
-        found: dict[str, Any] = {
-            "bench": self.bench, "what": self.what, "unit": self.spread.unit, "runs": len(self.spread.values),
-            **self.spread.to_json(),
-        }  # fmt: skip
-        if self.other is not None:
-            found |= {"against": {"what": self.against, **self.other.to_json()}, "ratio": round(self.ratio or 0.0, 4)}
-            found["difference"] = round(self.spread.median - self.other.median, 6)
-        return {**found, "goal": self.goal or None, "met": self.met, **self.details}
-
-    def line(self) -> str:
-        """The figure as a line for people."""
-        parts = [self.spread.words()]
-        if self.other is not None:
-            more = self.spread.median - self.other.median
-            parts = [
-                f"{self.ratio:.2f}x, {shown(more, self.spread.unit, signed=True)}",
-                self.spread.words(),
-                f"{self.against} {self.other.words()}",
-            ]
-        if self.told:
-            parts.append(self.told)
-        if self.goal:
-            verdict = {True: "met", False: "missed", None: "not for this one"}[self.met]
-            parts.append(f"goal {self.goal}: {verdict}")
-        return f"{self.bench:<7} {self.what:<32} {' · '.join(parts)}"
-
-
-def shown(value: float, unit: Unit, signed: bool = False) -> str:
-    """'12.3 ms', '1.24 s', '512 MiB'."""
-    sign = "+" if signed and value >= 0 else ""
-    if unit == "B":
-        return f"{sign}{value / 2**20:.0f} MiB"
-    if abs(value) < 0.1:
-        return f"{sign}{value * 1000:.1f} ms"
-    return f"{sign}{value:.2f} s"
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """What every bench is given."""
-
-    session: Session
-    "The user's own."
-    model: Model
-    "What is measured."
-    runs: int
-    "How often."
-    folder: Path
-    "A temporary one, for homes."
-    progress: Progress
-    "One line on stderr."
-
-    def home(self) -> Path:
-        """A new SAFELIGHT_HOME, in which only the user's own models are known."""
-        home = Path(tempfile.mkdtemp(dir=self.folder))
-        config = folders.make(home / "config")
-        theirs = self.session.folders.config
-        if self.session.folders.models.is_file():
-            # paths in models.toml are relative to it, so what stands beside it comes along; settings do not
-            for entry in theirs.iterdir():
-                if entry.name != self.session.folders.settings.name:
-                    (config / entry.name).symlink_to(entry.absolute())
-        return home
-
-    def environment(self, home: Path) -> dict[str, str]:
-        """This process's, with that home, and a terminal whose kind is always the same."""
-        left_out = ("NO_COLOR", "COLUMNS", "LINES", "PYTHONDONTWRITEBYTECODE")
-        kept = {name: value for name, value in os.environ.items() if name not in left_out}
-        return {**kept, "SAFELIGHT_HOME": str(home), "TERM": "xterm-256color", "COLORTERM": "truecolor"}
-
-    def options(self) -> list[str]:
-        """The device and the threads that the user wants, for a command."""
-        settings = self.session.settings
-        device = ["--device", settings.device] if settings.device else []
-        return [*device, *(["--threads", str(settings.threads)] if settings.threads else [])]
-
 
 def run(session: Session, what: Sequence[str], as_json: bool, model: str = "", runs: int = 5) -> int:
     """Runs the benches that are named, or all, and prints their figures as they come.
@@ -287,9 +142,9 @@ def _engine(place: Place) -> Iterator[Figure]:
 
     ended = follow(python(ENGINE, *options), place.environment(place.folder), each)
     if "error" in result:
-        raise _failed(place, str(result["error"]), ended.said)
+        raise failed(place, str(result["error"]), ended.said)
     if "bare" not in result:
-        raise _failed(place, f"the engine's process ended with {ended.code}", ended.said)
+        raise failed(place, f"the engine's process ended with {ended.code}", ended.said)
 
     def spread(side: str, phase: str = "total") -> Spread:
         return Spread(tuple(part[phase] for part in result[side]))
@@ -334,20 +189,20 @@ def _start(place: Place) -> Iterator[Figure]:
     command = [*COMMAND, "-m", place.model.id, "--precision", precision, *place.options()]
     for number in range(place.runs):
         place.progress.show(f"start: run {number + 1} of {place.runs}", now=True)
-        lines, ended = _lines(place, python(SAFELIGHT, *command), place.home())
-        if ended.code or not lines:
-            raise _failed(place, f"safelight generate ended with {ended.code}", ended.said)
-        picture = json.loads(lines[0][1])
+        told, ended = lines(place, python(SAFELIGHT, *command), place.home())
+        if ended.code or not told:
+            raise failed(place, f"safelight generate ended with {ended.code}", ended.said)
+        picture = json.loads(told[0][1])
         if not Path(picture["path"]).is_file():
-            raise _failed(place, f"{picture['path']} was told and is not there", ended.said)
-        first.append(lines[0][0])
-        whole.append(lines[-1][0])
+            raise failed(place, f"{picture['path']} was told and is not there", ended.said)
+        first.append(told[0][0])
+        whole.append(told[-1][0])
         peaks.append(float(ended.peak))
         pictures.append(picture)
-        lines, ended = _lines(place, python(IMPORTS), place.folder)
-        if ended.code or not lines:
-            raise _failed(place, "torch and its companions could not be imported", ended.said)
-        imports.append(json.loads(lines[-1][1]))
+        told, ended = lines(place, python(IMPORTS), place.folder)
+        if ended.code or not told:
+            raise failed(place, "torch and its companions could not be imported", ended.said)
+        imports.append(json.loads(told[-1][1]))
     device = str(pictures[0]["made_with"]["device"])
     about = {"command": ["safelight", *command], "model": place.model.id, "device": device}
     torch, ours, compel = (Spread(tuple(column)) for column in zip(*imports, strict=True))
@@ -372,13 +227,6 @@ def _start(place: Place) -> Iterator[Figure]:
         "memory", "peak of four pictures, scored", held, goal=f"{shown(PEAK, 'B')} on a CPU",
         met=max(peaks) <= PEAK if device.startswith("cpu") else None, details=about,
     )  # fmt: skip
-
-
-def _lines(place: Place, command: Sequence[str], home: Path) -> tuple[list[tuple[float, str]], Ended]:
-    """What a program prints, each line with the seconds since its start, and how it ended."""
-    lines: list[tuple[float, str]] = []
-    ended = follow(command, place.environment(home), lambda seconds, line: lines.append((seconds, line)))
-    return lines, ended
 
 
 # ── paint ───────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -465,7 +313,7 @@ def _settle(terminal: Terminal) -> None:
 
 def _lateness(place: Place, what: str, typed: Typed, goal: str = "") -> Figure:
     if not typed.late:
-        raise _failed(place, f"no key was seen on the screen {what}", "")
+        raise failed(place, f"no key was seen on the screen {what}", "")
     late = Spread(typed.late)
     ranks = {name: late.at(share) for name, share in (("p50", 0.5), ("p90", 0.9), ("p99", 0.99))}
     lost = f", {wording.plural(typed.lost, 'key')} lost" if typed.lost else ""
@@ -477,19 +325,11 @@ def _lateness(place: Place, what: str, typed: Typed, goal: str = "") -> Figure:
     )  # fmt: skip
 
 
-def _failed(place: Place, message: str, said: str) -> SafelightError:
-    """What a program that was measured said goes to the log, and its own `error:` line to whoever asked."""
-    log.error("%s\n%s", message, said)
-    own = next((line[7:] for line in said.splitlines() if line.startswith("error: ")), "")
-    return SafelightError(
-        one_line(f"{message}: {own}" if own else message), f"the log has more: {place.session.folders.log}"
-    )
-
-
 BENCHES: dict[str, Callable[[Place], Iterator[Figure]]] = {
     "engine": _engine,
     "start": _start,
     "memory": _start,
     "paint": _paint,
     "keys": _keys,
+    "models": models_bench.models,
 }

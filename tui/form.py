@@ -247,7 +247,7 @@ class Form(VerticalScroll, can_focus=False):
         self.settings.show_note(self._note(stack.active(draft)))
         quiet = [f"VAE {draft.vae}"] if draft.vae else []
         quiet += [f"precision {draft.precision}"] if draft.precision.strip() not in ("", "auto") else []
-        overridden = "override on: steps and scheduler are not held to the recipe"
+        overridden = "override on · nothing is locked"
         self.model.show_departures(quiet, overridden if draft.override == "yes" else "")
 
     def _note(self, draft: Draft) -> str:

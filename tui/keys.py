@@ -154,10 +154,14 @@ def shown(action: Action, keymap: Mapping[str, str]) -> str:
     return " or ".join(_word(key) for key in keys)
 
 
+_WORDS = {"question_mark": "?", "escape": "esc", "plus": "+", "left": "←", "right": "→"}
+_WORDS |= {"shift+left": "shift+←", "shift+right": "shift+→"}
+
+
 def _word(key: str) -> str:
     if _is_function_key(key):
         return key.upper()
-    return {"question_mark": "?", "escape": "esc"}.get(key, key)
+    return _WORDS.get(key, key)
 
 
 def _is_function_key(key: str) -> bool:

@@ -14,11 +14,11 @@ from tui.offers import Offer
 from tui.stock import Having, Stock
 
 _ABOUT: Mapping[str, str] = {
-    "auto": "the device's best; the UNet is stored in fp8 only where memory is short",
+    "auto": "the device's best; UNet stored in fp8 only where memory is short",
     "fp16": "half precision; the usual one on a GPU",
     "bf16": "half precision with the range of fp32 and fewer digits",
     "fp32": "twice the memory, and slower on a GPU",
-    "fp8": "the UNet's weights in eight bits: half their memory, small differences",
+    "fp8": "the UNet's weights in eight bits: half their memory",
 }
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from engines import files
 from engines.errors import InvalidRequest
+from engines.requests import PRECISIONS
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,7 @@ class Settings:
     threads: int = 0
     "CPU threads for torch; 0 takes all cores but one in the workbench and all on the command line."
     precision: str = "auto"
-    "auto, fp16, bf16 or fp32."
+    "auto, fp16, bf16, fp32 or fp8."
     model: str = ""
     "The model to start with; empty takes the best on this machine."
     score: bool = True
@@ -42,7 +43,7 @@ class Settings:
 _CHECKS: dict[str, Callable[[Any], bool]] = {
     "pictures": lambda v: v in ("halfblocks", "textual-image"),
     "threads": lambda v: 0 <= v <= 1024,
-    "precision": lambda v: v in ("auto", "fp16", "bf16", "fp32"),
+    "precision": lambda v: v in PRECISIONS,
     "device": lambda v: re.fullmatch(r"(cpu|mps|cuda(:\d{1,2})?)?", v) is not None,
     "file_name": lambda v: bool(v.strip()) and _is_pattern(v),
 }

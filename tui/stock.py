@@ -100,7 +100,7 @@ class Bill:
     licences: tuple[str, ...]
     "Each once."
     notices: tuple[str, ...]
-    "'sdxl-turbo: …', a licence that binds."
+    "'SDXL Turbo: …', a licence that binds."
 
 
 def look(catalogue: Catalogue, entry: Entry, device: Device | None = None) -> Having:
@@ -130,7 +130,11 @@ def bill(catalogue: Catalogue, entries: Iterable[Entry], told: Iterable[str] = (
     return Bill(
         tuple((getattr(one, "title", "") or one.id, size(one)) for one in lacking),
         tuple(dict.fromkeys(one.licence for one in lacking if one.licence)),
-        tuple(f"{one.id}: {n}" for one in lacking if (n := getattr(one, "notice", "")) and one.id not in known),
+        tuple(
+            f"{getattr(one, 'title', one.id)}: {n}"
+            for one in lacking
+            if (n := getattr(one, "notice", "")) and one.id not in known
+        ),
     )
 
 

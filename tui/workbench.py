@@ -348,23 +348,25 @@ class Workbench(PagedScreen):
         """The same with another seed."""
         self._make(replace(self.draft, seed=""))
 
-    def _make(self, draft: Draft) -> None:
+    def _make(self, draft: Draft, pressed: bool = True) -> None:
+        """Reads a draft and submits it; what is made later than its key was `pressed` moves no focus."""
         draft = stack.active(draft)
         try:
             wanted = self._fetches.wanted(draft)
             asked = drafting.read(draft, self._catalogue, look=not wanted)
         except SafelightError as e:
-            self.show_page("form")
             self._tell(e)
-            self.form.mark(e)
+            if pressed:
+                self.show_page("form")
+                self.form.mark(e)
             return
         if wanted:
             self._ask(wanted, draft)
             return
-        self._following = True
-        if not self._jobs.pictures:
+        self._following = self._following or pressed
+        if not self._jobs.pictures and self._following:
             self.picture.show_waiting("queued")
-        if self.single:
+        if self.single and pressed:
             self.go("picture")
         group = secrets.token_hex(4) if len(asked.requests) > 1 else None
         self.run_worker(self._submit(asked.requests, group), group="engine")
@@ -391,6 +393,7 @@ class Workbench(PagedScreen):
         try:
             model = self._catalogue.require(self.draft.model)
         except SafelightError:
+            self._show_state()
             return  # told when a picture is asked for
         for job_id in self._warming:
             self._cancel(job_id)
@@ -471,7 +474,11 @@ class Workbench(PagedScreen):
     def _hold(self, draft: Draft, wanted: Sequence[Entry]) -> None:
         self._fetches.hold(draft, wanted)
         names = " and ".join(entry.id for entry in wanted)
-        self.notify(f"the picture is made when {names} is here", timeout=4, markup=False)
+        if not self._jobs.running:
+            self._following = True
+            self.picture.show_waiting(f"made when {names} is here", draft.prompt)
+        else:
+            self.notify(f"the picture is made when {names} is here", timeout=4, markup=False)
 
     def _fetch(self, entries: Sequence[Entry]) -> None:
         self._fetches.going.update(entry.id for entry in entries)
@@ -503,13 +510,15 @@ class Workbench(PagedScreen):
         self._look()
         ready = self._fetches.came(id)
         for draft in ready:
-            self._make(draft)
+            self._make(draft, pressed=False)
         if not ready and id == self.draft.model:
             self._warm()
 
     def _did_not_come(self, id: str) -> None:
         if count := self._fetches.failed(id):
             self.notify(f"{plural(count, 'picture')} waited for {id}: not made", severity="warning", markup=False)
+            if not self._jobs.running and self._following:
+                self._show_last("not made")
 
     def action_fetch(self) -> None:
         """What the form names and isn't here, without making a picture."""

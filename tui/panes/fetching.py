@@ -42,7 +42,7 @@ class FetchScreen(ModalScreen[bool]):
             box.border_subtitle = Content("enter fetch · esc cancel")
             yield Static(self._text(), markup=False)
             with Horizontal():
-                yield Button("Fetch", id="fetch", compact=True, variant="primary")
+                yield Button("Fetch", id="fetch", compact=True)
                 yield Button("Cancel", id="cancel", compact=True)
 
     def _text(self) -> Content:

@@ -259,6 +259,6 @@ class HistoryPane(ScrollView, can_focus=True):
             return one_line(request.prompt, width) or "no prompt"
         if line == 1:
             scores = [f"★ {score:.1f}" for score in list(picture.scores.values())[:1]]
-            against = ["against the recipe"] if request.overrides else []
+            against = ["overridden"] if request.overrides else []
             return one_line(" · ".join([*scores, *against, self._titles(request.model)]), width)
         return one_line(f"seed {request.seed} · {ago(picture.created, self._clock())}", width)
