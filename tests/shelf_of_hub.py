@@ -132,7 +132,12 @@ def repositories(place: Path) -> dict[str, dict[str, bytes]]:
         name = f"sdxl_lightning_{steps}step_unet"
         serve(LIGHTNING, "openrail++", file, name=f"{name}{'_x0' * (steps == 1)}.safetensors")
         if steps == 1:
-            serve(LIGHTNING, "openrail++", tiny.single_file(place / "x.safetensors", 30), name=f"{name[:-5]}_x0.safetensors")
+            serve(
+                LIGHTNING,
+                "openrail++",
+                tiny.single_file(place / "x.safetensors", 30),
+                name=f"{name[:-5]}_x0.safetensors",
+            )
             continue
         file = tiny.lora(place / "lora.safetensors", spelling="kohya", seed=20 + number)
         serve(LIGHTNING, "openrail++", file, name=f"sdxl_lightning_{steps}step_lora.safetensors")
@@ -156,7 +161,12 @@ def repositories(place: Path) -> dict[str, dict[str, bytes]]:
     serve(VEGA_RT, "apache-2.0", file, ["vegart.png", "optimizer.bin"], "pytorch_lora_weights.safetensors")
     others = ["diffusion_pytorch_model.bin", "sdxl.vae.safetensors", "sdxl_vae.safetensors", "images/orig-fp16.png"]
     serve(VAE, "mit", tiny.vae_folder(place / "vae", force_upcast=False, seed=51), others)
-    others = ["taesdxl_decoder.pth", "taesdxl_encoder.pth", "taesdxl_decoder.safetensors", "diffusion_pytorch_model.bin"]
+    others = [
+        "taesdxl_decoder.pth",
+        "taesdxl_encoder.pth",
+        "taesdxl_decoder.safetensors",
+        "diffusion_pytorch_model.bin",
+    ]
     serve(TAESD, "mit", tiny.taesd_folder(place / "taesd", seed=52), others)
     others = ["pytorch_model.bin", "tf_model.h5", "flax_model.msgpack", ".gitattributes"]
     serve(CLIP, "mit", tiny.clip_folder(place / "clip", seed=53), others)

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from tui import probe
-from tui.bench import Figure, Spread
+from tui.figures import Figure, Spread
 
 BENCH = [sys.executable, "-m", "tui", "bench"]
 TINY = ["-m", "mini-lightning-2step-lora", "--runs", "1", "--json"]

@@ -12,11 +12,12 @@ import pytest
 import safetensors
 import tiny
 import torch
+from zoo import ZOO, Beast
 
-from engines import catalogue
-from engines.diffusion import origins, single
+from engines import catalogue, planning
+from engines.diffusion import origins, residency, single
 from engines.diffusion.darkroom import Darkroom
-from engines.errors import LoadError
+from engines.errors import LoadError, SafelightError
 from engines.events import Event, Loading, Noted
 from engines.options import Options
 from engines.requests import Generate, Job, Lora
@@ -245,3 +246,93 @@ def test_a_checkpoint_is_like_another_model_where_it_says_so(tmp_path: Path) -> 
     assert made.tokenizers == shipped.tokenizers and made.text_encoder.key == shipped.text_encoder.key
     assert_equal(made.unet.read(torch.float32), shipped.unet.read(torch.float32))
     assert_equal(made.vae.read(torch.float32), shipped.vae.read(torch.float32))
+
+
+# ── memory ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_what_leaves_the_device_comes_back_without_the_disk(
+    room: Darkroom, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two tiers, as on a GPU, with a device that has room for one UNet and the rest; moves are only told."""
+    fresh = Darkroom(room.catalogue, room.options, tmp_path / "cache", tmp_path / "data")
+    told: list[tuple[str, str]] = []
+    monkeypatch.setattr(residency.Residency, "_two", True)
+    monkeypatch.setattr(planning, "ALLOWANCE", 0)
+    whole = sum(part.numbers * 4 for part in of(room, "base").parts)
+    fresh.residency = fresh.loader.residency = residency.Residency(
+        limit=int(whole * 1.5),
+        ram=10 * whole,
+        mover=lambda component, device: None,
+        moved=lambda key, what: told.append((key[0], what)),  # type: ignore[index]
+    )
+    for id in ("base", "unet"):
+        drain(fresh, replace(REQUEST, model=id))
+    assert told.count(("unet", "built")) == 2 and told.count(("text", "built")) == 1
+    assert ("unet", "ram") in told, "the base's made room"
+    told.clear()
+    monkeypatch.setattr(origins, "read_json", origins.read_json)
+    monkeypatch.setattr(single, "safe_open", None)
+    monkeypatch.setattr(origins.UNet2DConditionModel, "from_pretrained", None)
+    drain(fresh, replace(REQUEST, model="base"))
+    assert told.count(("unet", "device")) == 1 and not [what for _, what in told if what == "built"]
+
+
+def test_fp8_keeps_its_precision_for_another_lora_weight(room: Darkroom) -> None:
+    request = replace(REQUEST, model="base", precision="fp8", loras=(Lora("plain", 0.5),))
+    events, (first,) = drain(room, request)
+    assert "denoiser" in loaded(events) and "fp8" in first.made_with["precision"]
+    events, _ = drain(room, replace(request, loras=(Lora("plain", 0.9),)))
+    assert loaded(events) == ["LoRAs"], "another weight reads nothing"
+    events, (again,) = drain(room, request)
+    assert loaded(events) == ["LoRAs"]
+    assert Path(first.path).read_bytes()[-2000:-500] == Path(again.path).read_bytes()[-2000:-500]
+
+
+def damaged(place: Path, damage: str) -> Path:
+    """A model's folder with a weight that is no number."""
+    from safetensors.torch import load_file, save_file
+
+    folder = tiny.folder(place / "nan", seed=1)
+    file = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    state = load_file(file)
+    state[damage].view(-1)[0] = float("nan")
+    save_file(state, file)
+    return folder
+
+
+def test_weights_that_are_no_numbers_are_named(tmp_path: Path) -> None:
+    damaged(tmp_path, "mid_block.resnets.0.conv1.weight")
+    (tmp_path / "models.toml").write_text(ENTRY.format(id="nan", source='folder = "nan"', family="sdxl"))
+    known = catalogue.load(tmp_path / "models.toml")
+    fresh = Darkroom(known, Options(tmp_path, device="cpu", threads=1), tmp_path / "cache", tmp_path / "data")
+    with pytest.raises(LoadError, match=r"not finite in mid_block\.resnets\.0\.conv1\.weight") as told:
+        drain(fresh, replace(REQUEST, model="nan"))
+    assert "models verify" in told.value.hint and not list(tmp_path.glob("*.png"))
+
+
+@pytest.mark.parametrize("beast", ZOO, ids=lambda beast: beast.name)
+@pytest.mark.parametrize("kind", ["file", "lora"])
+def test_a_corrupt_file_is_one_line_and_the_next_picture_is_made(
+    beast: Beast, kind: str, room: Darkroom, tmp_path: Path
+) -> None:
+    path = beast.make(tmp_path)
+    if path.is_dir():
+        pytest.skip("a folder is no file")
+    text = ENTRY.format(id="beast", source=f"file = {str(path)!r}", family="sdxl")
+    text += f'[[lora]]\nid = "wild"\ntitle = "x"\nfamily = "sdxl"\nlicence = "x"\nfile = {str(path)!r}\n'
+    (tmp_path / "models.toml").write_text(text)
+    found = catalogue.load(tmp_path / "models.toml")
+    assert found.problems == ()
+    known = replace(found, models={**room.catalogue.models, **found.models})
+    fresh = room.catalogue, room.loader.catalogue
+    room.catalogue = room.loader.catalogue = known
+    request = REQUEST if kind == "lora" else replace(REQUEST, model="beast")
+    try:
+        with pytest.raises(SafelightError) as told:
+            drain(room, replace(request, loras=(Lora("wild", 1.0),) if kind == "lora" else ()))
+        assert told.value.message and "\n" not in told.value.message and "\x1b" not in told.value.message
+        if kind == "lora":
+            drain(room, REQUEST)
+    finally:
+        room.catalogue, room.loader.catalogue = fresh

@@ -72,7 +72,11 @@ def test_the_commands_of_a_days_use_run_in_order(home: Path, hub: Hub) -> None:
         assert done.stdout, arguments
         if "--json" in arguments:
             assert all(json.loads(line) for line in done.stdout.splitlines())
-    made = sum(int(a[a.index("--count") + 1]) if "--count" in a else 1 for a in programs if a[0] == "generate" and "list" not in a)
+    made = sum(
+        int(a[a.index("--count") + 1]) if "--count" in a else 1
+        for a in programs
+        if a[0] == "generate" and "list" not in a
+    )
     assert len(list((home / "pictures").glob("*.png"))) == made
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from fake_engine import NOW, FakeEngine, FakeStore, catalogue
 from textual.pilot import Pilot
 
 from engines.folders import Folders
-from engines.requests import Generate
+from engines.requests import Generate, Pull
 from tui.app import SafelightApp
 from tui.draft import Draft
 from tui.settings import Settings
@@ -32,7 +33,8 @@ def _colours(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def bench(home: Path, pictures: int = 0, **engine: Any) -> tuple[SafelightApp, FakeEngine]:
-    """The workbench with a draft of known seed."""
+    """The workbench with a draft of known seed; what else is drafted may be given."""
+    drafted = engine.pop("drafted", {})
     store = FakeStore(home)
     for i in range(pictures):
         store.add(Generate(PROMPTS[i % 3], ("mini", "quick")[i % 2], 100 + i, 128, 128, 4, 4.5, score="fake-clip"))
@@ -40,6 +42,7 @@ def bench(home: Path, pictures: int = 0, **engine: Any) -> tuple[SafelightApp, F
     folders = Folders(home / "config", home / "data", home / "cache", home / "pictures")
     (home / "data").mkdir()
     draft = Draft(prompt="a (red)1.3 apple on a blue background", seed="7", model="mini", score="yes")
+    draft = replace(draft, **drafted)
     (home / "data" / "draft-1.json").write_text(draft.to_json())
     return SafelightApp(fake, store, catalogue(home), folders, Settings(), clock=lambda: NOW), fake
 
@@ -60,6 +63,9 @@ def workbench(pilot: Pilot[None]) -> Any:
 
 
 def ready(pilot: Pilot[None]) -> bool:
+    known = workbench(pilot).stocks.models
+    if not known or not all(having.fit for having in known.values() if having.can_be_had):
+        return False
     return not workbench(pilot)._warming and "fp32" in str(workbench(pilot).query_one("#header").render())
 
 
@@ -127,6 +133,64 @@ def test_list_of_models(snap_compare: Snap, home: Path) -> None:
         await still(pilot)
 
     assert snap_compare(app, terminal_size=SIZES[0], run_before=before)
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_stack_of_loras(snap_compare: Snap, home: Path, size: tuple[int, int]) -> None:
+    loras = ("pixel:0.8", "glow:1.25", "odd-lora:0.5", "pixel-2:-0.5:off")
+    app, _ = bench(home, drafted={"loras": loras, "vae": "soft-vae", "precision": "fp8", "override": "yes"})
+
+    async def before(pilot: Pilot[None]) -> None:
+        await still(pilot, lambda: ready(pilot))
+        await pilot.press("alt+l", "down")
+        await still(pilot)
+
+    assert snap_compare(app, terminal_size=size, run_before=before)
+
+
+def test_locked_steps(snap_compare: Snap, home: Path) -> None:
+    app, _ = bench(home, drafted={"model": "quick"})
+
+    async def before(pilot: Pilot[None]) -> None:
+        await still(pilot, lambda: ready(pilot))
+        await pilot.press("f4", "up", "up")
+        await still(pilot)
+
+    assert snap_compare(app, terminal_size=SIZES[0], run_before=before)
+
+
+@pytest.mark.parametrize("size", [SIZES[0], (50, 20)], ids=str)
+def test_asking_before_a_download(snap_compare: Snap, home: Path, size: tuple[int, int]) -> None:
+    app, _ = bench(home, drafted={"loras": ("glow:1",)})
+
+    async def before(pilot: Pilot[None]) -> None:
+        await still(pilot, lambda: ready(pilot))
+        app.workbench.form.model.choice._take("far")
+        await still(pilot)
+        await pilot.press("enter")
+        await still(pilot)
+
+    assert snap_compare(app, terminal_size=size, run_before=before)
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_fetching_beside_a_picture(snap_compare: Snap, home: Path, size: tuple[int, int]) -> None:
+    app, engine = bench(home, pictures=2, held=True, held_pull=True)
+
+    async def before(pilot: Pilot[None]) -> None:
+        await still(pilot, lambda: ready(pilot))
+        await pilot.press("enter", "enter")
+        engine.submit(Pull("far"))
+        engine.advance(3)
+        engine.receive(1)
+        await still(
+            pilot, lambda: (p := app.workbench._jobs.running) and p.step == 3 and app.workbench.picture.view._strips
+        )
+        await still(pilot, lambda: any(p.pulled for p in app.workbench._jobs.pulls))
+        await pilot.press("f6")
+        await still(pilot)
+
+    assert snap_compare(app, terminal_size=size, run_before=before)
 
 
 def test_help(snap_compare: Snap, home: Path) -> None:

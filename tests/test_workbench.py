@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
-from fake_engine import NOW, FakeEngine, FakeStore, catalogue
+from driving import MEDIUM, NARROW, WIDE, Bench, text, toasts, until, write
+from fake_engine import NOW, FakeEngine, FakeStore
 from textual import events
-from textual.pilot import Pilot
 from textual.widgets import Input, Static
 
 from engines import catalogue as catalogues
@@ -31,35 +29,6 @@ from tui.panes.prompt import MAX_PASTE, PromptEditor, tints
 from tui.panes.weights import WeightsPane
 from tui.settings import Settings
 
-WIDE, MEDIUM, NARROW = (132, 30), (80, 24), (50, 24)
-
-
-class Bench:
-    """An app with its fake engine, in a folder of its own."""
-
-    def __init__(self, home: Path, **engine: Any) -> None:
-        self.home = home
-        self.store = FakeStore(home)
-        self.engine = FakeEngine(self.store, **engine)
-        self.app = self.open()
-
-    def open(self, settings: Settings | None = None, notices: tuple[str, ...] = ()) -> SafelightApp:
-        home = self.home
-        folders = Folders(home / "config", home / "data", home / "cache", home / "pictures")
-        self.app = SafelightApp(
-            self.engine, self.store, catalogue(home), folders, settings or Settings(), notices, clock=lambda: NOW
-        )
-        return self.app
-
-    def fill(self, count: int) -> None:
-        """Pictures from earlier."""
-        for i in range(count):
-            self.store.add(Generate(f"picture number {i}", "mini", i, 128, 128, 4, 4.5, negative_prompt="fog"))
-
-    @property
-    def made(self) -> list[Generate]:
-        return [r for r in self.engine.submitted if isinstance(r, Generate)]
-
 
 @pytest.fixture
 def bench(home: Path) -> Bench:
@@ -69,30 +38,6 @@ def bench(home: Path) -> Bench:
 @pytest.fixture
 def held(home: Path) -> Bench:
     return Bench(home, held=True)
-
-
-async def until(pilot: Pilot[None], condition: Callable[[], object], tries: int = 500) -> None:
-    """Waits for what other threads do; gives up after a bounded number of looks."""
-    for _ in range(tries):
-        if condition():
-            await pilot.pause()
-            return
-        await pilot.pause(0.01)
-    raise AssertionError("it did not happen")
-
-
-def write(bench: Bench, words: str) -> None:
-    """Types into the prompt, all at once: every key by itself would cost the tests 60 ms."""
-    bench.app.workbench.form.prompt.insert(words)
-
-
-def text(app: SafelightApp, selector: str) -> str:
-    """What a one-widget pane says."""
-    return str(app.workbench.query_one(selector, Static).render())
-
-
-def toasts(app: SafelightApp) -> str:
-    return "\n".join(n.message for n in app._notifications)
 
 
 # ── making ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -146,7 +91,7 @@ async def test_the_model_is_warmed_after_the_first_paint_and_when_another_is_pic
         await pilot.press("f3", "down")
         await until(pilot, lambda: bench.engine.submitted[-1] == Warm("quick"))
         assert bench.app.workbench.form.settings.field("steps").input.placeholder == "2 · locked"
-        await until(pilot, lambda: bench.app.workbench._stocks.models)
+        await until(pilot, lambda: bench.app.workbench.stocks.models)
         await pilot.press("down", "down")
         assert bench.app.workbench.draft.model == "mini"  # those that are not on this machine are passed over
 
@@ -290,7 +235,7 @@ async def test_lock_and_unlock_the_seed(bench: Bench) -> None:
 
 async def test_choosing_from_the_list(bench: Bench) -> None:
     async with bench.app.run_test(size=MEDIUM) as pilot:
-        await until(pilot, lambda: bench.app.workbench._stocks.models)
+        await until(pilot, lambda: bench.app.workbench.stocks.models)
         await pilot.press("f3", "enter")
         await pilot.pause()
         offers = bench.app.screen.query_one(OfferList).offers
@@ -550,6 +495,7 @@ async def test_quit_keeps_the_draft_and_says_what_is_left(held: Bench) -> None:
 async def test_a_signal_ends_the_app_in_order(held: Bench) -> None:
     before = signal.getsignal(signal.SIGTERM)
     async with held.app.run_test(size=WIDE) as pilot:
+        await until(pilot, lambda: held.app.workbench.stocks.models and held.engine.submitted)
         write(held, "a cat")
         signal.raise_signal(signal.SIGTERM)
         await until(pilot, lambda: not held.app.is_running)

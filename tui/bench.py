@@ -70,6 +70,7 @@ for name in ("torch", "engines.diffusion.darkroom", "compel"):
 print(json.dumps([b - a for a, b in zip(marks, marks[1:])]))
 """
 
+
 def run(session: Session, what: Sequence[str], as_json: bool, model: str = "", runs: int = 5) -> int:
     """Runs the benches that are named, or all, and prints their figures as they come.
 

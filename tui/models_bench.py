@@ -33,6 +33,13 @@ COUNT = 1000
 "Entries in the catalogue that is listed."
 HEAVY = ("accelerate", "compel", "diffusers", "peft", "torch", "transformers")
 "What no command that only lists may import."
+COMMANDS = (
+    ("models list, {:,} entries", ("list",), LISTING),
+    ("models list --json", ("list", "--json"), LISTING),
+    ("models show", ("show", "bench-7"), 0.0),
+    ("models add --dry-run, 5 GB", ("add", "{}/large.safetensors", "--dry-run"), 0.0),
+)
+"What is measured, the command after `safelight models`, and how many seconds it should take at most; 0 for no goal."
 _IMPORTED = re.compile(r"^import time:\s+\d+ \|\s+\d+ \|\s+([\w.]+)$", re.MULTILINE)
 _RECIPE = '{ num_inference_steps = 25, guidance_scale = 5.0, scheduler = "euler", sizes = [[1024, 1024]] }'
 
@@ -76,33 +83,44 @@ def _environment(place: Place, home: Path) -> dict[str, str]:
 
 
 def _cold(place: Place, folder: Path, size: int) -> Iterator[Figure]:
-    """Ours against diffusers' own, each in a new process: with the files in the page cache, then without."""
-    home = str(folders.make(folder / "home"))
-    options = [*place.options(), "--precision", place.session.settings.precision]
-    warmths = ("read before", "read from the disk") if hasattr(os, "posix_fadvise") else ("read before",)
-    found: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    """Ours against diffusers' own, each in a new process: with the files in the page cache, then without; and ours with
+    files whose sha256 is still to be computed beside the loading, as after a download."""
+    settings = [*place.options(), "--precision", place.session.settings.precision]
+    known = folders.make(folder / "home")
+    found: dict[str, list[dict[str, Any]]] = {}
+
+    def load(kind: str, side: str, home: Path) -> None:
+        found.setdefault(kind, []).append(_loader(place, side, folder, "--home", str(home), *settings))
+
     for side in ("bare", "ours"):  # fills the caches, of Python's compiler too
         place.progress.show("models: warming up", now=True)
-        _loader(place, side, folder, "--home", home, *options)
+        load("warming up", side, known)
     for number in range(place.runs):
-        for warmth in warmths:
-            for side in ("bare", "ours"):
-                place.progress.show(f"models: loading, run {number + 1} of {place.runs}, {warmth}", now=True)
-                if warmth != warmths[0]:
-                    _forget(folder / "base")
-                found.setdefault((warmth, side), []).append(_loader(place, side, folder, "--home", home, *options))
-    for warmth in warmths:
-        ours, bare = (
-            Spread(tuple(run["seconds"] for run in found[warmth, side])) for side in ("ours", "bare")
-        )  # fmt: skip
-        last = found[warmth, "ours"][-1]
+        place.progress.show(f"models: loading, run {number + 1} of {place.runs}", now=True)
+        load("bare", "bare", known)
+        load("ours", "ours", known)
+        load("new", "ours", folders.make(folder / f"home-{number}"))
+        if hasattr(os, "posix_fadvise"):
+            for kind, side in (("bare, disk", "bare"), ("ours, disk", "ours")):
+                place.progress.show(f"models: loading from the disk, run {number + 1} of {place.runs}", now=True)
+                _forget(folder / "base")
+                load(kind, side, known)
+    for what, one, other in (
+        ("cold load, files in memory", "ours", "bare"),
+        ("the same, sha256 unknown", "new", "bare"),
+        ("cold load, files on the disk", "ours, disk", "bare, disk"),
+    ):
+        if one not in found:
+            continue
+        ours, bare = (Spread(tuple(run["seconds"] for run in found[kind])) for kind in (one, other))
+        last = found[one][-1]
         yield Figure(
-            "models", f"cold load, files {warmth}", ours, "bare from_pretrained", bare, f"at most {COLD_LOAD:g}x",
-            ours.median <= COLD_LOAD * bare.median, f"{wording.bytes_(size)} in fp16, {last['precision']} on "
-            f"{last['device']}",
+            "models", what, ours, "bare from_pretrained", bare, f"at most {COLD_LOAD:g}x",
+            ours.median <= COLD_LOAD * bare.median,
+            f"{wording.bytes_(size)} in fp16, {last['precision']} on {last['device']}",
             {
                 "bytes": size, "device": last["device"], "precision": last["precision"],
-                "load": {s: Spread(tuple(r["load"] for r in found[warmth, s])).to_json() for s in ("ours", "bare")},
+                "load": Spread(tuple(run["load"] for run in found[one])).to_json(),
             },
         )  # fmt: skip
 
@@ -141,12 +159,8 @@ def _listing(place: Place, folder: Path) -> Iterator[Figure]:
     """New processes that list a thousand entries, show one, and tell what a file of 5 GB is."""
     home = place.folder / "listed"
     shelve(folders.make(home / "config"), COUNT)
-    for what, command, goal in (
-        (f"models list, {COUNT:,} entries and the shipped", ["list"], LISTING),
-        ("models list --json", ["list", "--json"], LISTING),
-        ("models show", ["show", "bench-7"], 0.0),
-        ("models add --dry-run, 5 GB", ["add", str(folder / "large.safetensors"), "--dry-run"], 0.0),
-    ):
+    for pattern, arguments, goal in COMMANDS:
+        what, command = pattern.format(COUNT), [argument.format(folder) for argument in arguments]
         spent: list[float] = []
         for number in range(place.runs + 1):
             place.progress.show(f"models: {what}, run {number + 1} of {place.runs + 1}", now=True)

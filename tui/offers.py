@@ -86,12 +86,22 @@ class OfferList(ScrollView, can_focus=False):
         self._fit()
 
     def filter(self, text: str) -> None:
-        """Only what has all words of a text."""
+        """Only what has all words of a text; the cursor goes to what has them in its name, and first of all at its
+        beginning."""
         value = self.chosen.value if self.chosen else self._chosen
         self._words = tuple(text.lower().split())
         self._rows = tuple(o for o in self._offers if o.has(self._words))
-        self._cursor = _place(self._rows, value)
+        self._cursor = self._best() if self._words else _place(self._rows, value)
         self._fit()
+
+    def _best(self) -> int:
+        def distance(at: int) -> tuple[bool, bool, bool]:
+            offer = self._rows[at]
+            name, text = f"{offer.value} {offer.title}".lower(), " ".join(self._words)
+            begins = offer.value.lower().startswith(text) or offer.title.lower().startswith(text)
+            return bool(offer.reason), not begins, not all(word in name for word in self._words)
+
+        return min(range(len(self._rows)), key=distance, default=0)
 
     def move(self, by: int) -> None:
         """Moves the cursor and keeps it in sight."""

@@ -127,14 +127,11 @@ def bill(catalogue: Catalogue, entries: Iterable[Entry], told: Iterable[str] = (
     """What has to be fetched for entries to be here, notices but those `told` (ids) already."""
     lacking = {(type(one), one.id): one for entry in entries for one in catalogue.lacking(entry)}.values()
     known = set(told)
+    notices = [(one, getattr(one, "notice", "")) for one in lacking if one.id not in known]
     return Bill(
         tuple((getattr(one, "title", "") or one.id, size(one)) for one in lacking),
         tuple(dict.fromkeys(one.licence for one in lacking if one.licence)),
-        tuple(
-            f"{getattr(one, 'title', one.id)}: {n}"
-            for one in lacking
-            if (n := getattr(one, "notice", "")) and one.id not in known
-        ),
+        tuple(f"{getattr(one, 'title', one.id)}: {notice}" for one, notice in notices if notice),
     )
 
 

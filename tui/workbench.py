@@ -27,8 +27,8 @@ from engines.entries import Entry
 from engines.errors import InvalidRequest, SafelightError
 from engines.requests import Generate, JobId, Picture, Pull, Request, Warm
 from tui import draft as drafting
-from tui import fields, keys, picking, stack, stock
-from tui.choice import ChoiceList
+from tui import fields, keys, stack, stock
+from tui.choosing import ChoosingScreen
 from tui.clean import clean
 from tui.draft import Draft
 from tui.drafts import DraftFile
@@ -46,31 +46,29 @@ from tui.messages import (
     PictureChosen,
     TakeBack,
 )
-from tui.offers import Offer
 from tui.pages import Shelf
-from tui.paging import PagedScreen
 from tui.panes.fetching import FetchScreen
 from tui.panes.footer import KeyLine
 from tui.panes.header import Header
 from tui.panes.history import HistoryPane
-from tui.panes.loras import LoraPane
 from tui.panes.picture import EMPTY, PicturePane
-from tui.panes.prompt import PromptEditor
 from tui.panes.queue import QueuePane
 from tui.panes.tabs import Tabs
 from tui.pictures.view import Mode
-from tui.stock import NOTHING, Device
+from tui.stock import Device
 from tui.wording import plural
 
 WARM_AFTER = 0.4
 "Seconds that a model must stay picked before it is loaded."
 MANY = 200
 "Jobs above which the queue is redrawn once a second instead of at every step."
+LOOK_AFTER = 0.3
+"Seconds after the list of models was opened at which the disk is looked at again."
 TOLD_TOGETHER = 0.3
 "Seconds in which what is said of memory is gathered into one notice."
 
 
-class Workbench(PagedScreen):
+class Workbench(ChoosingScreen):
     """All panes. Wide screens show them at once, narrow ones a page of them."""
 
     BINDINGS: ClassVar[list[BindingType]] = keys.bindings("workbench")
@@ -87,11 +85,10 @@ class Workbench(PagedScreen):
         clock: Callable[[], float] = time.time,
         keymap: Mapping[str, str] | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(catalogue)
         self._keymap = keymap or {}
         self._engine = engine
         self._shelf = shelf
-        self._catalogue = catalogue
         self._file = file
         self._default = default
         self._mode: Mode = mode
@@ -105,7 +102,6 @@ class Workbench(PagedScreen):
         self._drawn_at = 0.0
         self._warm_timer: Timer | None = None
         self._fetches = Fetches(catalogue)
-        self._stocks = NOTHING
         self._device: Device | None = None
         self._memory: list[str] = []
         self._memory_told = ""
@@ -115,7 +111,7 @@ class Workbench(PagedScreen):
         yield Header()
         yield Tabs()
         with Container(id="body"):
-            yield Form(self._catalogue, self._file, self._keymap)
+            yield Form(self.catalogue, self._file, self._keymap)
             with Container(id="side"):
                 yield QueuePane()
                 yield HistoryPane(self._shelf, self._title, self._clock)
@@ -131,7 +127,7 @@ class Workbench(PagedScreen):
         self.call_after_refresh(self._begin)
 
     def _begin(self) -> None:
-        self._warm()
+        self.warm()
         self.run_worker(self._learn(), group="store")
         self._look()
 
@@ -145,11 +141,6 @@ class Workbench(PagedScreen):
             self._jobs.estimates.learn(picture)
 
     # ── panes ───────────────────────────────────────────────────────────────────────────────────────────────────
-
-    @property
-    def form(self) -> Form:
-        """The left column."""
-        return self.query_one(Form)
 
     @property
     def picture(self) -> PicturePane:
@@ -172,13 +163,13 @@ class Workbench(PagedScreen):
         return self.form.draft
 
     def _title(self, model: str) -> str:
-        known = self._catalogue.models.get(model)
+        known = self.catalogue.models.get(model)
         return known.title if known else model
 
     def _title_of(self, id: str) -> str:
         """The title of an entry of any kind."""
         try:
-            return getattr(self._catalogue.entry(id), "title", "") or id
+            return getattr(self.catalogue.entry(id), "title", "") or id
         except SafelightError:
             return id
 
@@ -353,7 +344,7 @@ class Workbench(PagedScreen):
         draft = stack.active(draft)
         try:
             wanted = self._fetches.wanted(draft)
-            asked = drafting.read(draft, self._catalogue, look=not wanted)
+            asked = drafting.read(draft, self.catalogue, look=not wanted)
         except SafelightError as e:
             self._tell(e)
             if pressed:
@@ -361,7 +352,7 @@ class Workbench(PagedScreen):
                 self.form.mark(e)
             return
         if wanted:
-            self._ask(wanted, draft)
+            self.ask(wanted, draft)
             return
         self._following = self._following or pressed
         if not self._jobs.pictures and self._following:
@@ -388,10 +379,10 @@ class Workbench(PagedScreen):
                 self._tell(e)
                 self.form.mark(e)
 
-    def _warm(self) -> None:
+    def warm(self) -> None:
         """Gets the picked model ready; one that was picked before it need not be."""
         try:
-            model = self._catalogue.require(self.draft.model)
+            model = self.catalogue.require(self.draft.model)
         except SafelightError:
             self._show_state()
             return  # told when a picture is asked for
@@ -439,18 +430,22 @@ class Workbench(PagedScreen):
     # ── what is not on this machine ─────────────────────────────────────────────────────────────────────────────
 
     @on(LookRequested)
+    def _look_soon(self) -> None:
+        """The list opens first: a thread that looks shares the interpreter with it."""
+        self.set_timer(LOOK_AFTER, self._look)
+
     def _look(self) -> None:
         """Looks at what is here, in a thread: a thousand entries take a while."""
         self.run_worker(self._look_around(), group="stock", exclusive=True)
 
     async def _look_around(self) -> None:
         try:
-            self._stocks = await asyncio.to_thread(stock.look_at_all, self._catalogue, self._device)
+            self.stocks = await asyncio.to_thread(stock.look_at_all, self.catalogue, self._device)
         except SafelightError:
             return  # a broken catalogue is told where it is used
-        self.form.show_stocks(self._stocks)
+        self.form.show_stocks(self.stocks)
 
-    def _ask(self, wanted: Sequence[Entry], draft: Draft | None) -> None:
+    def ask(self, wanted: Sequence[Entry], draft: Draft | None) -> None:
         """Whether to fetch; what is on its way already needs no second question."""
         missing = [entry for entry in wanted if entry.id not in self._fetches.going]
         if not missing:
@@ -461,14 +456,14 @@ class Workbench(PagedScreen):
         def answered(yes: bool | None) -> None:
             if not yes:
                 return
-            lacking = (one.id for entry in missing for one in self._catalogue.lacking(entry))
+            lacking = (one.id for entry in missing for one in self.catalogue.lacking(entry))
             self._fetches.told.update(lacking)
             if draft is not None:
                 self._hold(draft, wanted)
             self._fetch(missing)
 
         then = "The picture is made when it is here." if draft is not None else ""
-        bill = stock.bill(self._catalogue, missing, self._fetches.told)
+        bill = stock.bill(self.catalogue, missing, self._fetches.told)
         self.app.push_screen(FetchScreen(bill, then), answered)
 
     def _hold(self, draft: Draft, wanted: Sequence[Entry]) -> None:
@@ -512,7 +507,7 @@ class Workbench(PagedScreen):
         for draft in ready:
             self._make(draft, pressed=False)
         if not ready and id == self.draft.model:
-            self._warm()
+            self.warm()
 
     def _did_not_come(self, id: str) -> None:
         if count := self._fetches.failed(id):
@@ -527,9 +522,9 @@ class Workbench(PagedScreen):
         if wanted and all(entry.id in self._fetches.going for entry in wanted):
             self.notify("it is being fetched: see the queue", timeout=3, markup=False)
         elif wanted:
-            self._ask(wanted, None)
+            self.ask(wanted, None)
         else:
-            having = self._stocks.models.get(draft.model)
+            having = self.stocks.models.get(draft.model)
             told = "can't be fetched: " + having.told if having and having.place == 2 else "is here"
             self.notify(clean(f"{self._title(draft.model)} {told}"), timeout=4, markup=False)
 
@@ -540,7 +535,7 @@ class Workbench(PagedScreen):
         self.query_one(Header).show_model(self._title(self.draft.model))
         if self._warm_timer is not None:
             self._warm_timer.stop()
-        self._warm_timer = self.set_timer(WARM_AFTER, self._warm)
+        self._warm_timer = self.set_timer(WARM_AFTER, self.warm)
 
     def action_previous_draft(self) -> None:
         """The form before settings were taken; again for the way forth."""
@@ -561,78 +556,6 @@ class Workbench(PagedScreen):
             self.form.settings.set_seed(str(self._shown.request.seed))
         else:
             self.notify("no picture yet whose seed could be kept", timeout=3, markup=False)
-
-    def action_override(self) -> None:
-        """Steps and scheduler against the recipe: allowed, or not any more."""
-        allowed = self.form.override()
-        told = "the recipe may be overridden; the picture says so" if allowed else "the recipe holds"
-        self.notify(told, timeout=3, markup=False)
-
-    def action_loras(self) -> None:
-        """To the stack; on it, or where it is empty, to the list of what can be added."""
-        if self.form.loras.can_focus and not self.form.loras.has_focus:
-            self.go("form", self.form.loras)
-        else:
-            self._add_lora()
-
-    @on(LoraPane.AddRequested)
-    def _add_lora(self) -> None:
-        offers = picking.loras(self._catalogue, self.draft, self._stocks.adapters)
-
-        def taken(name: str) -> None:
-            self.form.add_lora(name)
-            self.go("form", self.form.loras)
-
-        self._open("LoRA", offers, "", taken)
-
-    @on(LoraPane.WordsRequested)
-    def _insert_words(self, message: LoraPane.WordsRequested) -> None:
-        adapter = self._catalogue.adapters.get(message.name)
-        if adapter is not None and adapter.words:
-            self.form.prompt.put_in(clean(adapter.words))
-            self.notify(f"{clean(adapter.words)} is in the prompt", timeout=3, markup=False)
-        else:
-            self.notify(f"{message.name} needs no words", timeout=3, markup=False)
-
-    def action_embedding(self) -> None:
-        """Its name goes to the cursor of the prompt, or of the negative prompt if that has the focus."""
-        editor = self.focused if isinstance(self.focused, PromptEditor) else self.form.prompt
-
-        def taken(name: str) -> None:
-            editor.put_in(picking.word(name))
-            self.go("form", editor)
-            embedding = self._catalogue.embeddings[name]
-            if self._catalogue.missing(embedding):
-                self._ask([embedding], None)
-
-        self._open("embedding", picking.embeddings(self._catalogue, self.draft, self._stocks.embeddings), "", taken)
-
-    def action_vae(self) -> None:
-        """Which VAE decodes."""
-        offers = picking.vaes(self._catalogue, self.draft, self._stocks.vaes)
-        self._open("VAE", offers, self.draft.vae, lambda id: self.form.choose(vae=id))
-
-    def action_precision(self) -> None:
-        """Which arithmetic."""
-        value = self.draft.precision.strip() or "auto"
-
-        def taken(name: str) -> None:
-            self.form.choose(precision="" if name == "auto" else name)
-            self._warm()
-
-        self._open("precision", picking.precisions(), value, taken)
-
-    def _open(self, title: str, offers: Sequence[Offer], value: str, taken: Callable[[str], None]) -> None:
-        """A list to choose from."""
-        if not offers:
-            self.notify(f"there is no {title} for this model", timeout=4, markup=False)
-            return
-
-        def chosen(value: str | None) -> None:
-            if value is not None:
-                taken(value)
-
-        self.app.push_screen(ChoiceList(title, offers, value), chosen)
 
     def _key(self, action: str) -> str:
         return keys.shown(keys.BY_ID[action], self._keymap)

@@ -64,7 +64,7 @@ def bare(
     marks = [time.perf_counter()]
 
     # encode
-    encoders = components.conditioner.encoders
+    encoders = components.text.conditioner.encoders
     hidden, pooled = [], None
     for tokenizer, encoder in (
         (encoders.tokenizer, encoders.text_encoder),

@@ -10,7 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as TookTooLong
 from pathlib import Path
 
-from engines import files, hub
+from engines import files, headers, hub
 from engines.errors import SafelightError
 
 log = logging.getLogger(__name__)
@@ -62,6 +62,7 @@ class Hashes:
         return whole[:16]
 
     def _of(self, path: Path) -> str:
+        headers.check_regular(path)  # whoever opens a FIFO waits for a writer, and so would the end of the program
         if told := hub.sha256_of(path):
             return told
         stat = path.stat()

@@ -63,6 +63,8 @@ class LoraPane(Widget, can_focus=True):
         self._cursor = 0
         self._typed = ""
         self._hint = ""
+        self.display = False
+        self.can_focus = False
 
     @property
     def texts(self) -> tuple[str, ...]:
@@ -83,13 +85,18 @@ class LoraPane(Widget, can_focus=True):
         self._rows, self._hint = tuple(rows), hint
         names = [row.item.name for row in rows]
         self._cursor = names.index(name) if name in names else max(0, min(self._cursor, len(rows) - 1))
-        if not rows and self.has_focus:
-            self.screen.focus_next()
-        self.can_focus = bool(rows)
-        self.border_title = "LoRAs" if rows else None
-        self.set_class(bool(rows), "-filled")
-        self.display = bool(rows or hint)
+        self._settle()
         self.refresh(layout=changed)
+
+    def _settle(self) -> None:
+        """An empty stack has no title and can't have the focus."""
+        some = bool(self._rows)
+        if not some and self.has_focus:
+            self.screen.focus_next()
+        self.can_focus = some
+        self.border_title = "LoRAs" if some else None
+        self.set_class(some, "-filled")
+        self.display = some or bool(self._hint)
 
     def get_content_height(self, container: object, viewport: object, width: int) -> int:
         """A line each, two for one that can't be used."""
@@ -174,6 +181,7 @@ class LoraPane(Widget, can_focus=True):
             rows = [row for at, row in enumerate(self._rows) if at != self._cursor]
             self._rows = tuple(rows)
             self._cursor = max(0, min(self._cursor, len(rows) - 1))
+            self._settle()
             self.refresh(layout=True)
             self.post_message(DraftChanged())
 
