@@ -132,12 +132,7 @@ def repositories(place: Path) -> dict[str, dict[str, bytes]]:
         name = f"sdxl_lightning_{steps}step_unet"
         serve(LIGHTNING, "openrail++", file, name=f"{name}{'_x0' * (steps == 1)}.safetensors")
         if steps == 1:
-            serve(
-                LIGHTNING,
-                "openrail++",
-                tiny.single_file(place / "x.safetensors", 30),
-                name=f"{name[:-5]}_x0.safetensors",
-            )
+            made[LIGHTNING]["sdxl_lightning_1step_x0.safetensors"] = _UNWANTED
             continue
         file = tiny.lora(place / "lora.safetensors", spelling="kohya", seed=20 + number)
         serve(LIGHTNING, "openrail++", file, name=f"sdxl_lightning_{steps}step_lora.safetensors")
@@ -164,10 +159,11 @@ def repositories(place: Path) -> dict[str, dict[str, bytes]]:
     others = [
         "taesdxl_decoder.pth",
         "taesdxl_encoder.pth",
+        "taesdxl_encoder.safetensors",
         "taesdxl_decoder.safetensors",
-        "diffusion_pytorch_model.bin",
     ]
     serve(TAESD, "mit", tiny.taesd_folder(place / "taesd", seed=52), others)
     others = ["pytorch_model.bin", "tf_model.h5", "flax_model.msgpack", ".gitattributes"]
     serve(CLIP, "mit", tiny.clip_folder(place / "clip", seed=53), others)
+    tiny._filled.cache_clear()  # half a gigabyte of weights that are in `made` now
     return made

@@ -18,14 +18,14 @@ from tui.making import Progress
 from tui.session import Session
 from tui.settings import Settings
 
-SMALL = "32,32,64"
+SMALL = "32,32,64/64,64/32,32,32,32"
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What is loaded, small."""
     folder = tmp_path_factory.mktemp("made")
-    loader(folder, "make", "--widths", SMALL)
+    loader(folder, "make", "--shape", SMALL)
     return folder
 
 
@@ -76,7 +76,7 @@ def test_a_thousand_entries_are_read_and_listed(tmp_path: Path) -> None:
 
 def test_all_figures(home: Path, made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(os, "posix_fadvise", raising=False)  # as on a system without it: one figure less
-    monkeypatch.setattr(models_bench, "WIDTHS", SMALL)
+    monkeypatch.setattr(models_bench, "SHAPE", SMALL)
     monkeypatch.setattr(models_bench, "COUNT", 20)
     monkeypatch.setattr(models_bench, "COMMANDS", models_bench.COMMANDS[:1])
     listed = catalogue.load()

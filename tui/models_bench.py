@@ -21,8 +21,8 @@ from tui.figures import SAFELIGHT, Figure, Place, Spread, failed, shown
 from tui.probe import follow, python
 
 LOADER = "from engines.diffusion.models_bench import main; sys.exit(main())"
-WIDTHS = "128,256,512"
-"Channels of the UNet's levels: 0.4 of SDXL's each, 1.3 GB in all."
+SHAPE = "128,256,512/256,512/128,256,512,512"
+"Widths of the UNet's levels (0.4 of SDXL's), of the text encoders, and of the VAE's levels (its own): 1.3 GB in all."
 COLD_LOAD = 1.3
 "Goal: loading takes at most so many times a bare from_pretrained."
 SWITCH = 0.3
@@ -47,7 +47,7 @@ _RECIPE = '{ num_inference_steps = 25, guidance_scale = 5.0, scheduler = "euler"
 def models(place: Place) -> Iterator[Figure]:
     """All figures of this bench."""
     folder = folders.make(place.folder / "models")
-    size = int(_loader(place, "make", folder, "--widths", WIDTHS)["bytes"])
+    size = int(_loader(place, "make", folder, "--shape", SHAPE)["bytes"])
     cold: list[Spread] = []
     for figure in _cold(place, folder, size):
         cold.append(figure.spread)

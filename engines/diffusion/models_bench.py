@@ -46,8 +46,6 @@ from engines.errors import SafelightError
 from engines.options import Options
 from engines.requests import Generate, Lora, Precision
 
-TEXT = (256, 512)
-"How wide the text encoders are."
 HEAD = layouts.HEAD
 RANK = 16
 "Of the LoRA."
@@ -86,11 +84,11 @@ Tell = Callable[[dict[str, Any]], None]
 # ── what is loaded ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def make(folder: Path, widths: Sequence[int], tell: Tell) -> dict[str, Any]:
-    """Writes what is loaded into an empty folder; `widths` are those of the UNet's levels."""
+def make(folder: Path, shape: str, tell: Tell) -> dict[str, Any]:
+    """Writes what is loaded into an empty folder; `shape` is as for `_builders`."""
     base = folder / "base"
     unet: dict[str, torch.Tensor] = {}
-    for part, build in _builders(widths).items():
+    for part, build in _builders(shape).items():
         tell({"progress": f"writing a model: {layouts.TITLES[part]}"})
         with torch.device("meta"):
             module = build().half()
@@ -122,16 +120,18 @@ def make(folder: Path, widths: Sequence[int], tell: Tell) -> dict[str, Any]:
     return {"bytes": sum(path.stat().st_size for path in base.rglob("*.safetensors"))}
 
 
-def _builders(widths: Sequence[int]) -> dict[str, Callable[[], Any]]:
-    """Part → what makes it, in SDXL's layout with other widths."""
-    small, large = TEXT
+def _builders(shape: str) -> dict[str, Callable[[], Any]]:
+    """Part → what makes it, in SDXL's layout and depth with other widths: of the UNet's levels, the text encoders and
+    the VAE's levels, such as 128,256,512/256,512/128,256,512,512."""
+    widths, (small, large), levels = ([int(width) for width in part.split(",")] for part in shape.split("/"))
     told = {part: _config(part) for part in layouts.TITLES}
     told["unet"] |= {
-        "block_out_channels": list(widths),
+        "block_out_channels": widths,
         "attention_head_dim": [max(1, width // HEAD) for width in widths],
         "cross_attention_dim": small + large,
         "projection_class_embeddings_input_dim": large + 6 * 256,
     }
+    told["vae"] |= {"block_out_channels": levels}
     for part, width in (("text_encoder", small), ("text_encoder_2", large)):
         heads = max(1, width // HEAD)
         told[part] |= {"hidden_size": width, "intermediate_size": 4 * width, "num_attention_heads": heads}
@@ -276,7 +276,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.add_argument("what", choices=("make", "bare", "ours", "switch"))
     options.add_argument("folder", type=Path)
     options.add_argument("--home", type=Path, help="where what is remembered between runs is written")
-    options.add_argument("--widths", default="128,256,512", help="channels of the UNet's levels")
+    options.add_argument("--shape", default="", help="of what is made")
     options.add_argument("--device", default="")
     options.add_argument("--threads", type=int, default=0)
     options.add_argument("--precision", default="auto")
@@ -301,7 +301,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(given: argparse.Namespace, tell: Tell) -> dict[str, Any]:
     folder: Path = given.folder.absolute()
     if given.what == "make":
-        return make(folder, [int(width) for width in given.widths.split(",")], tell)
+        return make(folder, given.shape, tell)
     if given.what == "bare":
         return bare(folder, given.device, given.threads, given.precision)
     home = folders.make((given.home or folder / "home").absolute())
