@@ -183,9 +183,10 @@ class LocalEngine:
             yield Loading(job.id, "torch", 0.0)
             with imports_that_stay():
                 self._darkroom = self._build()
-        elif self._handed is not self._catalogue:
-            self._darkroom.catalogue = self._darkroom.loader.catalogue = self._catalogue
-        self._handed = self._catalogue
+        known = self._catalogue  # read once: it may be replaced at any moment
+        if self._handed is not known:
+            self._darkroom.catalogue = self._darkroom.loader.catalogue = known
+            self._handed = known
         return (yield from self._darkroom.develop(job, stop, began))
 
     def _pull(self, job: Job, stop: Callable[[], bool], began: float) -> Generator[Event, None, tuple[Made, ...]]:
@@ -201,4 +202,5 @@ class LocalEngine:
     def _build_darkroom(self) -> Darkroom:
         from engines.diffusion.darkroom import Darkroom
 
-        return Darkroom(self._catalogue, self._options, self._folders.cache, self._folders.data)
+        self._handed = self._catalogue
+        return Darkroom(self._handed, self._options, self._folders.cache, self._folders.data)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engines import files, hints
+from engines import files, hints, tables
 from engines.blocks import Formula
 from engines.entries import Model, Recipe, Size
 from engines.errors import CatalogueError, LoadError
@@ -245,6 +245,11 @@ def append(models_toml: Path, text: str) -> None:
     """
     place, old, document = _read(models_toml)
     added = tomllib.loads(text)
+    for table in (table for tables_ in added.values() for table in tables_):
+        try:
+            tables.check_id(table["id"])
+        except ValueError as e:
+            raise CatalogueError(f"'{shown(table['id'])}' can't be an id: {e}", "choose another with --id") from None
     wanted = {**document}
     for kind, listed in added.items():
         here = document.get(kind, [])
@@ -257,6 +262,16 @@ def append(models_toml: Path, text: str) -> None:
     end = "\r\n" if "\r\n" in old else "\n"
     front = f"{old.rstrip()}{end}{end}" if old.strip() else f"{_NEW}{end}"
     _replace(place, front + text.replace("\n", end), wanted, "added")
+
+
+def listed(models_toml: Path) -> set[str]:
+    """The ids in the user's file; empty if it isn't there or can't be read."""
+    try:
+        _, _, document = _read(models_toml)
+    except CatalogueError:
+        return set()
+    found = (table for kind in document.values() if isinstance(kind, list) for table in kind)
+    return {table["id"] for table in found if isinstance(table, dict) and isinstance(table.get("id"), str)}
 
 
 def drop(models_toml: Path, id: str, kind: str = "") -> None:

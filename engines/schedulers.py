@@ -15,10 +15,10 @@ the recipe's. It says all that another sampler's configuration could turn (a rep
 in the Euler, Heun, LMS and DPM2 classes: linspace makes that the whole range, as in k-diffusion.
 
 Neither scipy (35 MB to fetch, 143 MB installed) nor torchsde (which needs scipy) is a dependency: diffusers wants the
-first for LMS's coefficients and for the beta distribution, and both are a few lines in engines.diffusion.sampling.
+first for LMS's coefficients and for the beta distribution, and both are a few lines in engines.diffusion.solvers.
 
 What diffusers 0.42 gets wrong in a class (the count of trailing steps, DDIM's way between them, the third order of
-DPM++ SDE, what is left at the end) is put right in engines.diffusion.sampling, each with its reason.
+DPM++ SDE, what is left at the end) is put right in engines.diffusion.solvers, each with its reason.
 
 To add a scheduler, add a row. Up to `max_steps` every row was run with SDXL's configuration (1000 training timesteps,
 scaled_linear) at all spacings; beyond it diffusers raises or two steps fall together (DDIM and UniPC may take more).
@@ -55,7 +55,7 @@ class Scheduler:
     good_for: str = ""
     "A few words on when to take it."
     schedule: str | None = None
-    "`beta` or `ays` where engines.diffusion.sampling chooses the timesteps; else the class does."
+    "`beta` or `ays` where engines.diffusion.solvers chooses the timesteps; else the class does."
     predictions: tuple[str, ...] = (EPSILON, V, SAMPLE)
     "The kinds of prediction that the class can work with."
     zero_snr: bool = True

@@ -273,7 +273,11 @@ def _one_of(table: dict[str, Any], key: str, known: tuple[str, ...]) -> str | No
 
 def _id(table: dict[str, Any]) -> str:
     """An id is typed and becomes part of file names: letters, digits, '-', '_' and '.' only."""
-    id = _text(table, "id")
+    return check_id(_text(table, "id"))
+
+
+def check_id(id: str) -> str:
+    """The id itself. Raises ValueError unless it can be typed and become part of a file's name."""
     if not id or id.startswith((".", "-")) or not all(c.isascii() and (c.isalnum() or c in "-_.") for c in id):
         raise ValueError("an id has letters, digits, '-', '_' and '.' only, and starts with a letter or digit")
     return id

@@ -58,13 +58,13 @@ def refused(done: subprocess.CompletedProcess[str], code: int, says: str) -> Non
         (["generate", "x", "--seed", "-1"], "seed must be"),
         (["generate", "x", "--seed", str(2**63)], "seed must be"),
         (["generate", "x", "--scheduler", "eular"], "no scheduler"),
-        (["generate", "x", "--precision", "fp8"], "no precision"),
+        (["generate", "x", "--precision", "fp7"], "no precision"),
         (["generate", "x", "--device", "gpu7"], "no device 'gpu7'"),
         (["generate", "x", "--lora", "nobody"], "no LoRA"),
         (["generate", "x" * 100_000], "100,000 characters"),
         (["prompt", "x" * 100_000], "100,000 characters"),
         (["score", "/nowhere.png", "--prompt", "x"], "is no file"),
-        (["models", "show", "nothing"], "no model"),
+        (["models", "show", "nothing"], "no entry"),
         (["models", "frobnicate"], "no such command"),
         (["history", "show", "abc"], "is no picture's number"),
         (["history", "path", "last"], "no picture in the history yet"),
@@ -131,7 +131,7 @@ def test_lists_and_prompts_need_no_torch_and_print_json_only(home: Path) -> None
     done = safelight("models", "list", "--json")
     models = [json.loads(line) for line in done.stdout.splitlines()]
     assert {"mini", "mini-lightning-4step-unet"} <= {m["id"] for m in models} and done.stderr == ""
-    assert [m["id"] for m in models if m["default"]] == ["mini"]
+    assert [m["id"] for m in models if m.get("default")] == ["mini"]
     (read,) = map(json.loads, safelight("prompt", "a (red)1.5 apple++ --", "--json").stdout.splitlines())
     weights = {p["text"].strip(): p["weight"] for p in read["parts"]}
     assert weights["red"] == 1.5 and weights["apple"] == pytest.approx(1.21)

@@ -452,3 +452,38 @@ def test_the_thumbnail_and_the_hash_cache(room: Darkroom, tmp_path: Path) -> Non
         assert max(small.size) <= metadata.THUMBNAIL
     hashes = json.loads((room.cache / "hashes.json").read_text())
     assert made.made_with["unet_sha256"] in {digest[:16] for digest in hashes.values()}
+
+
+def test_out_of_memory_while_encoding_is_tried_again(room: Darkroom, monkeypatch: pytest.MonkeyPatch) -> None:
+    from engines.diffusion.conditioning import Conditioner
+
+    faults = [out_of_memory]
+    real = Conditioner.encode
+    monkeypatch.setattr(Conditioner, "encode", lambda *a, **k: faults.pop()() if faults else real(*a, **k))
+    events, made = drain(room, APPLE)
+    assert len(made) == 1 and any("while encoding" in e.text for e in of(Noted, events))
+
+
+def test_what_was_encoded_with_a_lora_is_forgotten_when_dressing_fails(
+    room: Darkroom, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from engines.diffusion import fusing
+    from engines.diffusion.conditioning import Conditioner
+
+    forgotten = []
+    real, faults = fusing.dress, [out_of_memory]
+    monkeypatch.setattr(fusing, "dress", lambda *a: faults.pop()() if faults else real(*a))
+    monkeypatch.setattr(Conditioner, "forget", lambda self: forgotten.append(self))
+    _, made = drain(room, replace(APPLE, loras=(Lora("mini-pixel", 1.0),)))
+    assert len(made) == 1 and forgotten
+
+
+def test_out_of_memory_in_the_scorer_costs_the_score_and_not_the_picture(
+    room: Darkroom, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from engines.diffusion.scoring import ClipScorer
+
+    monkeypatch.setattr(ClipScorer, "score", out_of_memory)
+    events, (made,) = drain(room, replace(APPLE, score="mini-clip"))
+    assert made.scores == {} and Path(made.path).is_file()
+    assert any("without a score" in e.text for e in of(Noted, events))

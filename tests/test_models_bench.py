@@ -74,6 +74,7 @@ def test_a_thousand_entries_are_read_and_listed(tmp_path: Path) -> None:
     assert {id for id, gone in ours.items() if gone} == {f"bench-{i}" for i in range(2, 50, 5)}
 
 
+@pytest.mark.slow
 def test_all_figures(home: Path, made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(os, "posix_fadvise", raising=False)  # as on a system without it: one figure less
     monkeypatch.setattr(models_bench, "SHAPE", SMALL)

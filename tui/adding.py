@@ -108,7 +108,8 @@ def _identified(session: Session, what: str) -> tuple[Identified, Place]:
     from engines.wire import Wire
 
     path = Path(what).expanduser()
-    if os.path.lexists(path) or not hub.is_repo("/".join(what.split("/")[:2])):
+    near = "/" in what and Path(what.partition("/")[0]).is_dir()  # a path that was mistyped, not a repository
+    if os.path.lexists(path) or near or not hub.is_repo("/".join(what.split("/")[:2])):
         if not os.path.lexists(path):
             raise InvalidRequest(
                 f"there is no {one_line(what, 80)}", "name a .safetensors file, a folder, or ORG/NAME on the hub"

@@ -221,7 +221,11 @@ def _notes(request: Generate, model: Model) -> list[str]:
     notes += _beyond(request, model)
     if recipe.fixed_steps and request.guidance_scale > 2:
         notes.append(f"{model.id} was distilled without guidance; {request.guidance_scale:g} burns its colours")
-    if recipe.timestep_spacing and not schedulers.find(request.scheduler).spacing:
+    if (
+        request.scheduler != recipe.scheduler
+        and recipe.timestep_spacing == "trailing"  # what isn't distilled draws well at any timesteps
+        and not schedulers.find(request.scheduler).spacing
+    ):
         notes.append(
             f"{request.scheduler} spaces its steps itself; {model.id}'s recipe wants {recipe.timestep_spacing} spacing"
         )

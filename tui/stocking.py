@@ -6,7 +6,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from engines import catalogue as catalogues
 from engines import hub
 from engines.catalogue import Catalogue
 from engines.entries import Entry, Model
@@ -25,6 +24,8 @@ def pull(session: Session, id: str, yes: bool, as_json: bool) -> int:
         _tell_notices(session.catalogue, entry)
         if notice_binds(session.catalogue, entry) and not yes:
             _ask(f"fetch {entry.id}?", f"{entry.id} has terms to agree to; nothing was fetched")
+        size = shelf.to_fetch(session.catalogue, entry)
+        making.say([f"fetching {entry.id}{f': {wording.bytes_(size)}' if size else ''}"])
         run(session, [Pull(id)], as_json)
     if as_json:
         making.emit({"id": entry.id, "here": True, "files": [str(p) for p in _files(session, entry)]})
@@ -113,16 +114,25 @@ def verify(session: Session, id: str, as_json: bool) -> int:
             progress.show(f"{told.name} {wording.bar(told.done / told.of if told.of else None, 16)}")
             continue
         progress.clear()
-        bad = told.state in ("wrong", "missing")
-        wrong += bad
-        if told.state == "wrong" and hub.cache() in told.path.parents:
+        # what the hub itself calls by this hash is whole, and another file than the catalogue knows
+        changed = told.state == "wrong" and hub.sha256_of(told.path) == told.found
+        wrong += told.state in ("wrong", "missing") and not changed
+        if told.state == "wrong" and not changed and hub.cache() in told.path.parents:
             holdings.discard(told)
+        state = "changed" if changed else told.state
         if as_json:
-            making.emit({"name": told.name, "path": str(told.path), "state": told.state, "bytes": told.bytes,
+            making.emit({"name": told.name, "path": str(told.path), "state": state, "bytes": told.bytes,
                          "sha256": told.found, "expected": told.expected})  # fmt: skip
         else:
-            print(f"{told.state:<8} {wording.bytes_(told.bytes):>8}  {one_line(told.name)}", flush=True)
+            print(f"{state:<8} {wording.bytes_(told.bytes):>8}  {one_line(told.name)}", flush=True)
     progress.clear()
+    for entry in entries if not wrong else ():
+        for path in catalogue.missing(entry):
+            wrong += 1
+            if as_json:
+                making.emit({"name": entry.id, "path": str(path), "state": "missing", "bytes": 0})
+            else:
+                print(f"missing           {one_line(str(path))}", flush=True)
     if wrong:
         raise LoadError(
             f"{wording.plural(wrong, 'file')} of {id or 'the models'} damaged or missing",
@@ -138,14 +148,10 @@ def remove(session: Session, id: str, yes: bool, as_json: bool) -> int:
 
     catalogue = session.catalogue
     entry = catalogue.entry(id)
-    mine = catalogues.load(None)
-    listed = id not in {e.id for e in mine.entries()}
+    listed = id in proposing.listed(session.folders.models)
     wanted = choosing.wants(entry)
-    others = [e for e in catalogue.entries() if e is not entry]
+    others = [e for e in catalogue.entries() if e is not entry and not catalogue.missing(e)]
     keep = [w for e in others for w in choosing.wants(e, catalogue.needs(e) if isinstance(e, Model) else ())]
-    keep = [
-        w for w in keep if w not in wanted or any(w in choosing.wants(e) and not catalogue.missing(e) for e in others)
-    ]
     users = [m.id for m in catalogue.models.values() if isinstance(entry, Model) and entry in catalogue.needs(m)]
     users = [m for m in users if not catalogue.missing(catalogue.models[m])]
     if users and not yes:
@@ -153,6 +159,8 @@ def remove(session: Session, id: str, yes: bool, as_json: bool) -> int:
             f"{', '.join(users)} {'stands' if len(users) == 1 else 'stand'} on {id}",
             "add --yes to remove it all the same",
         )
+    if users:
+        making.say([f"{', '.join(users)} can't be used without {id}"])
     if not wanted and not listed:
         raise InvalidRequest(f"{id} came with safelight", "there is nothing of it to remove")
     if not yes and wanted and not catalogue.missing(entry):

@@ -137,19 +137,24 @@ class Darkroom:
         clock.spent["load"] = time.perf_counter() - clock.began
         yield self.vitals()
 
-        # 3 encode the prompt
+        # 3 encode the prompt; `box` alone holds the components, so that what is let go in need is gone
         if stop():
             raise Stopped
-        with clock.measure("encode"), torch.inference_mode(), self._memory():
-            conditioning = self._encode(request, components, prompt, negative)
+        box = [components]
+        del components
+        with clock.measure("encode"):
+            conditioning = yield from self._conditioning(job, request, box, prompt, negative, stop)
 
-        for name in tokens.unknown(prompt, components.embeddings):
+        for name in tokens.unknown(prompt, box[0].embeddings):
             yield Noted("warning", f"no embedding {name} is here: it is read as words", job.id)
 
         # 4 sample
         start = time.perf_counter()
-        components, latents = yield from self._sample(job, request, components, conditioning, stop)
+        latents = yield from self._sample(job, request, box, conditioning, stop)
         clock.spent["denoise"] = time.perf_counter() - start
+        decoding.check(box[0], latents)
+        # what follows needs neither denoiser nor encoders, and must not keep them alive
+        components = replace(box.pop(), unet=None, text=None)  # type: ignore[arg-type]
 
         # 5 decode
         yield Finishing(job.id, "decoding")
@@ -203,9 +208,10 @@ class Darkroom:
             wanted = replace(wanted, plan=plan)
         again = True
         while True:
-            if wanted.plan.reasons and wanted.plan.reasons != self._told:
-                self._told = wanted.plan.reasons
-                for text in (wanted.plan.told, *wanted.plan.reasons):
+            reasons = tuple(reason for reason in wanted.plan.reasons if not reason.endswith("as was asked"))
+            if reasons and reasons != self._told:
+                self._told = reasons
+                for text in (wanted.plan.told, *reasons):
                     yield Noted("info" if wanted.plan.fits else "warning", f"memory: {text}", job.id)
             try:
                 components = yield from self.loader.load(job.id, wanted, stop)
@@ -225,6 +231,66 @@ class Darkroom:
             if lower is None:
                 raise devices.out_of_memory(self.device)
             wanted = replace(wanted, plan=lower)
+
+    def _conditioning(
+        self,
+        job: Job,
+        request: Generate,
+        box: list[loading.Components],
+        prompt: Prompt,
+        negative: Prompt | None,
+        stop: Callable[[], bool],
+    ) -> Generator[Event, None, Any]:
+        """What the prompt is to the denoiser. Memory that runs out is met as in `_sample`."""
+        again = True
+        while True:
+            try:
+                with torch.inference_mode():
+                    return self._encode(request, box[0], prompt, negative)
+            except Exception as e:
+                if not devices.is_out_of_memory(e):
+                    raise
+            yield from self._give_way(job, request, box, "encoding", again, stop)
+            again = False
+
+    def _give_way(
+        self,
+        job: Job,
+        request: Generate,
+        box: list[loading.Components],
+        phase: planning.Phase,
+        again: bool,
+        stop: Callable[[], bool],
+    ) -> Generator[Event, None, None]:
+        """After memory ran out: everything else is let go, and the components in the box follow a plan that needs less.
+
+        Args:
+            again: whether the same may be tried once more where there is no such plan.
+
+        Raises:
+            OutOfMemory: there is nothing left to try.
+        """
+        lower = planning.next_rung(box[0].plan, phase)
+        if lower is None:
+            self._forget(box[0].keys)
+            if not again:
+                raise devices.out_of_memory(self.device)
+            how = "one picture at a time and " * (request.batch_size > 1)
+            yield Noted("warning", f"memory ran out while {phase}: again, {how}with nothing else held", job.id)
+            box[0] = replace(box[0], plan=replace(box[0].plan, together=1))
+            return
+        yield Noted("warning", lower.reasons[-1], job.id)
+        before = box[0].plan
+        if (lower.storage, lower.denoiser) != (before.storage, before.denoiser):
+            self._forget(box.pop().keys)
+            self.residency.forget()
+            devices.release(self.device)
+            box.append((yield from self._load(job, request, stop, lower)))
+            return
+        self._forget(box[0].keys)
+        box[0] = replace(box[0], plan=lower)
+        if lower.encoders == "leave":
+            self.residency.rest({box[0].text_key})
 
     def _encode(
         self, request: Generate, components: loading.Components, prompt: Prompt, negative: Prompt | None
@@ -246,18 +312,20 @@ class Darkroom:
         finally:
             if leave:
                 self.residency.rest({components.text_key})
-                if stays and components.unet_key in self.residency:
+                if stays and components.unet_key not in self.residency:
+                    raise devices.out_of_memory(self.device)  # main memory had no room for it
+                if stays:
                     self.residency.get(components.unet_key, lambda: components.unet)
 
     def _sample(
         self,
         job: Job,
         request: Generate,
-        components: loading.Components,
+        box: list[loading.Components],
         conditioning: Any,
         stop: Callable[[], bool],
-    ) -> Generator[Event, None, tuple[loading.Components, torch.Tensor]]:
-        """The finished latents, and the components that made them.
+    ) -> Generator[Event, None, torch.Tensor]:
+        """The finished latents.
 
         Memory that runs out is met by letting go of everything else, then rung by rung by plans that need less.
         """
@@ -265,36 +333,16 @@ class Darkroom:
         again = True
         while True:
             finished: list[torch.Tensor] = []
-            alone = components.plan.together < request.batch_size
             try:
-                for part in singles if alone else [request]:
-                    finished.append((yield from self._denoise(job, part, components, conditioning, stop)))
-                return components, torch.cat(finished)
+                for part in singles if box[0].plan.together < request.batch_size else [request]:
+                    finished.append((yield from self._denoise(job, part, box[0], conditioning, stop)))
+                return torch.cat(finished)
             except Exception as e:
                 if not devices.is_out_of_memory(e):
                     raise
             finished.clear()
-            lower = planning.next_rung(components.plan, "denoising")
-            if lower is None and not again:
-                self._forget(components.keys)
-                raise devices.out_of_memory(self.device)
+            yield from self._give_way(job, request, box, "denoising", again, stop)
             again = False
-            if lower is None:
-                self._forget(components.keys)
-                how = "one picture at a time and " * (request.batch_size > 1)
-                yield Noted("warning", f"memory ran out while denoising: again, {how}with nothing else held", job.id)
-                components = replace(components, plan=replace(components.plan, together=1))
-                continue
-            yield Noted("warning", lower.reasons[-1], job.id)
-            placed = (components.plan.storage, components.plan.denoiser)
-            if (lower.storage, lower.denoiser) != placed:
-                self._forget(components.keys - {components.unet_key})
-                components = yield from self._load(job, request, stop, lower)
-                continue
-            self._forget(components.keys)
-            components = replace(components, plan=lower)
-            if lower.encoders == "leave":
-                self.residency.rest({components.text_key})
 
     def _denoise(
         self,

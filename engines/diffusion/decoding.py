@@ -17,12 +17,18 @@ from engines.diffusion.previews import to_uint8
 from engines.errors import LoadError
 
 
+def check(components: Components, latents: torch.Tensor) -> None:
+    """Raises LoadError for latents that are not finite, naming who is to blame."""
+    if not torch.isfinite(latents).all():
+        raise _not_finite(components)
+
+
 def finish(
     components: Components, latents: torch.Tensor, device: Device, forget: Callable[[], None]
 ) -> tuple[torch.Tensor, str]:
     """(batch, height, width, 3) uint8 on the CPU, and a note if it took a second try.
 
-    Non-finite latents or pixels are never saved: `astype(uint8)` would make them black with no more than a
+    Non-finite pixels are never saved: `astype(uint8)` would make them black with no more than a
     warning. An overflow in the VAE gets one more try in fp32, memory that runs out more in smaller and smaller
     tiles.
 
@@ -33,11 +39,9 @@ def finish(
         forget: lets go of everything that this picture doesn't need.
 
     Raises:
-        LoadError: the latents or the pixels are not finite.
+        LoadError: the pixels are not finite, in fp32 too.
         OutOfMemory: no tile is small enough.
     """
-    if not torch.isfinite(latents).all():
-        raise _not_finite(components)
     vae, plan, note = components.vae, components.plan, ""
     dtype = vae.dtype
     while True:

@@ -147,9 +147,13 @@ class Dressed:
         return sum(tensor.nbytes for tensor in self._kept.values())
 
     def parameters(self) -> Iterator[torch.Tensor]:
-        """All that takes memory, for whoever counts it: the module's weights, and originals that are kept."""
+        """The module's weights, for whoever counts them."""
         yield from self.module.parameters()
-        yield from self._kept.values()
+
+    @property
+    def beside(self) -> int:
+        """Bytes of originals that are kept on the device of the weights."""
+        return self.bytes if self.keep is None else 0
 
     @property
     def bare(self) -> bool:

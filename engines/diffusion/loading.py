@@ -7,6 +7,7 @@ opened.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Generator, Hashable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,7 @@ from engines.diffusion.device import Device
 from engines.diffusion.fusing import Dressed
 from engines.diffusion.hashes import Hashes
 from engines.diffusion.origins import Origin, Origins
-from engines.diffusion.residency import Place, Residency
+from engines.diffusion.residency import CPU, Place, Residency
 from engines.diffusion.updates import Shelf
 from engines.entries import Folder, Model, PreviewDecoder
 from engines.errors import LoadError, Stopped
@@ -76,8 +77,13 @@ class Denoiser:
             self.dressed.to(device)
 
     def parameters(self) -> Iterator[torch.Tensor]:
-        """All that takes memory, for whoever counts it."""
+        """The weights, for whoever counts them."""
         return self.dressed.parameters()
+
+    @property
+    def beside(self) -> int:
+        """Bytes that it takes besides."""
+        return self.dressed.beside
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +144,8 @@ class Prepared:
     "LoRA files and weights, the model's own first."
     plan: Plan
     "How it shares the memory."
+    keep: torch.device | None
+    "Where LoRAs' originals are kept; None is beside the weights."
 
 
 class Loader:
@@ -163,8 +171,23 @@ class Loader:
         vae_dtype = devices.vae_dtype(self.device, dtype, bool(found.vae.config.get("force_upcast", True)))
         decoder = self.catalogue.preview_decoder(model.space)
         stack = (*found.adapters, *((self.catalogue.adapter(x.name).file.path, x.weight) for x in request.loras))
-        plan = self._plan(found, request, dtype, vae_dtype, decoder is not None)
-        return Prepared(model, found, dtype, vae_dtype, decoder, stack, plan)
+        # what a LoRA changes is kept a second time: beside the weights where there is room, else in main memory
+        kept = self._kept(stack) * dtype.itemsize
+        plan = self._plan(found, request, dtype, vae_dtype, decoder is not None, kept)
+        roomy = not plan.reasons and plan.fits
+        if kept and not roomy:
+            plan = self._plan(found, request, dtype, vae_dtype, decoder is not None, 0)
+        return Prepared(model, found, dtype, vae_dtype, decoder, stack, plan, None if roomy else CPU)
+
+    def _kept(self, stack: fusing.Stack) -> int:
+        """Values of the UNet's layers that a stack of LoRAs changes, from the files' headers."""
+        layers: dict[str, int] = {}
+        for file, _ in stack:
+            contents = self._shelf.contents(file)
+            for name, pair in contents.parts["unet"].items():
+                up, down = (contents.header.tensors[key].shape for key in (pair.up, pair.down))
+                layers[name] = up[0] * math.prod(down[1:])
+        return sum(layers.values())
 
     def load(self, job_id: JobId, wanted: Prepared, stop: Callable[[], bool]) -> Generator[Progress, None, Components]:
         """All components for a request, from memory where they are held; yields what is loaded next, and returns them.
@@ -180,8 +203,6 @@ class Loader:
         """
         model, found, dtype, vae_dtype = wanted.model, wanted.origins, wanted.dtype, wanted.vae_dtype
         decoder, stack, plan = wanted.decoder, wanted.stack, wanted.plan
-        for files in (found.unet.files, found.vae.files, *((file,) for file, _ in stack)):
-            self.hashes.begin(files)
         used: set[Hashable] = set()
 
         def part(
@@ -192,11 +213,13 @@ class Loader:
                 yield Loading(job_id, f"{model.title}: {what}", fraction)
                 if stop():
                     raise Stopped
-                self.residency.make_room(used, size)
-            return self.residency.get(key, build, place)
+            with self.residency.using(used):
+                if place == "device" and self.residency.place(key) != "device":
+                    self.residency.make_room(used, size)
+                return self.residency.get(key, build, place)
 
         texts = (found.text_encoder, found.text_encoder_2)
-        text_key = ("text", *(origin.key for origin in texts), found.tokenizers, dtype)
+        text_key = ("text", *(origin.key for origin in texts), origins.vocabulary(found), dtype)
         text = yield from part(
             "text encoders",
             0.1,
@@ -211,7 +234,7 @@ class Loader:
             0.4,
             unet_key,
             found.unet.numbers * (1 if plan.storage == "fp8" else dtype.itemsize),
-            lambda: self._unet(found.unet, dtype, plan, stack),
+            lambda: self._unet(found.unet, dtype, plan, stack, wanted.keep),
             "ram" if plan.denoiser == "sequential" else "device",
         )
         vae_key = ("vae", found.vae.key, vae_dtype)
@@ -232,9 +255,12 @@ class Loader:
         # what comes layer by layer wears what it was loaded with
         parts = text.dressed if unet.by_layer else (unet.dressed, *text.dressed)
         if stack or not all(part.bare for part in parts):
-            yield from self._dress(job_id, model, parts, text, stack)
+            yield from self._dress(job_id, model, parts, text, stack, len(found.adapters))
         embeddings = self.catalogue.embeddings_of(model.family)
         text.conditioner.learn(embeddings.items())
+        # beside the loading it would take the disk and a core from it
+        for files in (found.unet.files, found.vae.files, *((file,) for file, _ in stack)):
+            self.hashes.begin(files)
         return Components(
             model=model,
             text=text,
@@ -255,10 +281,12 @@ class Loader:
             keys=frozenset(used),
         )
 
-    def _plan(self, found: Origins, request: Generate, dtype: torch.dtype, vae_dtype: torch.dtype, small: bool) -> Plan:
+    def _plan(
+        self, found: Origins, request: Generate, dtype: torch.dtype, vae_dtype: torch.dtype, small: bool, kept: int
+    ) -> Plan:
         """How the parts share what is free: what others hold counts as free, for they will make room."""
         own = Weights(
-            unet=found.unet.numbers * dtype.itemsize,
+            unet=found.unet.numbers * dtype.itemsize + kept,
             text=(found.text_encoder.numbers + found.text_encoder_2.numbers) * dtype.itemsize,
             vae=found.vae.numbers * vae_dtype.itemsize,
             preview=PREVIEW_NUMBERS * dtype.itemsize if small else 0,
@@ -298,9 +326,12 @@ class Loader:
         worn = tuple((file, 0.0 if plan.storage == "fp8" else weight) for file, weight in stack) if fixed else ()
         return ("unet", origin.key, dtype, plan.storage, plan.denoiser, worn)
 
-    def _unet(self, origin: Origin, dtype: torch.dtype, plan: Plan, stack: fusing.Stack) -> Denoiser:
+    def _unet(
+        self, origin: Origin, dtype: torch.dtype, plan: Plan, stack: fusing.Stack, keep: torch.device | None
+    ) -> Denoiser:
         """The UNet, placed as planned. LoRAs go in before its weights are stored in 8 bits or leave the device."""
-        dressed = Dressed(read(origin, dtype), "unet", self._shelf)
+        tight = plan.storage == "fp8" or plan.encoders == "leave"
+        dressed = Dressed(read(origin, dtype), "unet", self._shelf, CPU if tight else keep)
         by_layer = plan.denoiser == "sequential"
         if by_layer:
             dressed.wear(stack)
@@ -314,15 +345,21 @@ class Loader:
         return Denoiser(dressed, by_layer)
 
     def _dress(
-        self, job_id: JobId, model: Model, parts: tuple[Dressed, ...], text: Text, stack: fusing.Stack
+        self, job_id: JobId, model: Model, parts: tuple[Dressed, ...], text: Text, stack: fusing.Stack, own: int
     ) -> Generator[Progress, None, None]:
-        """Brings the LoRAs that are worn to those that are asked for, and tells how much of each fits."""
+        """Brings the LoRAs that are worn to those that are asked for, and tells how much of each fits; of the first
+        `own`, which the model itself is made of, only where it is not all."""
         yield Loading(job_id, f"{model.title}: LoRAs", 0.97)
-        report = fusing.dress(parts, stack)
+        try:
+            report = fusing.dress(parts, stack)
+        except BaseException:
+            # all parts are bare now, and what was encoded with what they wore is of no use any more
+            text.conditioner.forget()
+            raise
         if report.changed & {"text_encoder", "text_encoder_2"}:
             text.conditioner.forget()
-        for fit in report.fits:
-            if (model.id, fit.file) not in self._told:
+        for fit in report.fits[own:] + tuple(fit for fit in report.fits[:own] if fit.warning):
+            if fit.layers and (model.id, fit.file) not in self._told:
                 self._told.add((model.id, fit.file))
                 yield Noted("warning" if fit.warning else "info", fit.sentence, job_id)
 

@@ -30,6 +30,8 @@ from engines.presence import WEIGHTS
 
 VARIANTS = ("fp16", "bf16", "fp32", "non_ema")
 "What hub repositories mark weights files with."
+SAID = ("transformers_version", "torch_dtype", "dtype", "architectures")
+"What configurations say of who saved them, beside what begins with an underscore."
 AGAIN = "download the model again"
 _KINDS = {
     "unet": UNet2DConditionModel,
@@ -133,7 +135,7 @@ def weights(folder: Path, variant: str | None) -> tuple[tuple[Path, ...], str | 
     one that is asked for where it is there, else none."""
     found = sorted(folder.glob("*.safetensors"))
     marked = [path for path in found if variant and f".{variant}" in path.name]
-    plain = [path for path in found if not any(f".{known}." in path.name for known in VARIANTS)]
+    plain = [path for path in found if not any(f".{v}." in path.name or f".{v}-" in path.name for v in VARIANTS)]
     return tuple(marked or plain or found), variant if marked else None
 
 
@@ -287,6 +289,19 @@ def tokenizers(origins: Origins) -> tuple[CLIPTokenizer, CLIPTokenizer]:
     )
 
 
+def vocabulary(origins: Origins) -> Hashable:
+    """What tells tokenizers apart: their files' contents."""
+    return tuple(
+        "shipped" if folder is None else tuple(_contents(file, _identity(file)) for file in sorted(folder.glob("*.*")))
+        for folder in origins.tokenizers
+    )
+
+
+@lru_cache(maxsize=64)
+def _contents(file: Path, identity: Hashable) -> str:
+    return f"{file.name} {hashlib.sha256(file.read_bytes()).hexdigest()}"
+
+
 def _count(file: Path) -> int:
     """Values in a file's tensors."""
     return sum(tensor.count for tensor in _header(file, _identity(file)).tensors.values())
@@ -299,7 +314,7 @@ def _header(file: Path, identity: Hashable) -> headers.Header:
 
 
 def _key(part: str, files: tuple[Path, ...], config: dict[str, Any]) -> Hashable:
-    told = {k: v for k, v in config.items() if not k.startswith("_")}  # versions and names of who saved it
+    told = {k: v for k, v in config.items() if not k.startswith("_") and k not in SAID}
     digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
     return (part, tuple(_identity(file) for file in files), digest)
 
