@@ -84,7 +84,7 @@ def test_a_checkpoint_is_told_added_and_drawn_with(tmp_path: Path, home: Path) -
     (shown,) = objects(safelight("models", "show", "mine", "--json"))
     assert shown["here"] and shown["recipe"]["timestep_spacing"] == "trailing"  # type: ignore[index]
     twice = safelight("models", "add", file, "--id", "mine", code=2)
-    assert "there is a mine already" in twice.stderr
+    assert "'mine' is the id of another entry" in twice.stderr
 
 
 def test_nothing_is_added_by_a_dry_run(home: Path) -> None:

@@ -107,6 +107,8 @@ def _identified(session: Session, what: str) -> tuple[Identified, Place]:
     from engines.proposing import Place
     from engines.wire import Wire
 
+    if not what.strip():
+        raise InvalidRequest("nothing is named", "name a .safetensors file, a folder, or ORG/NAME on the hub")
     path = Path(what).expanduser()
     near = "/" in what and Path(what.partition("/")[0]).is_dir()  # a path that was mistyped, not a repository
     if os.path.lexists(path) or near or not hub.is_repo("/".join(what.split("/")[:2])):
@@ -148,7 +150,7 @@ def _proposed(
             facts["matches"] = f"{fit.percent:.0f} % of its {fit.total} layers, on {over.id}"
     known = {entry.id for entry in catalogue.entries()} if taken is None else taken
     if id and id in known:
-        raise InvalidRequest(f"there is a {id} already", "choose another --id")
+        raise InvalidRequest(f"'{id}' is the id of another entry", "choose another --id")
     text = proposing.entry(
         found,
         place,

@@ -339,4 +339,8 @@ def _lora(text: str, model: Model, catalogue: Catalogue, look: bool) -> Lora:
         )
     if look and catalogue.missing(adapter):
         raise LoadError(f"LoRA {name} is not on this machine", f"safelight models pull {name} fetches it")
-    return Lora(name, fields.number("loras", weight, -10, 10, 1.0))
+    try:
+        return Lora(name, fields.number("loras", weight, -10, 10, 1.0))
+    except InvalidRequest as e:
+        told = e.message.removeprefix("loras")
+        raise InvalidRequest(f"the weight of LoRA {name}{told}", "-10 to 10; 1 is as trained", "loras") from None

@@ -110,7 +110,7 @@ def _free_id(wanted: str, made: str, known: set[str]) -> str:
     """The id that was asked for if it is free, else one made from a name."""
     if wanted:
         if wanted in known:
-            raise InvalidRequest(f"there is a {wanted} already", "choose another --id")
+            raise InvalidRequest(f"'{wanted}' is the id of another entry", "choose another --id")
         return wanted
     name, number = made, 2
     while name in known:

@@ -100,7 +100,8 @@ def merge(
     out: Annotated[str, typer.Option("--out", metavar="FILE", help="Write the mix to this .safetensors file.")] = "",
     id: Annotated[str, typer.Option("--id", metavar="ID", help="What to call it in your models.toml.")] = "",
     weights: Annotated[
-        str, typer.Option("--weights", metavar="X,Y", help="The models' shares; for A + x·(B - C) x alone.")
+        str,
+        typer.Option("--weights", metavar="X,Y", help="The models' shares, or B's alone; for A + x·(B - C) x alone."),
     ] = "",
     method: Annotated[
         str, typer.Option("--method", metavar="NAME", help="weighted-sum or add-difference.")
