@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engines import files, hints, tables
+from engines import files, folders, hints, tables
 from engines.blocks import Formula
 from engines.entries import Model, Recipe, Size
-from engines.errors import CatalogueError, LoadError
+from engines.errors import CatalogueError, LoadError, StorageError
 from engines.headers import shown
 from engines.identify import Identified
 
@@ -236,6 +237,22 @@ def _value(value: Any) -> str:
 # ── the user's file ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@contextmanager
+def _alone(models_toml: Path) -> Iterator[None]:
+    """Keeps other programs from changing the user's file meanwhile: what one of them added would be lost."""
+    from filelock import FileLock, Timeout
+
+    folder = folders.make(models_toml.parent)
+    try:
+        with FileLock(folder / f".{models_toml.name}.lock", timeout=10):
+            yield
+    except Timeout:
+        raise StorageError(f"{models_toml} is being changed by another program", "try again") from None
+    except OSError as e:
+        told = f"{folder} can't be written: {e.strerror or e}"
+        raise StorageError(told, "set SAFELIGHT_HOME to a folder of yours") from e
+
+
 def append(models_toml: Path, text: str) -> None:
     """Adds entries to the user's file; all that stands there stays as it is.
 
@@ -243,6 +260,11 @@ def append(models_toml: Path, text: str) -> None:
         CatalogueError: the file can't be read as it is, or has an entry of that id and kind.
         StorageError, DiskFull: it can't be written; the older one is kept.
     """
+    with _alone(models_toml):
+        _append(models_toml, text)
+
+
+def _append(models_toml: Path, text: str) -> None:
     place, old, document = _read(models_toml)
     added = tomllib.loads(text)
     for table in (table for tables_ in added.values() for table in tables_):
@@ -286,6 +308,11 @@ def drop(models_toml: Path, id: str, kind: str = "") -> None:
         CatalogueError: there is none, or the file is written so that it can't be taken out safely.
         StorageError, DiskFull: the file can't be written; the older one is kept.
     """
+    with _alone(models_toml):
+        _drop(models_toml, id, kind)
+
+
+def _drop(models_toml: Path, id: str, kind: str) -> None:
     place, old, document = _read(models_toml)
     for its in (kind,) if kind else KINDS:
         listed = document.get(its)

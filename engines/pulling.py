@@ -92,17 +92,6 @@ def plan(wanted: Iterable[Want], wire: Wire) -> Generator[Noted, None, Plan]:
     return Plan(chosen, sum(whole.values()), sum(here.values()), tuple(gated), tuple(licences), tuple(also))
 
 
-def planned(wanted: Iterable[Want], wire: Wire) -> Plan:
-    """As `plan`, for who has no use for its notes."""
-    asking = plan(wanted, wire)
-    while True:
-        try:
-            next(asking)
-        except StopIteration as end:
-            made: Plan = end.value
-            return made
-
-
 def _read(told: dict[str, Any], repo: str, revision: str) -> dict[str, Remote]:
     """The files of a listing by name. Raises HubError for one that can't be trusted to stay within the cache."""
     commit, siblings = told.get("sha"), told.get("siblings")

@@ -689,8 +689,3 @@ def test_it_works_within_inference_mode(parts: tuple[Any, ...], fusing: Any, tor
         fusing.dress(parts, [(PIXEL, 1.0)])
     fusing.dress(parts, [])
     assert same(weights(parts), bare)
-
-
-def test_whether_a_lora_changes_text_encoders(pipe: Any, fusing: Any, tmp_path: Path) -> None:
-    assert not fusing.has_text(FOUR_STEPS)
-    assert fusing.has_text(save(kohya(lora(pipe)), tmp_path / "a.safetensors"))

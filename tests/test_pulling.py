@@ -61,6 +61,16 @@ STRAY = {
 }
 
 
+def planned(wanted: tuple[Want, ...], connected: wire.Wire) -> pulling.Plan:
+    """What would be fetched."""
+    asking = pulling.plan(wanted, connected)
+    while True:
+        try:
+            next(asking)
+        except StopIteration as end:
+            return end.value
+
+
 @pytest.fixture
 def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackHub]:
     for name in ("HF_HUB_OFFLINE", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy", "HF_TOKEN"):
@@ -268,7 +278,7 @@ def test_what_is_not_there_is_one_line(served: LoopbackHub, want: Hub | HubFile,
 def test_a_gate_names_its_page_and_a_token_opens_it(served: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> None:
     served.faults.gated = {"org/one"}
     with wire.Wire() as connected:
-        assert pulling.planned((Want(FILE),), connected).gated == ("org/one",)
+        assert planned((Want(FILE),), connected).gated == ("org/one",)
     error = refused()
     assert "gated" in error.message and f"{served.url}/org/one" in error.hint and "HF_TOKEN" in error.hint
     monkeypatch.setenv("HF_TOKEN", "stranger")
@@ -402,7 +412,7 @@ def test_the_second_of_two_programs_waits_and_finds_it(served: LoopbackHub) -> N
     from filelock import FileLock
 
     with wire.Wire() as connected:
-        (remote,) = pulling.planned((Want(FILE),), connected).files
+        (remote,) = planned((Want(FILE),), connected).files
     remote.lock.parent.mkdir(parents=True)
     remote.stored.parent.mkdir(parents=True)
     other = FileLock(remote.lock)

@@ -269,6 +269,7 @@ def _keys(place: Place) -> Iterator[Figure]:
         seed="7",
         precision="" if settings.precision == "auto" else settings.precision,
         score="yes" if place.session.catalogue.scorers else "no",
+        override="yes",
     )
     (folders.make(home / "data") / "draft-1.json").write_text(draft.to_json(), encoding="utf-8")
     with Terminal(python(SAFELIGHT, *place.options()), place.environment(home)) as terminal:

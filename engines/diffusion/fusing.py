@@ -25,7 +25,6 @@ from engines.diffusion.updates import (
     Shelf,
     Stamp,
     Update,
-    look,
 )
 from engines.errors import LoadError
 from engines.headers import shown
@@ -321,17 +320,6 @@ def dress(parts: Sequence[Dressed], stack: Stack) -> Report:
     for fit, (_, weight) in zip(fits, stack, strict=True):
         log.info("LoRA %s at %g: %d of %d layers", fit.file.name, weight, fit.matched, fit.layers)
     return Report(tuple(fits), frozenset(changed))
-
-
-def has_text(file: Path) -> bool:
-    """Whether a LoRA file changes text encoders, from its header. Raises LoadError if it is no LoRA."""
-    parts = look(file).parts
-    return bool(parts["text_encoder"] or parts["text_encoder_2"])
-
-
-def fuse(module: Any, part: str, file: Path, weight: float) -> None:
-    """Adds a LoRA to a module for good, on top of what was added before. Raises LoadError as `dress` does."""
-    Dressed(module, part).wear(((file, weight),))
 
 
 def _per_block(module: torch.nn.Module) -> int:

@@ -55,7 +55,7 @@ def store_in_fp8(unet: nn.Module) -> None:
     """Stores the weights of linear and convolutional layers in 8 bits (e4m3), in place; each is widened when it runs.
 
     They take half of fp16's memory, and what is computed in stays as it was. Parameters are never changed by running,
-    so it works under inference mode and can be taken off, which diffusers' own hooks can't. Layers of `KEPT`, and those
+    so it works under inference mode, which diffusers' own hooks don't. Layers of `KEPT`, and those
     with weights beyond LARGEST, stay as they are.
 
     LoRAs go in before: nothing must be added to weights in 8 bits, where most of it would be rounded away. Only for
@@ -79,18 +79,6 @@ def stored_in_fp8(module: nn.Module) -> bool:
     return any(parameter.dtype == FP8 for parameter in module.parameters())
 
 
-def widen(unet: nn.Module) -> None:
-    """Takes `store_in_fp8` off: weights are in their own dtype again, but what was rounded stays rounded."""
-    with torch.inference_mode(False), torch.no_grad():
-        for layer in unet.modules():
-            cast = layer.__dict__.pop(_CAST, None)
-            if isinstance(cast, _Cast):
-                for handle in cast.handles:
-                    handle.remove()
-                assert isinstance(layer.weight, nn.Parameter)
-                layer.weight = nn.Parameter(layer.weight.to(cast.dtype), requires_grad=False)
-
-
 # ── weights in main memory ──────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -101,7 +89,7 @@ def bring_by_layer(module: nn.Module, device: torch.device) -> None:
     accelerate's `cpu_offload`, which makes no copy in main memory and gives the weights back.
 
     Raises:
-        ValueError: its weights are stored in 8 bits; `widen` it first.
+        ValueError: its weights are stored in 8 bits.
     """
     if stored_in_fp8(module):
         raise ValueError("weights in 8 bits can't come layer by layer")
