@@ -179,12 +179,13 @@ class LocalEngine:
         self._events.put(Noted("info", f"{count} picture{'s' * (count != 1)} found again in {self._options.pictures}"))
 
     def _compute(self, job: Job, stop: Callable[[], bool], began: float) -> Generator[Event, None, tuple[Made, ...]]:
+        known = self._catalogue  # read once: it may be replaced at any moment
         if self._darkroom is None:
             yield Loading(job.id, "torch", 0.0)
+            self._handed = known
             with imports_that_stay():
                 self._darkroom = self._build()
-        known = self._catalogue  # read once: it may be replaced at any moment
-        if self._handed is not known:
+        elif self._handed is not known:
             self._darkroom.catalogue = self._darkroom.loader.catalogue = known
             self._handed = known
         return (yield from self._darkroom.develop(job, stop, began))
@@ -202,5 +203,4 @@ class LocalEngine:
     def _build_darkroom(self) -> Darkroom:
         from engines.diffusion.darkroom import Darkroom
 
-        self._handed = self._catalogue
         return Darkroom(self._handed, self._options, self._folders.cache, self._folders.data)

@@ -107,7 +107,8 @@ def test_the_licences_travel_with_it(wheel: Path, names: set[str], metadata: Mes
     assert {f"engines/mini/LICENSES/{name}" for name in texts} <= names
     assert metadata["License-Expression"] == "Apache-2.0"
     listed = set(metadata.get_all("License-File") or [])
-    assert listed == {"LICENSE", *(f"engines/mini/LICENSES/{name}" for name in texts)}
+    assert "engines/configs/clip/LICENSE" in names
+    assert listed == {"LICENSE", "engines/configs/clip/LICENSE", *(f"engines/mini/LICENSES/{name}" for name in texts)}
     # Every copyright line that the provenance names stands in a licence text or in the notice.
     with zipfile.ZipFile(wheel) as archive:
         kept = "\n".join(archive.read(f"engines/mini/LICENSES/{name}").decode() for name in texts)

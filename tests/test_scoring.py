@@ -14,6 +14,7 @@ from engines import catalogue
 from engines.diffusion import device, scoring
 from engines.diffusion.previews import Previews, to_pixels, to_uint8
 from engines.diffusion.sampling import Step
+from engines.entries import Folder
 from engines.errors import LoadError
 
 
@@ -68,7 +69,7 @@ def test_modes_other_than_rgb_are_scored(scorer: scoring.ClipScorer) -> None:
 def test_a_folder_without_a_scorer_is_told(tmp_path: Path) -> None:
     from dataclasses import replace
 
-    entry = replace(catalogue.load().default_scorer(), folder=tmp_path)
+    entry = replace(catalogue.load().default_scorer(), source=Folder(tmp_path))
     with pytest.raises(LoadError) as told:
         scoring.load(entry, device.choose("cpu"))
     assert "\n" not in told.value.message
