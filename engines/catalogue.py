@@ -178,6 +178,14 @@ class Catalogue:
         replaced = frozenset({"unet"}) if isinstance(entry.source, UnetOver) else frozenset[str]()
         return tuple(one for one in (entry, *self.needs(entry)) if any(_own_missing(one, replaced)))
 
+    def to_get(self, entry: Entry) -> tuple[tuple[Entry, int], ...]:
+        """What has to be fetched for an entry to be here, each with its bytes; 0 where the catalogue doesn't say."""
+        replaced = isinstance(entry, Model) and isinstance(entry.source, UnetOver)
+        return tuple(
+            (one, max(_bytes(one) - (one.unet_bytes if replaced and isinstance(one, Model) else 0), 0))
+            for one in self.lacking(entry)
+        )
+
     def require(self, id: str) -> Model:
         """The model of that id, ready to load. Raises CatalogueError, or LoadError if its files are missing."""
         model = self.model(id)
@@ -245,6 +253,16 @@ def _own_missing(model: Model, without: frozenset[str]) -> Iterator[Path]:
             return
         case source if not source.file.path.is_file():
             yield source.file.path
+
+
+def _bytes(entry: Entry) -> int:
+    """The size that the catalogue gives for an entry by itself; 0 if it gives none."""
+    if isinstance(entry, Model | Vae | Scorer) and entry.bytes:
+        return entry.bytes
+    source: object = entry.file if isinstance(entry, Adapter | Embedding) else entry.source
+    if not isinstance(source, HubFile):
+        source = getattr(source, "file", None)
+    return source.bytes if isinstance(source, HubFile) else 0
 
 
 def _on_hub(source: object) -> bool:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
-from engines import headers, keys, layouts
+from engines import headers, keys, layouts, presence
 from engines.catalogue import Catalogue
 from engines.entries import Checkpoint, Folder, Hub, Model
 from engines.errors import CatalogueError, LoadError
@@ -105,14 +104,8 @@ def _shapes(root: Model) -> Iterator[tuple[str, Mapping[str, tuple[int, ...]]]]:
     match root.source:
         case Folder() | Hub():
             for part in ("unet", "text_encoder", "text_encoder_2"):
-                files = _weights(root.source.path / part, root.source.variant)
+                files, _ = presence.weights(root.source.path / part, root.source.variant)
                 if files:
                     yield part, {n: s for file in files for n, s in headers.read(file).shapes.items()}
         case Checkpoint(file=file):
             yield "unet", headers.read(file.path).shapes
-
-
-def _weights(folder: Path, variant: str | None) -> list[Path]:
-    found = sorted(folder.glob("*.safetensors"))
-    marked = [path for path in found if variant and f".{variant}" in path.name]
-    return marked or found

@@ -16,6 +16,8 @@ WEIGHTS = {
     "text_encoder_2": "model",
 }
 "The components that have weights → how diffusers and transformers call the files."
+VARIANTS = ("fp16", "bf16", "fp32", "non_ema")
+"What hub repositories mark weights files with."
 _WEIGHTS_FILE = re.compile(
     r"(?P<stem>diffusion_pytorch_model|model)(?:\.(?P<variant>[^.]+?))?"
     r"(?:-(?P<shard>\d{5})-of-(?P<shards>\d{5})(?:\.(?P<older>[^.]+))?)?\.safetensors"
@@ -95,3 +97,12 @@ def _marks(files: set[str], stem: str) -> set[str | None]:
         if there == wanted and index in files:
             whole.add(mark)
     return whole
+
+
+def weights(folder: Path, variant: str | None) -> tuple[tuple[Path, ...], str | None]:
+    """The weights files of a component that diffusers reads, all of its shards, and the variant that names them: the
+    one that is asked for where it is there, else none."""
+    found = sorted(folder.glob("*.safetensors"))
+    marked = [path for path in found if variant and f".{variant}" in path.name]
+    plain = [path for path in found if not any(f".{v}." in path.name or f".{v}-" in path.name for v in VARIANTS)]
+    return tuple(marked or plain or found), variant if marked else None

@@ -150,6 +150,15 @@ def test_a_unet_of_its_own_spares_the_bases(tmp_path: Path, cache: Path) -> None
     assert found.missing(found.model("base")) != (), "the base by itself needs its own"
 
 
+def test_what_is_to_be_fetched_spares_the_unet_that_another_replaces(cache: Path) -> None:
+    shipped = catalogue.load()
+    sizes = {one.id: size for one, size in shipped.to_get(shipped.model("sdxl-lightning-4step-unet"))}
+    assert sizes["sdxl-lightning-4step-unet"] > 5e9 and 1.7e9 < sizes["sdxl-base"] < 1.9e9
+    assert dict(shipped.to_get(shipped.model("sdxl-base")))[shipped.model("sdxl-base")] > 6.9e9
+    assert [size > 0 for _, size in shipped.to_get(shipped.vae("sdxl-vae-fp16-fix"))] == [True]
+    assert shipped.to_get(shipped.model("mini")) == ()
+
+
 def test_a_mix_needs_all_its_parents(tmp_path: Path) -> None:
     found = known(
         tmp_path,

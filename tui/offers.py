@@ -140,7 +140,7 @@ class OfferList(ScrollView, can_focus=False):
 
     def render_line(self, y: int) -> Strip:
         """One line of one row."""
-        width = self.size.width
+        width = self.scrollable_content_region.width  # without the scrollbar
         row, line = divmod(y + self.scroll_offset.y, self._tall)
         base = self.rich_style
         dim = base + Style(color=self.get_component_rich_style("offers--dim").color)

@@ -91,12 +91,8 @@ def here(catalogue: Catalogue, entry: Entry) -> str:
 
 def to_fetch(catalogue: Catalogue, entry: Entry) -> int:
     """Bytes to download, as the catalogue knows them, for an entry and what it stands on; 0 if it doesn't."""
-    sizes = [_size(one) for one in catalogue.lacking(entry)]
-    if not all(sizes):
-        return 0
-    replaced = isinstance(entry, Model) and isinstance(entry.source, UnetOver)
-    spared = sum(one.unet_bytes for one in catalogue.lacking(entry) if isinstance(one, Model)) if replaced else 0
-    return sum(sizes) - spared
+    sizes = [size for _, size in catalogue.to_get(entry)]
+    return sum(sizes) if all(sizes) else 0
 
 
 def show(catalogue: Catalogue, entry: Entry, as_json: bool) -> None:
@@ -201,14 +197,6 @@ def _told(catalogue: Catalogue, entry: Entry, default: Model) -> dict[str, Any]:
         recipe = {**asdict(entry.recipe), "sizes": [list(size) for size in entry.recipe.sizes]}
         told |= {"about": entry.about, "default": entry is default, "notice": entry.notice, "recipe": recipe}
     return told
-
-
-def _size(entry: Entry) -> int:
-    """Bytes that the catalogue gives for an entry by itself."""
-    if isinstance(entry, Model | Vae | Scorer) and entry.bytes:
-        return entry.bytes
-    file = getattr(entry, "file", None) or getattr(entry.source, "file", None)  # type: ignore[union-attr]
-    return file.bytes if isinstance(file, HubFile) else 0
 
 
 def own_files(entry: Entry) -> list[Path]:

@@ -109,7 +109,7 @@ def look(catalogue: Catalogue, entry: Entry, device: Device | None = None) -> Ha
     missing = catalogue.missing(entry)
     if not missing:
         return Having(True, True, fit=fit)
-    sizes = [size(one) for one in catalogue.lacking(entry)]
+    sizes = [size for _, size in catalogue.to_get(entry)]
     to_fetch = sum(sizes) if all(sizes) else 0
     return Having(False, catalogue.can_be_had(entry), to_fetch, missing[0].name, fit)
 
@@ -125,24 +125,18 @@ def look_at_all(catalogue: Catalogue, device: Device | None) -> Stocks:
 
 def bill(catalogue: Catalogue, entries: Iterable[Entry], told: Iterable[str] = ()) -> Bill:
     """What has to be fetched for entries to be here, notices but those `told` (ids) already."""
-    lacking = {(type(one), one.id): one for entry in entries for one in catalogue.lacking(entry)}.values()
+    sizes: dict[tuple[type[Entry], str], tuple[Entry, int]] = {}
+    for one, size in (pair for entry in entries for pair in catalogue.to_get(entry)):
+        before = sizes.get((type(one), one.id), (one, 0))[1]
+        sizes[type(one), one.id] = one, max(size, before)  # a base by itself has its UNet, too
+    lacking = [one for one, _ in sizes.values()]
     known = set(told)
     notices = [(one, getattr(one, "notice", "")) for one in lacking if one.id not in known]
     return Bill(
-        tuple((getattr(one, "title", "") or one.id, size(one)) for one in lacking),
+        tuple((getattr(one, "title", "") or one.id, size) for one, size in sizes.values()),
         tuple(dict.fromkeys(one.licence for one in lacking if one.licence)),
         tuple(f"{getattr(one, 'title', one.id)}: {notice}" for one, notice in notices if notice),
     )
-
-
-def size(entry: Entry) -> int:
-    """Bytes that the catalogue gives for an entry by itself; 0 if it doesn't say."""
-    if isinstance(entry, Model) and entry.bytes:
-        return entry.bytes
-    file = getattr(entry, "file", None) or getattr(entry.source, "file", None)  # type: ignore[union-attr]
-    if file is None and isinstance(getattr(entry, "source", None), HubFile):
-        file = entry.source  # type: ignore[union-attr]
-    return file.bytes if isinstance(file, HubFile) else 0
 
 
 def fits(catalogue: Catalogue, model: Model, device: Device) -> str:

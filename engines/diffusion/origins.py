@@ -19,7 +19,7 @@ import torch
 from diffusers.models import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
-from engines import blocks, headers, hub, layouts
+from engines import blocks, headers, hub, layouts, presence
 from engines.catalogue import Catalogue
 from engines.diffusion import mixing, single
 from engines.diffusion.fusing import Dressed
@@ -28,8 +28,6 @@ from engines.entries import Checkpoint, Folder, Hub, LoraOver, Merged, Model, Un
 from engines.errors import LoadError
 from engines.presence import WEIGHTS
 
-VARIANTS = ("fp16", "bf16", "fp32", "non_ema")
-"What hub repositories mark weights files with."
 SAID = ("transformers_version", "torch_dtype", "dtype", "architectures")
 "What configurations say of who saved them, beside what begins with an underscore."
 AGAIN = "download the model again"
@@ -130,15 +128,6 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def weights(folder: Path, variant: str | None) -> tuple[tuple[Path, ...], str | None]:
-    """The weights files of a component that diffusers reads, all of its shards, and the variant that names them: the
-    one that is asked for where it is there, else none."""
-    found = sorted(folder.glob("*.safetensors"))
-    marked = [path for path in found if variant and f".{variant}" in path.name]
-    plain = [path for path in found if not any(f".{v}." in path.name or f".{v}-" in path.name for v in VARIANTS)]
-    return tuple(marked or plain or found), variant if marked else None
-
-
 def _with(origins: Origins, **changes: Any) -> Origins:
     return replace(origins, **changes)
 
@@ -173,7 +162,7 @@ def _component(folder: Path, part: str, variant: str | None) -> Origin:
     """One component's folder in diffusers' layout. That it has no weights is told when it is read: a UNet may be
     replaced by another."""
     config = read_json(folder / "config.json")
-    files, marked = weights(folder, variant)
+    files, marked = presence.weights(folder, variant)
 
     def read(dtype: torch.dtype) -> Any:
         module = _KINDS[part].from_pretrained(
