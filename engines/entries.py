@@ -11,6 +11,9 @@ from engines import hub
 PREDICTIONS = ("epsilon", "v_prediction", "sample")
 "What a UNet may have been trained to predict, as diffusers names it."
 
+SCORER_KINDS = ("clip", "preference", "aesthetic")
+"How a scorer makes its number; engines.diffusion.scoring says what each is."
+
 Size: TypeAlias = tuple[int, int]
 
 
@@ -291,7 +294,7 @@ class Scorer:
     title: str
     "What people call it."
     kind: str
-    "How the number is made: 'clip' is max(100·cos, 0) of a CLIPModel."
+    "How the number is made: one of SCORER_KINDS."
     source: Folder | Hub
     "A folder in transformers' layout."
     licence: str

@@ -22,6 +22,8 @@ from engines.identified import COMPONENTS, PART_NAMES, PICKLES, Identified, prec
 
 MAX_CONFIG = 4 << 20
 "Bytes of a config.json or an index of shards."
+_PREFERRED = ("pickscore", "hpsv2")
+"In names of CLIP models that were tuned on what people preferred; nothing in their files tells."
 _PIPELINES = {
     "StableDiffusionXLPipeline": "sdxl",
     "StableDiffusionXLImg2ImgPipeline": "sdxl",
@@ -163,8 +165,10 @@ def _of_config(config: Mapping[str, Any], name: str) -> tuple[str, str]:
         return "vae", ("sd1" if old else "sdxl") if full else "sdxl-shaped"
     if cls == "AutoencoderTiny":
         plain = hints.words(name)
-        full = config.get("decoder_block_out_channels") == [64] * 4
-        return "preview_decoder", "sdxl-shaped" if not full else "sdxl" if "xl" in plain else "sd1"
+        levels = config.get("decoder_block_out_channels")
+        if levels == [64] * 3:
+            return "preview_decoder", "sd-x4-upscaler"
+        return "preview_decoder", "sdxl-shaped" if levels != [64] * 4 else "sdxl" if "xl" in plain else "sd1"
     if cls == "UNet2DConditionModel":
         return "unet", _of_unet_config(config)
     if "ControlNet" in cls:
@@ -172,7 +176,9 @@ def _of_config(config: Mapping[str, Any], name: str) -> tuple[str, str]:
     architectures = config.get("architectures")
     architecture = str(architectures[0]) if isinstance(architectures, list) and architectures else ""
     if architecture == "CLIPModel":
-        return "scorer", "clip"
+        return "scorer", "preference" if any(word in name.lower() for word in _PREFERRED) else "clip"
+    if architecture == "AestheticsPredictorV2Linear":
+        return "scorer", "aesthetic"
     return ("text_encoder", "clip") if architecture.startswith("CLIPText") else ("unknown", "unknown")
 
 

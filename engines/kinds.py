@@ -35,6 +35,8 @@ TITLES = {
     "cascade": "Stable Cascade",
     "transformer": "a diffusion transformer",
     "clip": "CLIP",
+    "preference": "CLIP tuned on what people preferred",
+    "aesthetic": "layers over CLIP that expect a rating",
     "t5": "T5",
     "unknown": "of no known architecture",
 }

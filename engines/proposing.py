@@ -83,7 +83,7 @@ def entry(
     if found.kind == "vae":
         lines.append(f"latents = {quoted(family)}")
     elif found.kind == "scorer":
-        lines.append('kind = "clip"')
+        lines.append(f"kind = {quoted(found.architecture)}")
     else:
         lines.append(f"family = {quoted(family)}")
     lines.append(f"licence = {quoted(found.licence or 'unknown')}")

@@ -13,6 +13,7 @@ from typing import Any
 from engines import blocks, hub, schedulers
 from engines.entries import (
     PREDICTIONS,
+    SCORER_KINDS,
     Adapter,
     Checkpoint,
     Embedding,
@@ -195,8 +196,8 @@ def preview_decoder(table: dict[str, Any], here: Path) -> PreviewDecoder:
 
 def scorer(table: dict[str, Any], here: Path) -> Scorer:
     """A [[scorer]]."""
-    if table["kind"] != "clip":
-        raise ValueError(f"no kind of scorer is called '{table['kind']}'")
+    if table["kind"] not in SCORER_KINDS:
+        raise ValueError(f"no kind of scorer is called '{table['kind']}'; there are {', '.join(SCORER_KINDS)}")
     return Scorer(
         _id(table),
         _text(table, "title"),

@@ -79,6 +79,8 @@ class Hub:
             else:
                 self.repos[name] = dict(files)
         self.commit = COMMIT
+        self.revisions: dict[str, str] = {}
+        "Repositories whose contents here are not main's but those of this revision."
         self.cards: dict[str, dict[str, Any]] = {}
         self.faults = Faults()
         self.asked: list[Asked] = []
@@ -159,11 +161,12 @@ class _Handler(BaseHTTPRequestHandler):
         if hub.faults.listing:
             self._say(*hub.faults.listing.pop(0))
             return
-        repo, revision = "/".join(path.split("/")[:2]), path.split("/")[-1] if path.count("/") > 1 else "main"
+        repo, _, revision = path.partition("/revision/")
+        revision = revision or "main"
         if repo not in hub.repos:
             self._say(401, {"X-Error-Code": "RepoNotFound"})
             return
-        if revision not in ("main", hub.commit):
+        if revision not in (hub.revisions.get(repo, "main"), hub.commit):
             self._say(404, {"X-Error-Code": "RevisionNotFound"})
             return
         siblings = []

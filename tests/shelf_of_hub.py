@@ -28,7 +28,14 @@ VEGA = "segmind/Segmind-Vega"
 VEGA_RT = "segmind/Segmind-VegaRT"
 VAE = "madebyollin/sdxl-vae-fp16-fix"
 TAESD = "madebyollin/taesdxl"
+TAESD_X4 = "madebyollin/taesd-x4-upscaler"
 CLIP = "openai/clip-vit-large-patch14"
+CLIP_BASE = "openai/clip-vit-base-patch16"
+PICKSCORE = "yuvalkirstain/PickScore_v1"
+HPS = "adams-story/HPSv2-hf"
+AESTHETIC = "shunk031/aesthetics-predictor-v2-sac-logos-ava1-l14-linearMSE"
+REVISIONS = {CLIP_BASE: "refs/pr/10", HPS: "refs/pr/2"}
+"Where a repository's main has pickled weights only, the request that adds what is wanted."
 
 UNET = "unet/diffusion_pytorch_model.fp16.safetensors"
 PIPELINE = frozenset(
@@ -163,7 +170,27 @@ def repositories(place: Path) -> dict[str, dict[str, bytes]]:
         "taesdxl_decoder.safetensors",
     ]
     serve(TAESD, "mit", tiny.taesd_folder(place / "taesd", seed=52), others)
+    others = ["diffusion_pytorch_model.bin", ".gitattributes"]
+    serve(TAESD_X4, "mit", tiny.taesd_folder(place / "taesd", seed=57, levels=3), others)
     others = ["pytorch_model.bin", "tf_model.h5", "flax_model.msgpack", ".gitattributes"]
-    serve(CLIP, "mit", tiny.clip_folder(place / "clip", seed=53), others)
+    for number, repo in enumerate((CLIP, CLIP_BASE, PICKSCORE, HPS)):
+        serve(repo, "mit", tiny.clip_folder(place / "clip", seed=53 + number), others)
+    del made[HPS]["merges.txt"]  # it has a tokenizer.json in its place
+    made[HPS]["tokenizer.json"] = _whole_tokenizer(made[CLIP], place / "tokenizer")
+    others = ["pytorch_model.bin", "configuration_predictor.py", "modeling_v2.py", "v2.py", ".gitattributes"]
+    serve(AESTHETIC, "mit", tiny.aesthetic_folder(place / "clip", seed=58), others)
     tiny._filled.cache_clear()  # half a gigabyte of weights that are in `made` now
     return made
+
+
+def _whole_tokenizer(files: dict[str, bytes], place: Path) -> bytes:
+    """The tokenizer.json that says what a vocabulary and its merges do."""
+    from transformers import CLIPTokenizer
+
+    place.mkdir()
+    for name in ("merges.txt", "vocab.json", "tokenizer_config.json", "special_tokens_map.json"):
+        (place / name).write_bytes(files[name])
+    CLIPTokenizer.from_pretrained(place).save_pretrained(place)
+    whole = (place / "tokenizer.json").read_bytes()
+    shutil.rmtree(place)
+    return whole

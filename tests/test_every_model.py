@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 import shelf_of_hub as shelf
+import torch
 from hub import Hub as LoopbackHub
 from hub import blob_name
 from PIL import Image
@@ -25,7 +26,10 @@ from shelf_of_hub import BASE, LIGHTNING, PIPELINE, SSD, TURBO, UNET, VEGA, VEGA
 
 from engines import catalogue, folders
 from engines.catalogue import Catalogue
-from engines.diffusion import origins, sampling
+from engines.diffusion import device, origins, sampling
+from engines.diffusion.loading import Loader
+from engines.diffusion.previews import decode_tiny
+from engines.diffusion.residency import Residency
 from engines.entries import HubFile
 from engines.events import FINAL, Done, Event, Failed, Noted, Previewed
 from engines.hub import cache as cache_of_hub
@@ -281,15 +285,23 @@ def over_any(steps: int) -> Beside:
     return Beside("juggernaut-xl", typed, {LIGHTNING: frozenset({f"sdxl_lightning_{steps}step_lora.safetensors"})})
 
 
+def judge(id: str, repo: str, files: frozenset[str] = CLIP_FILES) -> Beside:
+    """A scorer, asked for by its id."""
+    return Beside("sdxl-turbo", {"score": id}, {repo: files}, changes=False)
+
+
 BESIDE: dict[str, Beside] = {
     "lightning-2step": over_any(2),
     "lightning-4step": over_any(4),
     "lightning-8step": over_any(8),
     "sdxl-vae-fp16-fix": Beside("sdxl-turbo", {"vae": "sdxl-vae-fp16-fix"}, {shelf.VAE: NETWORK}),
     "taesdxl": Beside("sdxl-lightning-4step", {}, {shelf.TAESD: NETWORK}, changes=False),
-    "clip-vit-large-patch14": Beside(
-        "sdxl-turbo", {"score": "clip-vit-large-patch14"}, {shelf.CLIP: CLIP_FILES}, changes=False
-    ),
+    "taesd-x4-upscaler": Beside("sdxl-turbo", {}, {shelf.TAESD_X4: NETWORK}, changes=False),
+    "clip-vit-large-patch14": judge("clip-vit-large-patch14", shelf.CLIP),
+    "clip-vit-base-patch16": judge("clip-vit-base-patch16", shelf.CLIP_BASE),
+    "pickscore": judge("pickscore", shelf.PICKSCORE),
+    "hpsv2": judge("hpsv2", shelf.HPS, CLIP_FILES - {"merges.txt"} | {"tokenizer.json"}),
+    "aesthetic-v2": judge("aesthetic-v2", shelf.AESTHETIC),
     "mini-pixel": Beside("mini-lightning-4step-unet", {"loras": ("mini-pixel:1",)}),
     "mini-night": Beside("mini-lightning-4step-unet", {"prompt": "a red apple on a table, mini-night"}),
     "mini-taesd": Beside("mini-lightning-4step-unet", {}, changes=False),
@@ -435,6 +447,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def hub(place: Path) -> Iterator[LoopbackHub]:
     with LoopbackHub(shelf.repositories(place)) as running:
+        running.revisions = dict(shelf.REVISIONS)
         yield running
 
 
@@ -603,7 +616,9 @@ def test_a_distilled_repositorys_own_scheduler_is_not_believed(user: User, ran: 
 
 
 @pytest.mark.parametrize("id", BESIDE)
-def test_what_stands_beside_the_models_is_pulled_and_used(user: User, hub: LoopbackHub, ran: Any, id: str) -> None:
+def test_what_stands_beside_the_models_is_pulled_and_used(
+    user: User, hub: LoopbackHub, ran: Any, tmp_path: Path, id: str
+) -> None:
     how = BESIDE[id]
     plain = ran(how.model)
     user.pull(id).check(listed(how.files), hub)
@@ -618,8 +633,14 @@ def test_what_stands_beside_the_models_is_pulled_and_used(user: User, hub: Loopb
     if "vae" in how.fields:
         name = "diffusion_pytorch_model.safetensors"
         assert made_with["vae_sha256"] == blob_name(name, hub.repos[shelf.VAE][name])[:16]
+    if id == "taesd-x4-upscaler":
+        # no model here draws the upscaler's latents: it is loaded as a preview decoder is, and decodes some
+        cpu = device.choose("cpu")
+        loader = Loader(user.catalogue, cpu, Residency(1 << 30), tmp_path)
+        decoder = loader._tiny(user.catalogue.preview_decoders[id], torch.float32)
+        assert decode_tiny(decoder, torch.zeros(1, 4, 8, 6)).shape == (1, 3, 32, 24)
     if "score" in how.fields:
         assert math.isfinite(was.picture.scores[id]) and id not in plain.picture.scores
-    if "taesd" in id:
+    if id in ("taesdxl", "mini-taesd"):
         assert any(isinstance(e, Previewed) for e in was.events)
         assert id == "mini-taesd" or not any(isinstance(e, Previewed) for e in plain.events)

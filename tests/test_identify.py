@@ -116,7 +116,14 @@ def test_folders_are_told(tmp_path: Path) -> None:
     found = identify.folder(tiny.shared(tiny.folder, variant="fp16"))
     assert (found.kind, found.architecture, found.variant, found.width) == ("model", "sdxl-shaped", "fp16", 128)
     assert identify.folder(tiny.taesd_folder(tmp_path / "taesdxl")).kind == "preview_decoder"
-    assert identify.folder(tiny.clip_folder(tmp_path / "clip")).kind == "scorer"
+    for name, kind in (("clip", "clip"), ("PickScore_v1", "preference"), ("HPSv2-hf", "preference")):
+        found = identify.folder(tiny.clip_folder(tmp_path / name))
+        assert (found.kind, found.architecture) == ("scorer", kind)
+        assert f'kind = "{kind}"' in proposing.entry(found, Place(tmp_path / name))
+    found = identify.folder(tiny.aesthetic_folder(tmp_path / "predictor"))
+    assert (found.kind, found.architecture, found.supported) == ("scorer", "aesthetic", True)
+    found = identify.folder(tiny.taesd_folder(tmp_path / "taesd-x4", levels=3))
+    assert (found.kind, found.architecture) == ("preview_decoder", "sd-x4-upscaler")
     assert identify.folder(tiny.vae_folder(tmp_path / "vae")).kind == "vae"
 
 

@@ -7,20 +7,24 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tiny
 import torch
 from PIL import Image
+from safetensors.numpy import load_file, save_file
 
 from engines import catalogue
 from engines.diffusion import device, scoring
 from engines.diffusion.previews import Previews, to_pixels, to_uint8
 from engines.diffusion.sampling import Step
-from engines.entries import Folder
+from engines.entries import Folder, Scorer
 from engines.errors import LoadError
 
 
 @pytest.fixture(scope="module")
 def scorer() -> scoring.ClipScorer:
-    return scoring.load(catalogue.load().default_scorer(), device.choose("cpu"))
+    judge = scoring.load(catalogue.load().default_scorer(), device.choose("cpu"))
+    assert isinstance(judge, scoring.ClipScorer)
+    return judge
 
 
 def pictures() -> list[Image.Image]:
@@ -69,9 +73,84 @@ def test_modes_other_than_rgb_are_scored(scorer: scoring.ClipScorer) -> None:
 def test_a_folder_without_a_scorer_is_told(tmp_path: Path) -> None:
     from dataclasses import replace
 
-    entry = replace(catalogue.load().default_scorer(), source=Folder(tmp_path))
+    gone = replace(catalogue.load().default_scorer(), source=Folder(tmp_path))
     with pytest.raises(LoadError) as told:
-        scoring.load(entry, device.choose("cpu"))
+        scoring.load(gone, device.choose("cpu"))
+    assert "\n" not in told.value.message
+
+
+def entry(kind: str, folder: Path) -> Scorer:
+    return Scorer("judge", "Judge", kind, Folder(folder), "MIT")
+
+
+def test_a_preference_is_the_models_own_logit(tmp_path: Path) -> None:
+    judge = scoring.load(entry("preference", tiny.clip_folder(tmp_path / "clip")), device.choose("cpu"))
+    assert isinstance(judge, scoring.ClipScorer)
+    text = "a red apple on a blue background"
+    scores, chunks = judge.score(pictures(), text)
+    assert chunks == 1
+    for image, score in zip(pictures(), scores, strict=True):
+        inputs = judge.processor(images=[image], return_tensors="pt")
+        with torch.no_grad():
+            out = judge.model(**judge.tokenizer([text], return_tensors="pt"), **inputs)
+        assert score == pytest.approx(out.logits_per_image.item(), rel=1e-3)
+    assert min(scores) < 0 or max(scores) > 0
+
+
+def test_a_rating_is_five_linear_layers_over_the_normalised_picture(tmp_path: Path) -> None:
+    """What the predictor's own code computes, written out with numpy."""
+    folder = tiny.aesthetic_folder(tmp_path / "aesthetic")
+    judge = scoring.load(entry("aesthetic", folder), device.choose("cpu"))
+    assert isinstance(judge, scoring.AestheticScorer)
+    scores, chunks = judge.score(pictures(), "anything")
+    assert chunks == 1 and scores == judge.score(pictures(), "something else")[0]
+    held = load_file(folder / "model.safetensors")
+    inputs = judge.processor(images=pictures(), return_tensors="pt")
+    with torch.no_grad():
+        seen = judge.model(**inputs).image_embeds.numpy()
+    value = seen / np.linalg.norm(seen, axis=-1, keepdims=True)
+    for number in (0, 2, 4, 6, 7):
+        value = value @ held[f"layers.{number}.weight"].T + held[f"layers.{number}.bias"]
+    np.testing.assert_allclose(scores, value[:, 0], rtol=1e-4)
+    assert len({round(s, 6) for s in scores}) == len(scores)
+
+
+def test_the_vision_tower_of_a_predictor_has_its_files_weights(tmp_path: Path) -> None:
+    folder = tiny.aesthetic_folder(tmp_path / "aesthetic")
+    judge = scoring.load(entry("aesthetic", folder), device.choose("cpu"))
+    held = load_file(folder / "model.safetensors")
+    state = judge.modules[0].state_dict()
+    assert state and all(np.array_equal(held[name], tensor.numpy()) for name, tensor in state.items())
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda held: {k: v for k, v in held.items() if not k.startswith("layers.6")},
+        lambda held: {k: v for k, v in held.items() if not k.startswith("layers.")},
+        lambda held: held | {"layers.9.weight": np.zeros((1, 1), np.float32)},
+        lambda held: held | {"layers.4.bias": np.zeros(3, np.float32)},
+        lambda held: {k: v for k, v in held.items() if "post_layernorm" not in k},
+        lambda held: held | {"visual_projection.weight": np.zeros((7, 64), np.float32)},
+    ],
+    ids=["a layer gone", "no layers", "another head", "a bias of another shape", "half a tower", "another projection"],
+)
+def test_a_predictor_that_is_none_is_told_in_one_line(tmp_path: Path, spoil: Any) -> None:
+    folder = tiny.aesthetic_folder(tmp_path / "aesthetic")
+    save_file(spoil(load_file(folder / "model.safetensors")), folder / "model.safetensors")
+    with pytest.raises(LoadError, match="scorer judge can't be loaded") as told:
+        scoring.load(entry("aesthetic", folder), device.choose("cpu"))
+    assert "\n" not in told.value.message and told.value.hint
+
+
+@pytest.mark.parametrize("kind", ["clip", "preference", "aesthetic"])
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "preprocessor_config.json"])
+@pytest.mark.parametrize("contents", [b"", b"[]", b"\xff" * 40], ids=["empty", "list", "noise"])
+def test_damaged_files_of_a_scorer_are_told_in_one_line(tmp_path: Path, kind: str, name: str, contents: bytes) -> None:
+    folder = (tiny.aesthetic_folder if kind == "aesthetic" else tiny.clip_folder)(tmp_path / "judge")
+    (folder / name).write_bytes(contents)
+    with pytest.raises(LoadError, match="scorer judge can't be loaded") as told:
+        scoring.load(entry(kind, folder), device.choose("cpu"))
     assert "\n" not in told.value.message
 
 

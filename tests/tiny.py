@@ -20,6 +20,7 @@ from __future__ import annotations
 import atexit
 import copy
 import functools
+import itertools
 import json
 import math
 import re
@@ -175,14 +176,15 @@ def vae_folder(
     return path
 
 
-def taesd_folder(path: Path, seed: int = 0, dtype: str = "fp16") -> Path:
-    """A preview decoder as madebyollin/taesdxl, in its true widths (5 MB)."""
+def taesd_folder(path: Path, seed: int = 0, dtype: str = "fp16", levels: int = 4) -> Path:
+    """A preview decoder as madebyollin/taesdxl, in its true widths (5 MB), or with three levels as taesd-x4-upscaler,
+    which enlarges by four."""
     told = {
-        "_class_name": "AutoencoderTiny", "act_fn": "relu", "decoder_block_out_channels": [64] * 4,
-        "encoder_block_out_channels": [64] * 4, "force_upcast": False,
+        "_class_name": "AutoencoderTiny", "act_fn": "relu", "decoder_block_out_channels": [64] * levels,
+        "encoder_block_out_channels": [64] * levels, "force_upcast": False,
         "in_channels": 3, "latent_channels": 4, "latent_magnitude": 3, "latent_shift": 0.5,
-        "num_decoder_blocks": [3, 3, 3, 1], "num_encoder_blocks": [1, 3, 3, 3], "out_channels": 3,
-        "scaling_factor": 1.0, "upsampling_scaling_factor": 2,
+        "num_decoder_blocks": [3] * (levels - 1) + [1], "num_encoder_blocks": [1] + [3] * (levels - 1),
+        "out_channels": 3, "scaling_factor": 1.0, "upsampling_scaling_factor": 2,
     }  # fmt: skip
     _json(path / "config.json", told)
     _save(_filled("taesd", json.dumps(told), seed, dtype), path / "diffusion_pytorch_model.safetensors")
@@ -217,6 +219,32 @@ def clip_folder(path: Path, seed: int = 0, dtype: str = "fp16", size: int = 32) 
     )  # fmt: skip
     tokenizer_folder(path, "tokenizer")
     _save(_filled("clip", json.dumps(told), seed, dtype), path / "model.safetensors")
+    return path
+
+
+def aesthetic_folder(path: Path, seed: int = 0, dtype: str = "fp32", size: int = 32) -> Path:
+    """An aesthetic predictor as shunk031's repositories have it: a vision tower, the five linear layers over it, and a
+    configuration that asks for code of the repository's own. Its head has the true widths but for the first."""
+    import numpy as np
+    from safetensors.numpy import load_file, save_file
+
+    clip_folder(path, seed, dtype, size)
+    kept = load_file(path / "model.safetensors")
+    kept = {k: v for k, v in kept.items() if k.startswith(("vision_model.", "visual_projection."))}
+    dice = np.random.default_rng(seed)
+    widths = (32, 1024, 128, 64, 16, 1)
+    for number, (wide, narrow) in zip((0, 2, 4, 6, 7), itertools.pairwise(widths), strict=True):
+        kept[f"layers.{number}.weight"] = dice.normal(0, wide**-0.5, (narrow, wide)).astype(np.float32)
+        kept[f"layers.{number}.bias"] = np.full(narrow, 0.5, np.float32)
+    kept["vision_model.embeddings.position_ids"] = np.arange((size // 16) ** 2 + 1)[None]
+    save_file(kept, path / "model.safetensors")
+    both = json.loads((path / "config.json").read_text())
+    told = both["vision_config"] | {
+        "architectures": ["AestheticsPredictorV2Linear"], "model_type": "aesthetics_predictor",
+        "torch_dtype": "float32",
+        "auto_map": {"AutoModel": "modeling_v2.AestheticsPredictorV2Linear"}, "transformers_version": "4.41.2",
+    }  # fmt: skip
+    _json(path / "config.json", told)
     return path
 
 

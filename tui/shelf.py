@@ -70,6 +70,7 @@ def list_all(catalogue: Catalogue, as_json: bool) -> None:
         ("Embeddings, used by their names in the prompt", catalogue.embeddings),
         ("VAEs, for --vae", catalogue.vaes),
         ("Scorers, for --scorer", catalogue.scorers),
+        ("Preview decoders, used by themselves", catalogue.preview_decoders),
     )
     for heading, entries in others:
         if entries:

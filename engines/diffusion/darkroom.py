@@ -406,7 +406,7 @@ class Darkroom:
                 told = True
             yield Scored(job.id, path, request.scorer, round(value, 4))
 
-    def _scorer(self, id: str) -> scoring.ClipScorer:
+    def _scorer(self, id: str) -> scoring.Judge:
         entry = self.catalogue.scorer(id)
         return self.residency.get(("scorer", str(entry.source.path)), lambda: scoring.load(entry, self.device))
 
