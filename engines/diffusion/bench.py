@@ -152,6 +152,7 @@ class Rigged(Darkroom):
             return (yield from super().develop(job, stop, began))
         components = yield from self._load(job, request, stop)
         scorer = self._scorer(request.score) if request.score is not None else None
+        assert scorer is None or isinstance(scorer, ClipScorer)
         self.spent = bare(components, scorer, request, self.device, self.bare_path)
         self.told = {
             "device": self.device.title,
@@ -291,7 +292,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(given: argparse.Namespace, home: Path, tell: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
     catalogue = catalogues.load(given.models)
     model = catalogue.require(given.model) if given.model else catalogue.default_model()
-    scorer = catalogue.default_scorer().id if catalogue.scorers else None
+    # the bare loop computes CLIP's cosine itself, so it knows that kind only
+    judges = [s for s in catalogue.scorers.values() if s.kind == "clip" and not catalogue.missing(s)]
+    scorer = max(judges, key=lambda s: s.rank).id if judges else None
     recipe = model.recipe
     precision: Precision = given.precision
     request = Generate(
