@@ -117,7 +117,8 @@ class Scanner:
     def lora_use(self, found: re.Match[str]) -> LoraUse:
         self.problem(found.span(), "LoRAs named in the prompt are not applied yet", "note")
         weight = self.limited(float(found[2]), MAX_WEIGHT, found.span(2)) if found[2] else 1.0
-        return LoraUse(found[1], weight, found.span())
+        number = found.span(2) if found[2] else (found.end() - 1, found.end() - 1)
+        return LoraUse(found[1], weight, found.span(), number)
 
     def loras_at(self, pos: int) -> tuple[list[re.Match[str]], int]:
         """LoRAs from `pos` on, and where the first other thing begins."""

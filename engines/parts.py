@@ -60,6 +60,24 @@ class LoraUse:
     "−MAX_WEIGHT … MAX_WEIGHT; 1 where none is given."
     span: Span
     "(start, end) in the source text."
+    number: Span = (0, 0)
+    "Of the weight as it is written; empty, in front of the closing bracket, where none is."
+
+
+@dataclass(frozen=True, slots=True)
+class Combination:
+    """The .blend(…) or .and(…) of a whole prompt, for an editor that changes its weights."""
+
+    operator: str
+    "blend or and."
+    arguments: Span
+    "What stands between its brackets."
+    weights: tuple[float, ...]
+    "One for each text, as they are used."
+    numbers: tuple[Span, ...]
+    "Where they are written; empty if they are not, or can't be used as they are."
+    normalize: bool = True
+    "As in Blend."
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +162,8 @@ class Prompt:
     "All weights in the order of the source, outer before inner."
     plains: tuple[str, ...]
     "The text of each clause of a blend or .and() without any syntax; one clause otherwise."
+    combination: Combination | None = None
+    "How the clauses are put together, if there is a .blend() or .and()."
 
     @property
     def plain(self) -> str:

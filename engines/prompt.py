@@ -26,6 +26,7 @@ from engines.parts import (
     MINUS,
     PLUS,
     Blend,
+    Combination,
     Conjunction,
     Emphasis,
     Flat,
@@ -40,8 +41,8 @@ from engines.parts import (
 from engines.reader import Reader
 
 __all__ = [
-    "MAX_RATIO", "MAX_WEIGHT", "MINUS", "PLUS", "UNSAFE", "Blend", "Conjunction", "Emphasis", "Flat", "Fragment",
-    "LoraUse", "Part", "Problem", "Prompt", "Span", "Swap", "clean", "escape", "parse",
+    "MAX_RATIO", "MAX_WEIGHT", "MINUS", "PLUS", "UNSAFE", "Blend", "Combination", "Conjunction", "Emphasis", "Flat",
+    "Fragment", "LoraUse", "Part", "Problem", "Prompt", "Span", "Swap", "clean", "escape", "parse",
 ]  # fmt: skip
 
 
@@ -62,6 +63,7 @@ def parse(text: str) -> Prompt:
         loras=tuple(sorted(reader.loras, key=lambda u: u.span)),
         emphases=tuple(sorted(reader.emphases, key=lambda e: (e.span[0], -e.span[1]))),
         plains=_plains(text, reader.parts, reader.clauses),
+        combination=reader.combination,
     )
 
 

@@ -15,6 +15,7 @@ from engines.parts import (
     MAX_RATIO,
     MAX_WEIGHT,
     Blend,
+    Combination,
     Conjunction,
     Emphasis,
     Flat,
@@ -64,6 +65,7 @@ class Reader(Scanner):
         self.loras: list[LoraUse] = []
         self.emphases: list[Emphasis] = []
         self.clauses = 1
+        self.combination: Combination | None = None
         self.explained = -1  # the bracket whose .blend or .and has been found wanting already
 
     # ---- the whole prompt
@@ -96,7 +98,8 @@ class Reader(Scanner):
         self.loras += map(self.lora_use, before + after)
         self.clauses = len(bodies)
         flats = tuple(self.flat(*body, clause) for clause, body in enumerate(bodies))
-        weights, normalize = self.ratios(opened + 1, closed, operator, len(bodies))
+        weights, normalize, numbers = self.ratios(opened + 1, closed, operator, len(bodies))
+        self.combination = Combination(operator, (opened + 1, closed), weights, numbers, normalize)
         if operator == "blend":
             return Conjunction((Blend(flats, weights, normalize),), (1.0,))
         return Conjunction(flats, weights)
@@ -121,8 +124,11 @@ class Reader(Scanner):
                 return None
             pos += 1
 
-    def ratios(self, pos: int, close: int, operator: str, count: int) -> tuple[tuple[float, ...], bool]:
-        """The arguments of a blend or .and() as (weights, normalize); equal weights where they can't be used."""
+    def ratios(
+        self, pos: int, close: int, operator: str, count: int
+    ) -> tuple[tuple[float, ...], bool, tuple[Span, ...]]:
+        """The arguments of a blend or .and() as (weights, normalize, their places); equal weights, which have no
+        places, where they can't be used."""
         equal = (1.0,) * count
         limit = MAX_RATIO if operator == "blend" else MAX_WEIGHT
         normalize = True
@@ -135,18 +141,18 @@ class Reader(Scanner):
             typed = self.text[slice(*span)]
             if not grammar.SIGNED.fullmatch(typed):
                 self.problem(span, f"'{short(typed)}' is not a number; all texts are weighted equally")
-                return equal, normalize
+                return equal, normalize, ()
             weights.append(self.limited(float(typed), limit, span))
         if not weights:
-            return equal, normalize
+            return equal, normalize, ()
         if len(weights) != count:
             self.problem((pos, close), f"{count} texts but {len(weights)} weights; all are weighted equally")
-            return equal, normalize
+            return equal, normalize, ()
         # compel divides by the sum; near 0 that is infinite, or so large that half precision overflows.
         if operator == "blend" and normalize and abs(math.fsum(weights)) * MAX_RATIO <= max(map(abs, weights)):
             self.problem((pos, close), "the weights sum to 0; all texts are weighted equally, or add no_normalize")
-            return equal, normalize
-        return tuple(weights), normalize
+            return equal, normalize, ()
+        return tuple(weights), normalize, tuple(given)
 
     # ---- one text
 
