@@ -11,12 +11,16 @@ from tui import keys
 from tui.app import SafelightApp
 from tui.panes.history import HistoryPane
 from tui.panes.loras import LoraPane
+from tui.panes.prompt import PromptEditor
 from tui.panes.queue import QueuePane
+from tui.panes.weights import WeightsPane
 from tui.workbench import Workbench
 
 PLACES = {
     "app": SafelightApp,
     "workbench": Workbench,
+    "prompt": PromptEditor,
+    "weights": WeightsPane,
     "loras": LoraPane,
     "queue": QueuePane,
     "history": HistoryPane,
@@ -30,7 +34,7 @@ def test_every_action_can_be_done(action: keys.Action) -> None:
 
 
 def test_no_key_means_two_things() -> None:
-    for scope in ("loras", "queue", "history"):
+    for scope in ("prompt", "weights", "loras", "queue", "history"):
         together = [a for a in keys.TABLE if a.scope in (scope, "app", "workbench")]
         for one, other in itertools.combinations(together, 2):
             assert not set(one.keys.split(",")) & set(other.keys.split(",")), (one.id, other.id)

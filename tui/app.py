@@ -107,6 +107,7 @@ class SafelightApp(App[None]):
         default = Draft(model=settings.model, score="yes" if settings.score and catalogue.scorers else "no")
         default = replace(default, precision="" if settings.precision == "auto" else settings.precision)
         self.workbench = Workbench(engine, store, catalogue, self._file, default, mode, clock, self._keymap_chosen)
+        self.workbench.signs = settings.weights == "signs"
         self._flush_at = 0.0
         self._leaving = False
         self._tidy = tidy

@@ -12,20 +12,21 @@ from textual.containers import VerticalScroll
 from textual.timer import Timer
 from textual.widget import Widget
 
-from engines import prompt as prompts
 from engines.catalogue import Catalogue
+from engines.editing import Edit
 from engines.errors import CatalogueError, InvalidRequest, SafelightError
 from tui import draft as drafting
-from tui import keys, stack
+from tui import keys, sliders, stack
 from tui.clean import clean
 from tui.draft import Draft
 from tui.drafts import DraftFile
-from tui.messages import DraftChanged, ModelChanged
+from tui.messages import DraftChanged, MakeRequested, ModelChanged
 from tui.panes.loras import LoraPane, Row
 from tui.panes.models import ModelPane
 from tui.panes.prompt import PromptEditor
 from tui.panes.settings import SettingsPane
 from tui.panes.weights import WeightsPane
+from tui.sliders import Slider
 from tui.stock import NOTHING, Stocks
 
 EXAMPLE = "a red apple on a blue background"
@@ -40,11 +41,12 @@ LOCKED = ("steps", "scheduler")
 class Form(VerticalScroll, can_focus=False):
     """Prompt, negative prompt, weights, model, LoRAs and settings."""
 
-    def __init__(self, catalogue: Catalogue, file: DraftFile, keymap: Mapping[str, str]) -> None:
+    def __init__(self, catalogue: Catalogue, file: DraftFile, keymap: Mapping[str, str], signs: bool = False) -> None:
         super().__init__(id="form")
         self._catalogue = catalogue
         self._file = file
         self._keymap = keymap
+        self._signs = signs
         self._stocks = NOTHING
         self._draft = Draft()
         self._previous = Draft()
@@ -52,9 +54,9 @@ class Form(VerticalScroll, can_focus=False):
 
     def compose(self) -> ComposeResult:
         """From top to bottom, as Tab goes."""
-        yield PromptEditor("prompt", EXAMPLE, id="prompt")
+        yield PromptEditor("prompt", EXAMPLE, self._signs, id="prompt")
         yield WeightsPane()
-        yield PromptEditor("negative prompt", "what to stay away from", id="negative")
+        yield PromptEditor("negative prompt", "what to stay away from", self._signs, id="negative")
         yield ModelPane()
         yield LoraPane()
         yield SettingsPane()
@@ -73,6 +75,11 @@ class Form(VerticalScroll, can_focus=False):
     def model(self) -> ModelPane:
         """Which model."""
         return self.query_one(ModelPane)
+
+    @property
+    def weights(self) -> WeightsPane:
+        """Every number that can be slid."""
+        return self.query_one(WeightsPane)
 
     @property
     def loras(self) -> LoraPane:
@@ -243,12 +250,44 @@ class Form(VerticalScroll, can_focus=False):
     def _show_consequences(self) -> None:
         """Weights of the prompt, and one line of what has no effect or departs from the recipe."""
         draft = self.draft
-        self.query_one(WeightsPane).show(prompts.parse(draft.prompt).parts if len(draft.prompt) <= 20_000 else ())
+        self._show_sliders(draft)
         self.settings.show_note(self._note(stack.active(draft)))
         quiet = [f"VAE {draft.vae}"] if draft.vae else []
         quiet += [f"precision {draft.precision}"] if draft.precision.strip() not in ("", "auto") else []
         overridden = "override on · nothing is locked"
         self.model.show_departures(quiet, overridden if draft.override == "yes" else "")
+
+    def _show_sliders(self, draft: Draft) -> None:
+        model = self._catalogue.models.get(draft.model)
+        pane = self.weights
+        pane.show(sliders.read(draft, model.recipe if model else None, settings=pane.has_focus))
+
+    @on(WeightsPane.Folded)
+    def _fold(self) -> None:
+        self._show_sliders(self.draft)
+
+    @on(WeightsPane.Made)
+    def _made(self) -> None:
+        self.post_message(MakeRequested())
+
+    @on(WeightsPane.Moved)
+    def _slide(self, message: WeightsPane.Moved) -> None:
+        changed = sliders.change(self.draft, message.slider, message.value)
+        if isinstance(changed, str):
+            self.settings.field(message.slider.field).input.value = changed
+        else:
+            self._edit(message.slider, changed)
+
+    @on(WeightsPane.Removed)
+    def _bare(self, message: WeightsPane.Removed) -> None:
+        self._edit(message.slider, sliders.remove(self.draft, message.slider))
+
+    def _edit(self, slider: Slider, edit: Edit | None) -> None:
+        """A slider's edit of its text, where the cursor stays."""
+        if edit is None:
+            self.notify("this can't be written there: see the prompt", timeout=3, markup=False)
+            return
+        (self.prompt if slider.field == "prompt" else self.negative).edit_text(edit)
 
     def _note(self, draft: Draft) -> str:
         """One sentence about what is typed. What is wrong is told when the picture is asked for, not while a number is

@@ -12,7 +12,7 @@ from typing import Literal, TypeAlias
 
 from textual.binding import Binding, BindingType
 
-Scope: TypeAlias = Literal["app", "workbench", "loras", "queue", "history"]
+Scope: TypeAlias = Literal["app", "workbench", "prompt", "weights", "loras", "queue", "history"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +55,7 @@ TABLE: tuple[Action, ...] = (
     Action("previous-draft", "alt+z", "previous draft", "Bring back the form as it was before settings were taken."),
     Action("clear-form", "alt+n", "new draft", "Empty the form; the previous draft can be brought back."),
     Action("cancel-all", "alt+x", "cancel all", "Cancel the running job and all that wait."),
+    Action("weights", "alt+w", "weights", "Go to the sliders: weights, ratios, guidance and rescale."),
     Action("loras", "alt+l", "LoRAs", "Go to the stack of LoRAs; on it, or while there is none, add one."),
     Action("embedding", "alt+e", "embedding", "Insert the name of an embedding into the prompt."),
     Action("vae", "alt+v", "choose VAE", "Choose the VAE that decodes the picture."),
@@ -65,6 +66,17 @@ TABLE: tuple[Action, ...] = (
     Action("command-palette", "ctrl+p", "palette", "Find any action by name.", "app", footer=True),
     Action("next-theme", "ctrl+t", "next theme", "Change to the next theme.", "app"),
     Action("quit", "ctrl+q", "quit", "Leave; the draft and the queue are kept.", "app", footer=True),
+    Action("raise-weight", "ctrl+up,alt+up", "weight +", "Raise the weight of the selection, or of the word at the "
+           "cursor.", "prompt", footer=True, display="ctrl+↑↓"),
+    Action("lower-weight", "ctrl+down,alt+down", "weight -", "Lower the weight of the selection, or of the word at the "
+           "cursor.", "prompt"),
+    Action("weight-more", "right", "more", "Move the slider up by a fine step.", "weights", footer=True, display="→"),
+    Action("weight-less", "left", "less", "Move the slider down by a fine step.", "weights", footer=True, display="←"),
+    Action("weight-much-more", "shift+right", "much more", "Move the slider up by a coarse step.", "weights"),
+    Action("weight-much-less", "shift+left", "much less", "Move the slider down by a coarse step.", "weights"),
+    Action("weight-mute", "space", "mute", "Set the slider to 0, or back to what it was.", "weights", footer=True),
+    Action("weight-remove", "delete,x", "no weight", "Take the weight away; the words stay.", "weights", footer=True,
+           display="x"),
     Action("lora-more", "right", "stronger", "Make the LoRA stronger by 0.05.", "loras", footer=True, display="→"),
     Action("lora-less", "left", "weaker", "Make the LoRA weaker by 0.05.", "loras", footer=True, display="←"),
     Action("lora-much-more", "shift+right", "much stronger", "Make the LoRA stronger by 0.25.", "loras"),
@@ -93,7 +105,7 @@ EDITING: tuple[tuple[str, str], ...] = (
     ("alt+a", "select all of the prompt"),
     ("↑ ↓", "in a setting: the next or previous value"),
     ("enter, then type", "on the model or the scheduler: open the list and find in it"),
-    ("0 … 9", "on a LoRA: its weight; 1 is as trained"),
+    ("0 … 9", "on a slider or a LoRA: its value; 0 alone resets a slider"),
 )
 "What the help screen says about typing; the text fields bring these keys themselves."
 
@@ -155,7 +167,8 @@ def shown(action: Action, keymap: Mapping[str, str]) -> str:
 
 
 _WORDS = {"question_mark": "?", "escape": "esc", "plus": "+", "left": "←", "right": "→"}
-_WORDS |= {"shift+left": "shift+←", "shift+right": "shift+→"}
+_WORDS |= {f"{mod}+{way}": f"{mod}+{arrow}" for mod in ("shift", "ctrl", "alt")
+           for way, arrow in (("left", "←"), ("right", "→"), ("up", "↑"), ("down", "↓"))}  # fmt: skip
 
 
 def _word(key: str) -> str:

@@ -36,12 +36,15 @@ class Settings:
     "Where pictures are saved; empty takes the pictures folder."
     file_name: str = "{date}-{time}-{seed}-{model}-{slug}"
     "The pattern of file names: date, time, seed, model, slug, width, height and steps in braces."
+    weights: str = "numbers"
+    "What the keys that change a word's weight write: numbers as (word)1.2, or signs as word++."
     keys: tuple[tuple[str, str], ...] = ()
     "Keymap overrides: action id to key, from the [keys] table."
 
 
 _CHECKS: dict[str, Callable[[Any], bool]] = {
     "pictures": lambda v: v in ("halfblocks", "textual-image"),
+    "weights": lambda v: v in ("numbers", "signs"),
     "threads": lambda v: 0 <= v <= 1024,
     "precision": lambda v: v in PRECISIONS,
     "device": lambda v: re.fullmatch(r"(cpu|mps|cuda(:\d{1,2})?)?", v) is not None,

@@ -87,6 +87,8 @@ class Workbench(ChoosingScreen):
     ) -> None:
         super().__init__(catalogue)
         self._keymap = keymap or {}
+        self.signs = False
+        "Whether the keys for weights write + and -; set before it is shown."
         self._engine = engine
         self._shelf = shelf
         self._file = file
@@ -111,7 +113,7 @@ class Workbench(ChoosingScreen):
         yield Header()
         yield Tabs()
         with Container(id="body"):
-            yield Form(self.catalogue, self._file, self._keymap)
+            yield Form(self.catalogue, self._file, self._keymap, self.signs)
             with Container(id="side"):
                 yield QueuePane()
                 yield HistoryPane(self._shelf, self._title, self._clock)
@@ -637,6 +639,11 @@ class Workbench(ChoosingScreen):
     def action_go_settings(self) -> None:
         """To the first setting."""
         self.go("form", self.form.settings.field("steps").input)
+
+    def action_weights(self) -> None:
+        """To the sliders, which unfold."""
+        self.form.weights.display = True  # what is not shown can't have the focus
+        self.go("form", self.form.weights)
 
     def action_go_queue(self) -> None:
         """To the queue."""

@@ -17,6 +17,8 @@ from tui import keys
 
 TITLES: dict[keys.Scope, str] = {
     "workbench": "On the workbench",
+    "prompt": "In the prompts",
+    "weights": "On the sliders",
     "loras": "In the stack of LoRAs",
     "queue": "In the queue",
     "history": "In the history",

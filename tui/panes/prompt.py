@@ -7,8 +7,12 @@ from typing import ClassVar
 from textual import events
 from textual.binding import Binding, BindingType
 from textual.widgets import TextArea
+from textual.widgets.text_area import Selection
 
+from engines import editing
 from engines import prompt as prompts
+from engines.editing import Edit
+from tui import keys
 from tui.clean import clean
 from tui.messages import DraftChanged, MakeRequested
 
@@ -21,11 +25,12 @@ class PromptEditor(TextArea):
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {"prompt--strong", "prompt--stronger", "prompt--weak", "prompt--off"}
     BINDINGS: ClassVar[list[BindingType]] = [
+        *keys.bindings("prompt"),
         Binding("ctrl+j,shift+enter,alt+enter", "new_line", "new line", show=False, priority=True),
         Binding("alt+a", "select_all", "select all", show=False, priority=True),
     ]
 
-    def __init__(self, title: str, placeholder: str, *, id: str) -> None:
+    def __init__(self, title: str, placeholder: str, signs: bool = False, *, id: str) -> None:
         super().__init__(
             id=id, soft_wrap=True, show_line_numbers=False, tab_behavior="focus", compact=True,
             highlight_cursor_line=False, placeholder=placeholder,
@@ -33,6 +38,8 @@ class PromptEditor(TextArea):
         self.border_title = title
         self.cursor_blink = False  # every blink would be sent over the wire
         self._told = ""
+        self.signs = signs
+        "Whether the keys for weights write + and - instead of numbers."
 
     def show(self, text: str) -> None:
         """Replaces the text, in one step that undo takes back."""
@@ -54,6 +61,51 @@ class PromptEditor(TextArea):
         if result := self._replace_via_keyboard(left + words + right, start, end):
             self.move_cursor(result.end_location)
         self.history.checkpoint()
+
+    def edit_text(self, edit: Edit) -> None:
+        """Changes one stretch of the text; cursor and selection stay beside the same words, and undo takes it back."""
+        self._put_edit(edit, *(edit.moved(self._place(end)) for end in self.selection))
+
+    def _put_edit(self, edit: Edit, start: int, end: int) -> None:
+        self.history.checkpoint()
+        first, last = (self._location(place) for place in edit.span)
+        self.replace(edit.text, first, last, maintain_selection_offset=False)
+        self.selection = Selection(self._location(start), self._location(end))
+        self.history.checkpoint()
+
+    def _place(self, location: tuple[int, int]) -> int:
+        """A (line, column) as a place in the text."""
+        row, column = location
+        return sum(len(line) + 1 for line in self.text.split("\n")[:row]) + column
+
+    def _location(self, place: int) -> tuple[int, int]:
+        before = self.text[:place]
+        return before.count("\n"), place - (before.rfind("\n") + 1)
+
+    def action_raise_weight(self) -> None:
+        """One step up."""
+        self._nudge(1)
+
+    def action_lower_weight(self) -> None:
+        """One step down."""
+        self._nudge(-1)
+
+    def _nudge(self, by: int) -> None:
+        first, last = (self._place(end) for end in self.selection)
+        start, end = min(first, last), max(first, last)
+        prompt = prompts.parse(self.text)
+        found = editing.target(prompt, start, end)
+        edit = editing.nudge(prompt, start, end, by, self.signs)
+        if edit is None:
+            self.notify("put the cursor on a word, or select some", timeout=3, markup=False)
+            return
+        if start == end or found is None:
+            self.edit_text(edit)
+            return
+        # what was selected stays selected, so that the key can be pressed again; with its weight, which is one thing
+        inside = edit.text.strip()
+        begin = edit.span[0] + edit.text.index(inside)
+        self._put_edit(edit, begin, begin + len(inside))
 
     def action_new_line(self) -> None:
         """Begins a new line at the cursor."""

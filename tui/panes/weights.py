@@ -1,66 +1,248 @@
-"""The prompt's weighted parts with a bar each; it takes no room while there are none."""
+"""The sliders: every weighted part of the prompts, every ratio of a blend, guidance and rescale, a line each.
+
+It takes no room while there is none. With the focus it unfolds: guidance and rescale are always there then.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import ClassVar
 
+from textual import events
+from textual.binding import Binding, BindingType
 from textual.content import Content
-from textual.widgets import Static
+from textual.message import Message
+from textual.widget import Widget
 
+from tui import keys
 from tui.clean import one_line
+from tui.sliders import Slider
 
 _BAR = 12
+MOST = 7
+"Lines that it takes at most; the rest is scrolled to."
 
 
-class Weighted(Protocol):
-    """A part of a prompt, as engines.prompt.parse gives it."""
-
-    @property
-    def text(self) -> str:
-        """The words."""
-        ...
-
-    @property
-    def weight(self) -> float:
-        """How much they count."""
-        ...
-
-
-class WeightsPane(Static):
-    """A line a part: its words, its weight, and how far that is from 1."""
+class WeightsPane(Widget, can_focus=True):
+    """Shows sliders and posts what is done to them; the form changes its text and shows them again."""
 
     ALLOW_SELECT = False
+    BINDINGS: ClassVar[list[BindingType]] = [
+        *keys.bindings("weights"),
+        Binding("up", "move(-1)", "up", show=False),
+        Binding("down", "move(1)", "down", show=False),
+        Binding("enter", "made", "make", show=False),
+    ]
+
+    class Moved(Message):
+        """A slider shall have another value."""
+
+        def __init__(self, slider: Slider, value: float) -> None:
+            super().__init__()
+            self.slider = slider
+            self.value = value
+
+    class Removed(Message):
+        """A weight's syntax shall go."""
+
+        def __init__(self, slider: Slider) -> None:
+            super().__init__()
+            self.slider = slider
+
+    class Folded(Message):
+        """The focus came or went: other sliders are wanted."""
+
+    class Made(Message):
+        """Enter: the picture shall be made."""
 
     def __init__(self) -> None:
-        super().__init__(id="weights", markup=False)
+        super().__init__(id="weights")
         self.border_title = "weights"
-        self._parts: list[Weighted] = []
+        self._rows: tuple[Slider, ...] = ()
+        self._cursor = 0
+        self._top = 0
+        self._typed = ""
+        self._muted: dict[tuple[object, ...], float] = {}
         self.display = False
 
-    def show(self, parts: Sequence[Weighted]) -> None:
-        """The parts whose weight isn't 1."""
-        weighted = [part for part in parts if abs(part.weight - 1) > 1e-6 and part.text.strip()]
-        if weighted or self._parts:  # while there are none, as mostly, nothing is laid out anew
-            self._parts = weighted
-            self.display = bool(weighted)
-            self._draw()
+    @property
+    def chosen(self) -> Slider | None:
+        """The slider under the cursor."""
+        return self._rows[self._cursor] if self._rows else None
 
-    def on_resize(self) -> None:
-        """The words take what the bars leave."""
-        self._draw()
+    def show(self, rows: Sequence[Slider]) -> None:
+        """The sliders as the draft has them; the cursor stays with the one that it was on."""
+        rows = tuple(rows)
+        if rows == self._rows:
+            return
+        here = self.chosen
+        if here is not None and here.key not in [row.key for row in rows]:
+            self._typed = ""
+        places = {row.key: at for at, row in enumerate(rows)}
+        self._cursor = places.get(here.key, min(self._cursor, max(0, len(rows) - 1))) if here else 0
+        changed = min(len(rows), MOST) != min(len(self._rows), MOST)
+        self._rows = rows
+        self.display = bool(rows) or self.has_focus
+        self._see()
+        self.refresh(layout=changed)
 
-    def _draw(self) -> None:
-        room = max(8, (self.size.width or 40) - _BAR - 8)
-        self.update(Content("\n").join([_row(part, room) for part in self._parts]))
+    def on_focus(self) -> None:
+        """Guidance and rescale come."""
+        self.post_message(self.Folded())
+
+    def on_blur(self) -> None:
+        """A number that is half typed is as it is; guidance and rescale go."""
+        self._typed = ""
+        self.post_message(self.Folded())
+
+    def get_content_height(self, container: object, viewport: object, width: int) -> int:
+        """A line each, MOST at most."""
+        return min(MOST, len(self._rows)) or 1
+
+    def render(self) -> Content:
+        """The lines in sight."""
+        width = self.size.width or 40
+        seen = self._rows[self._top : self._top + MOST]
+        lines = [self._line(self._top + at, row, width) for at, row in enumerate(seen)]
+        return Content("\n").join(lines)
+
+    def _line(self, at: int, row: Slider, width: int) -> Content:
+        here = at == self._cursor and self.has_focus
+        paper = " on $primary 20%" if here else ""
+        more = "↑" if at == self._top > 0 else "↓" if at == self._top + MOST - 1 < len(self._rows) - 1 else " "
+        number = f"{self._typed}▏" if here and self._typed else f"{row.value:.2f}"
+        room = max(4, width - _BAR - 11)
+        front = {"ratio": "◐ ", "lora": "◇ "}.get(row.kind, "") + ("− " if row.field == "negative_prompt" else "")
+        name = one_line("· " * row.depth + front + row.label, room)
+        off = row.value == 0 and row.kind != "setting"
+        ink = "$foreground 52%" + " strike" * off if row.idle or off else "$foreground"
+        tint = "$foreground 52%" if row.idle else "$warning" if row.value > row.neutral else "$secondary"
+        return Content.assemble(
+            ("▌" if here else more, ("$primary" if here else "$foreground 52%") + paper),
+            (name, ink + paper),
+            (" " * max(0, room - len(name)), "$foreground" + paper),
+            (f" {number:>6} ", ("$foreground 52%" if row.idle else "bold") + paper),
+            (_bar(row), tint + paper),
+            (" ", "$foreground" + paper),
+        )
+
+    def _see(self) -> None:
+        self._top = max(0, min(self._top, len(self._rows) - MOST))
+        self._top = min(self._cursor, max(self._top, self._cursor - MOST + 1))
+
+    # ── keys ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def action_move(self, by: int) -> None:
+        """The next or previous slider."""
+        self._typed = ""
+        self._cursor = max(0, min(len(self._rows) - 1, self._cursor + by))
+        self._see()
+        self.refresh()
+        if (row := self.chosen) is not None and row.idle:
+            self.border_subtitle = Content(one_line(row.idle, max(8, self.size.width - 14)))
+        else:
+            self.border_subtitle = None
+
+    def _move(self, coarse: bool, sign: int) -> None:
+        if (row := self.chosen) is not None:
+            self._typed = ""
+            self._put(row, row.moved(sign * (row.coarse if coarse else row.fine)))
+
+    def action_weight_more(self) -> None:
+        """A little more."""
+        self._move(False, 1)
+
+    def action_weight_less(self) -> None:
+        """A little less."""
+        self._move(False, -1)
+
+    def action_weight_much_more(self) -> None:
+        """More."""
+        self._move(True, 1)
+
+    def action_weight_much_less(self) -> None:
+        """Less."""
+        self._move(True, -1)
+
+    def action_weight_mute(self) -> None:
+        """To 0, and back to what it was."""
+        if (row := self.chosen) is None:
+            return
+        self._typed = ""
+        name = (row.field, row.kind, row.label)
+        if row.value != 0:
+            self._muted[name] = row.value
+            self._put(row, 0.0)
+        else:
+            self._put(row, self._muted.pop(name, row.neutral))
+
+    def action_weight_remove(self) -> None:
+        """The words stay, their weight goes."""
+        if (row := self.chosen) is not None:
+            self._typed = ""
+            self.post_message(self.Removed(row))
+
+    def action_made(self) -> None:
+        """Enter makes the picture, as everywhere in the form; after typing a number it takes the number."""
+        if self._typed:
+            self._typed = ""
+            self.refresh()
+        else:
+            self.post_message(self.Made())
+
+    async def _on_key(self, event: events.Key) -> None:
+        """Digits type a value, which counts as soon as it is a number; a 0 by itself resets."""
+        letter = event.character or ""
+        if event.key == "backspace":
+            typed = self._typed[:-1]
+        elif letter and letter in "0123456789.,-" and len(self._typed) < 6:
+            typed = self._typed + letter.replace(",", ".")
+        else:
+            return
+        event.stop()
+        self._typed = typed
+        row = self.chosen
+        self.refresh()
+        if row is None:
+            return
+        if typed == "0":
+            self._put(row, row.neutral)
+            return
+        try:
+            value = float(typed)
+        except ValueError:
+            return
+        self._put(row, min(row.limit[1], max(row.limit[0], value)))
+
+    def _put(self, row: Slider, value: float) -> None:
+        if value != row.value:
+            self.post_message(self.Moved(row, value))
+        self.refresh()
+
+    def on_mouse_down(self, event: events.MouseDown) -> None:
+        """Moves the cursor to the pointer; on a bar, sets its value. With the release it would be too late: the focus
+        has unfolded the pane by then, and another line is under the pointer."""
+        event.stop()
+        at = self._top + event.y - 1  # the title's line
+        if not 0 <= at < len(self._rows):
+            return
+        self.action_move(at - self._cursor)
+        along = event.x - (self.size.width - _BAR - 2)  # the bar has a place more than its length, and a blank behind
+        row = self._rows[at]
+        if 0 <= along <= _BAR:
+            share = along / _BAR
+            self._put(row, round(round((row.low + share * (row.high - row.low)) / row.fine) * row.fine, 4))
 
 
-def _row(part: Weighted, room: int) -> Content:
-    half = _BAR // 2
-    # the middle of the bar is 1, its right end 2, its left end 0
-    length = min(half, max(1, round(abs(part.weight - 1) * half)))
-    bar = "·" * half + "│" + "━" * length + "·" * (half - length)
-    if part.weight < 1:
-        bar = "·" * (half - length) + "━" * length + "│" + "·" * half
-    style = "$warning" if part.weight > 1 else "$secondary"
-    return Content.assemble(one_line(part.text, room).ljust(room), (f" {part.weight:4.2f} ", "bold"), (bar, style))
+def _bar(row: Slider) -> str:
+    """'······│━━━···': a weight's middle is 1; what begins at 0 is filled from the left."""
+    if row.kind == "weight":
+        half = _BAR // 2
+        away = (row.value - row.neutral) / max(row.high - row.neutral, 1e-9)
+        length = min(half, round(abs(away) * half) or (1 if away else 0))
+        rest = "·" * (half - length)
+        full = "━" * length
+        return f"{rest}{full}│{'·' * half}" if away < 0 else f"{'·' * half}│{full}{rest}"
+    share = (row.value - row.low) / max(row.high - row.low, 1e-9)
+    length = max(0, min(_BAR, round(share * _BAR)))
+    return "━" * length + "│" + "·" * (_BAR - length)

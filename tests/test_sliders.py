@@ -1,0 +1,256 @@
+"""Text and sliders are two views of one thing: each change in one shows in the other, and the cursor stays."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from driving import MEDIUM, WIDE, Bench, toasts, until, write
+
+from tui import sliders
+from tui.draft import Draft
+from tui.panes.weights import MOST, WeightsPane, _bar
+from tui.sliders import Slider
+
+BLEND = '("a red apple", "a (green)0.8 pear").blend(0.7, 0.3)'
+
+
+@pytest.fixture
+def bench(home: Path) -> Bench:
+    return Bench(home)
+
+
+def pane(bench: Bench) -> WeightsPane:
+    return bench.app.workbench.query_one(WeightsPane)
+
+
+def values(bench: Bench) -> list[tuple[str, float]]:
+    return [(row.label, row.value) for row in pane(bench)._rows]
+
+
+# ── what a draft's sliders are ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_every_number_of_a_draft_is_a_slider() -> None:
+    draft = Draft(
+        '("a ((red)1.2 apple)1.1", "b++").blend(.7, .3) withLora(pixel, 0.5)', "(fog)1.3", guidance="6", rescale="0.5"
+    )
+    found = sliders.read(draft, None, settings=True)
+    assert [(s.field, s.kind, s.label, round(s.value, 4), s.depth) for s in found] == [
+        ("prompt", "weight", "(red)1.2 apple", 1.1, 0),
+        ("prompt", "weight", "red", 1.2, 1),
+        ("prompt", "weight", "b", 1.21, 0),
+        ("prompt", "ratio", "a red apple", 0.7, 0),
+        ("prompt", "ratio", "b", 0.3, 0),
+        ("prompt", "lora", "pixel", 0.5, 0),
+        ("negative_prompt", "weight", "fog", 1.3, 0),
+        ("guidance", "setting", "guidance", 6.0, 0),
+        ("rescale", "setting", "rescale", 0.5, 0),
+    ]
+    assert not any(s.idle for s in found)
+    idle = sliders.read(Draft("(a)1.1", "(fog)1.3", guidance="1"), None, settings=True)
+    assert [bool(s.idle) for s in idle] == [False, True, False, True]
+    assert sliders.read(Draft("a cat"), None, settings=False) == ()
+
+
+@pytest.mark.parametrize("draft", [Draft(BLEND, guidance="6"), Draft("((a)1.2 b)0.9, c++ withLora(x)", "(fog)--")])
+def test_each_can_be_moved_and_shows_where_it_was_moved_to(draft: Draft) -> None:
+    for slider in sliders.read(draft, None, settings=True):
+        for value in (0.0, 0.35, 1.0, 1.85):
+            wanted = min(slider.limit[1], max(slider.limit[0], value))
+            changed = sliders.change(draft, slider, value)
+            if changed is None:
+                assert slider.kind == "weight" and value == slider.value == 0
+                continue
+            text = changed if isinstance(changed, str) else changed.apply(getattr(draft, slider.field))
+            after = sliders.read(Draft(**{slider.field: text}), None, settings=True)
+            moved = next(s for s in after if s.key == slider.key)
+            neutral = wanted if changed else slider.neutral
+            assert moved.value == pytest.approx(neutral, abs=0.006), (slider, value, text)
+
+
+def test_a_prompt_too_long_to_slide_has_none() -> None:
+    assert sliders.read(Draft("(a)1.1 " * 5000), None, settings=False) == ()
+
+
+# ── gestures ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_arrows_move_the_number_in_the_text_and_the_cursor_stays(bench: Bench) -> None:
+    async with bench.app.run_test(size=WIDE) as pilot:
+        editor = bench.app.workbench.form.prompt
+        write(bench, "a (red)1.2 apple on a (blue)0.8 cloth")
+        editor.move_cursor((0, 16))  # in front of " on a"
+        await pilot.press("alt+w", "right", "right", "shift+right", "left")
+        assert bench.app.workbench.draft.prompt == "a (red)1.5 apple on a (blue)0.8 cloth"
+        assert editor.cursor_location == (0, 16)
+        await pilot.press("down", "left", "shift+left")
+        assert bench.app.workbench.draft.prompt == "a (red)1.5 apple on a (blue)0.5 cloth"
+        assert values(bench)[:2] == [("red", 1.5), ("blue", 0.5)]
+
+
+async def test_a_weight_slides_through_one_and_stops_at_its_ends(bench: Bench) -> None:
+    async with bench.app.run_test(size=WIDE) as pilot:
+        write(bench, "a (red)1.05 apple")
+        await pilot.press("alt+w", "left")
+        assert bench.app.workbench.draft.prompt == "a (red)1.0 apple"
+        await pilot.press("left")
+        assert bench.app.workbench.draft.prompt == "a (red)0.95 apple"
+        await pilot.press(*["shift+left"] * 6)
+        assert bench.app.workbench.draft.prompt == "a (red)0.0 apple"
+        await pilot.press(*["shift+right"] * 12)
+        assert bench.app.workbench.draft.prompt == "a (red)2.0 apple"
+
+
+async def test_space_mutes_and_brings_back(bench: Bench) -> None:
+    async with bench.app.run_test(size=WIDE) as pilot:
+        write(bench, "a ((red)1.2 apple)1.35 here")
+        await pilot.press("alt+w", "space")
+        assert bench.app.workbench.draft.prompt == "a ((red)1.2 apple)0.0 here"
+        await pilot.press("space")
+        assert bench.app.workbench.draft.prompt == "a ((red)1.2 apple)1.35 here"
+
+
+async def test_a_number_is_typed_and_zero_alone_resets(bench: Bench) -> None:
+    async with bench.app.run_test(size=WIDE) as pilot:
+        write(bench, "a (red)1.3 apple")
+        await pilot.press("alt+w", "2", ".", "5")
+        assert bench.app.workbench.draft.prompt == "a (red)2.5 apple"
+        await pilot.press("enter", "0")
+        assert bench.app.workbench.draft.prompt == "a (red)1.0 apple"
+        await pilot.press(".", "4")
+        assert bench.app.workbench.draft.prompt == "a (red)0.4 apple"
+        await pilot.press("backspace", "backspace", "backspace", "9", "9")
+        assert bench.app.workbench.draft.prompt == "a (red)10.0 apple"
+        await pilot.press("enter", "enter")
+        await until(pilot, lambda: bench.made)
+        assert bench.made[0].prompt == "a (red)10.0 apple"
+
+
+async def test_a_weight_is_taken_away(bench: Bench) -> None:
+    async with bench.app.run_test(size=WIDE) as pilot:
+        write(bench, "a (red)1.3 apple, (green)0.5 pear")
+        await pilot.press("alt+w", "x")
+        assert bench.app.workbench.draft.prompt == "a red apple, (green)0.5 pear"
+        await pilot.press("delete")
+        assert bench.app.workbench.draft.prompt == "a red apple, green pear"
+
+
+async def test_blend_and_negative_prompt_slide(bench: Bench) -> None:
+    bench.draft(prompt=BLEND, negative_prompt="(fog)1.2", guidance="6")
+    async with bench.app.run_test(size=WIDE) as pilot:
+        await pilot.press("alt+w", "down", "left", "down", "right")
+        assert bench.app.workbench.draft.prompt == BLEND.replace("0.7, 0.3", "0.65, 0.35")
+        await pilot.press("down", "shift+right")
+        assert bench.app.workbench.draft.negative_prompt == "(fog)1.45"
+
+
+async def test_guidance_and_rescale_are_there_with_the_focus(bench: Bench) -> None:
+    async with bench.app.run_test(size=WIDE) as pilot:
+        assert not pane(bench).display
+        await pilot.press("alt+w")
+        await pilot.pause()
+        assert [label for label, _ in values(bench)] == ["guidance", "rescale"]
+        await pilot.press("right", "shift+right", "down", "right")
+        draft = bench.app.workbench.draft
+        assert (draft.guidance, draft.rescale) == ("5.6", "0.05")
+        await pilot.press("0", "up", "0")
+        draft = bench.app.workbench.draft
+        assert (draft.guidance, draft.rescale) == ("", ""), "the recipe's"
+        await pilot.press("f2")
+        await pilot.pause()
+        assert not pane(bench).display
+
+
+async def test_typing_moves_the_sliders(bench: Bench) -> None:
+    async with bench.app.run_test(size=WIDE) as pilot:
+        write(bench, "a (red)1.3 apple")
+        await until(pilot, lambda: values(bench) == [("red", 1.3)])
+        bench.app.workbench.form.prompt.show("a (red)0.7 apple, blue++")
+        bench.app.workbench.form._show_consequences()
+        assert values(bench) == [("red", 0.7), ("blue", pytest.approx(1.21))]
+
+
+async def test_undo_takes_a_slide_back(bench: Bench) -> None:
+    async with bench.app.run_test(size=WIDE) as pilot:
+        write(bench, "a (red)1.3 apple")
+        await pilot.press("alt+w", "right", "f2", "ctrl+z")
+        assert bench.app.workbench.draft.prompt == "a (red)1.3 apple"
+        await pilot.press("ctrl+y")
+        assert bench.app.workbench.draft.prompt == "a (red)1.35 apple"
+
+
+async def test_more_sliders_than_lines_are_scrolled_to(bench: Bench) -> None:
+    async with bench.app.run_test(size=MEDIUM) as pilot:
+        write(bench, " ".join(f"(word{i})1.{i}" for i in range(1, 10)))
+        await pilot.press("alt+w", *["down"] * 8)
+        assert "word9" in str(pane(bench).render()) and "word1" not in str(pane(bench).render())
+        assert pane(bench).region.height == MOST + 1
+        await pilot.press("right")
+        assert "(word9)1.95" in bench.app.workbench.draft.prompt
+
+
+async def test_a_click_on_a_bar_sets_it(bench: Bench) -> None:
+    async with bench.app.run_test(size=WIDE) as pilot:
+        write(bench, "a (red)1.3 apple")
+        await until(pilot, lambda: pane(bench).display)
+        await pilot.click(WeightsPane, offset=(pane(bench).size.width - 2, 1))
+        assert bench.app.workbench.draft.prompt == "a (red)2.0 apple"
+
+
+# ── keys in the editor ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(("more", "less"), [("ctrl+up", "ctrl+down"), ("alt+up", "alt+down")])
+async def test_keys_weigh_the_word_at_the_cursor(bench: Bench, more: str, less: str) -> None:
+    async with bench.app.run_test(size=WIDE) as pilot:
+        editor = bench.app.workbench.form.prompt
+        write(bench, "a red apple")
+        editor.move_cursor((0, 4))
+        await pilot.press(more, more)
+        assert editor.text == "a (red)1.2 apple"
+        await pilot.press(less, less, less)
+        assert editor.text == "a (red)0.9 apple"
+        await pilot.press(more, "ctrl+z")
+        assert editor.text == "a (red)0.9 apple"
+
+
+async def test_a_selection_stays_selected_and_is_weighed_as_one(bench: Bench) -> None:
+    async with bench.app.run_test(size=WIDE) as pilot:
+        editor = bench.app.workbench.form.prompt
+        write(bench, "a red apple here")
+        editor.move_cursor((0, 2))
+        editor.move_cursor((0, 11), select=True)
+        await pilot.press("ctrl+up", "ctrl+up")
+        assert editor.text == "a (red apple)1.2 here"
+        await pilot.press("ctrl+down", "ctrl+down")
+        assert editor.text == "a red apple here"
+        assert editor.selected_text == "red apple"
+
+
+async def test_signs_are_written_for_those_who_want_them(home: Path) -> None:
+    from tui.settings import Settings
+
+    bench = Bench(home)
+    bench.open(Settings(weights="signs"))
+    async with bench.app.run_test(size=WIDE) as pilot:
+        write(bench, "a red apple")
+        bench.app.workbench.form.prompt.move_cursor((0, 4))
+        await pilot.press("ctrl+up", "ctrl+up")
+        assert bench.app.workbench.draft.prompt == "a red++ apple"
+
+
+async def test_where_there_is_no_word_a_line_says_so(bench: Bench) -> None:
+    async with bench.app.run_test(size=WIDE) as pilot:
+        await pilot.press("ctrl+up")
+        assert "put the cursor on a word" in toasts(bench.app)
+
+
+@pytest.mark.parametrize(
+    ("value", "bar"),
+    [(0, "━━━━━━│······"), (0.5, "···━━━│······"), (1, "······│······"), (1.5, "······│━━━···"), (9, "······│━━━━━━")],
+)
+def test_the_bar_of_a_weight(value: float, bar: str) -> None:
+    weight: dict[str, Any] = {"low": 0, "high": 2, "neutral": 1, "fine": 0.05, "coarse": 0.25}
+    assert _bar(Slider("prompt", "weight", 0, "x", value, **weight)) == bar
