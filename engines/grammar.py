@@ -53,6 +53,11 @@ def escape(text: str) -> str:
     return re.sub(r'[()",.+\-=]', r"\\\g<0>", text)
 
 
+def plain_word(source: str) -> str:
+    """A word of a part's source as it is encoded: escapes resolved, control characters left out."""
+    return clean(UNESCAPE.sub(r"\1", source))
+
+
 class Scanner:
     """What stands at a place of one text. Reading on is the reader's; what is odd at the place is noted here."""
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from engines.grammar import BLANKS, UNSAFE, clean, escape
+from engines.grammar import BLANKS, UNSAFE, clean, escape, plain_word
 from engines.parts import (
     MAX_RATIO,
     MAX_WEIGHT,
@@ -42,7 +42,7 @@ from engines.reader import Reader
 
 __all__ = [
     "MAX_RATIO", "MAX_WEIGHT", "MINUS", "PLUS", "UNSAFE", "Blend", "Combination", "Conjunction", "Emphasis", "Flat",
-    "Fragment", "LoraUse", "Part", "Problem", "Prompt", "Span", "Swap", "clean", "escape", "parse",
+    "Fragment", "LoraUse", "Part", "Problem", "Prompt", "Span", "Swap", "clean", "escape", "parse", "plain_word",
 ]  # fmt: skip
 
 

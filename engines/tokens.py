@@ -20,7 +20,7 @@ from engines import headers, layouts
 from engines.catalogue import Catalogue
 from engines.entries import Checkpoint, Folder, Hub, Merged, Model
 from engines.errors import LoadError
-from engines.prompt import Blend, Flat, Prompt, Swap
+from engines.prompt import Blend, Flat, Prompt, Swap, plain_word
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -39,6 +39,7 @@ _ENDS: tuple[Callable[[str], bool], ...] = (
 _NAME = re.compile(r"<(?:embedding:)?([\w.-]+)>|(?:embedding:)?([\w.-]+)", re.IGNORECASE)
 "Where an embedding may be named. A word is all of what is letters, digits, _, - and . on end, but for ends of -. only."
 _SAID = re.compile(r"(?<![\w.-])embedding:([\w.-]+)", re.IGNORECASE)
+_WORDS = re.compile(r"\S+")
 WORD_END = "</w>"
 "How the vocabulary spells the end of a word; what has none goes on in the next token."
 
@@ -94,6 +95,41 @@ def length(folder: Path, prompt: Prompt, embeddings: Mapping[str, int] | None = 
         return found
 
     return measure(prompt, spelled)
+
+
+def known(catalogue: Catalogue, model: Model) -> dict[str, int]:
+    """How many tokens each embedding is that a prompt for a model may name, by its name in lower case; one that can't
+    be read is left out, and told when it is used."""
+    found = {}
+    for name, file in catalogue.embeddings_of(model.family).items():
+        try:
+            found[name.lower()] = vectors(file)
+        except LoadError:
+            continue
+    return found
+
+
+def borders(folder: Path, prompt: Prompt, embeddings: Mapping[str, int] | None = None) -> tuple[int, ...]:
+    """Where in a prompt's source a chunk begins that is not its text's first: what stands behind the first of these is
+    encoded apart from what stands before. Args and errors as in `length`."""
+    tokenizer, names = _load(folder), embeddings or {}
+    found: list[int] = []
+    for clause in range(len(prompt.plains)):
+        spelled: list[str] = []
+        places: list[int] = []
+        for part in prompt.parts:
+            if part.clause != clause or not part.applied:
+                continue
+            for word in _WORDS.finditer(prompt.text, *part.span):
+                for words, name in split(plain_word(word[0]), names):
+                    new = ending(names[name]) if name else _spelled(tokenizer, words)
+                    spelled += new
+                    places += [word.start()] * len(new)
+        start = 0
+        while len(spelled) - start > WINDOW:
+            start += _end(spelled[start : start + WINDOW])
+            found.append(places[start])
+    return tuple(sorted(found))
 
 
 def measure(prompt: Prompt, spelled: Spelled) -> Length:

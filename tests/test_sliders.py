@@ -163,6 +163,15 @@ async def test_guidance_and_rescale_are_there_with_the_focus(bench: Bench) -> No
         assert not pane(bench).display
 
 
+async def test_a_slider_without_effect_says_why(bench: Bench) -> None:
+    bench.draft(prompt="(a)1.2", negative_prompt="(fog)1.2", guidance="1")
+    async with bench.app.run_test(size=WIDE) as pilot:
+        await pilot.press("alt+w", "down")
+        assert "no effect: guidance is 1" in str(pane(bench).border_title)
+        await pilot.press("up")
+        assert str(pane(bench).border_title) == "weights"
+
+
 async def test_typing_moves_the_sliders(bench: Bench) -> None:
     async with bench.app.run_test(size=WIDE) as pilot:
         write(bench, "a (red)1.3 apple")

@@ -63,6 +63,8 @@ def workbench(pilot: Pilot[None]) -> Any:
 
 
 def ready(pilot: Pilot[None]) -> bool:
+    if workbench(pilot).draft.prompt and "tokens" not in str(workbench(pilot).form.prompt.border_title):
+        return False
     known = workbench(pilot).stocks.models
     if not known or not all(having.fit for having in known.values() if having.can_be_had):
         return False
@@ -143,6 +145,21 @@ def test_stack_of_loras(snap_compare: Snap, home: Path, size: tuple[int, int]) -
     async def before(pilot: Pilot[None]) -> None:
         await still(pilot, lambda: ready(pilot))
         await pilot.press("alt+l", "down")
+        await still(pilot)
+
+    assert snap_compare(app, terminal_size=size, run_before=before)
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_sliders(snap_compare: Snap, home: Path, size: tuple[int, int]) -> None:
+    """Five weights and a blend, one of them muted, and a bracket that nothing closes in the negative prompt."""
+    text = '("a (red)1.3 apple, (glossy)0.7, ((wet)1.2 leaf)1.1", "a (pear)0.0").blend(0.7, 0.3)'
+    app, _ = bench(home, drafted={"prompt": text, "negative_prompt": "(fog)1.2 (mist"})
+
+    async def before(pilot: Pilot[None]) -> None:
+        await still(pilot, lambda: ready(pilot))
+        await still(pilot, lambda: "tokens" in str(app.workbench.form.prompt.border_title))
+        await pilot.press("alt+w", "down", "down", "1", ".")
         await still(pilot)
 
     assert snap_compare(app, terminal_size=size, run_before=before)

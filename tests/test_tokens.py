@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
+import random
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from engines import catalogue, tokens
-from engines.prompt import parse
+from engines.prompt import parse, plain_word
 
 MINI = Path(catalogue.__file__).with_name("mini") / "base"
+FOLDER = MINI / "tokenizer"
 PROMPTS = [
     "",
     "a red apple on a blue background",
@@ -72,3 +75,43 @@ def test_the_models_own_tokenizers_are_counted_with() -> None:
     folders = tokens.encoders(known, known.model("mini"))
     assert folders == (MINI / "tokenizer", MINI / "tokenizer_2")
     assert [tokens.length(folder, parse("a red cat")) for folder in folders] == [tokens.Length(3, 1)] * 2
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_borders_are_where_chunks_begin(seed: int) -> None:
+    """For any text of one clause there is a border for each chunk but the first, at a word, and what stands before the
+    first border is as many tokens as the encoder's first chunk takes."""
+    dice = random.Random(seed)
+    pieces = (
+        "red",
+        "apple,",
+        "(glossy)1.2",
+        "extraordinarily",
+        ".",
+        "a",
+        "((blue)0.9 sea,)1.1",
+        "\\(odd\\)",
+        "it's",
+        "\n",
+    )
+    text = " ".join(dice.choice(pieces) for _ in range(dice.randrange(20, 400)))
+    prompt = parse(text)
+    found = tokens.borders(FOLDER, prompt)
+    assert len(found) == tokens.length(FOLDER, prompt).chunks - 1
+    assert list(found) == sorted(set(found))
+    for place in found:
+        assert not text[place].isspace() and (text[place - 1].isspace() or text[place - 1] in "(")
+    for start, end in itertools.pairwise((0, *found, len(text))):
+        words = " ".join(
+            plain_word(text[max(start, p.span[0]) : min(end, p.span[1])])
+            for p in prompt.parts
+            if p.span[0] < end and p.span[1] > start
+        )
+        assert 0 < tokens.count(FOLDER, words) <= tokens.WINDOW
+
+
+def test_each_text_of_a_blend_has_its_own_borders() -> None:
+    long = "a red apple, " * 30
+    text = f'("{long}", "short").blend(.5, .5)'
+    inside = tokens.borders(FOLDER, parse(text))
+    assert [place - 2 for place in inside] == list(tokens.borders(FOLDER, parse(long))) and inside

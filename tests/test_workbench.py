@@ -25,7 +25,7 @@ from tui.draft import Draft
 from tui.offers import OfferList
 from tui.panes.header import Header
 from tui.panes.help import HelpScreen
-from tui.panes.prompt import MAX_PASTE, PromptEditor, tints
+from tui.panes.prompt import MAX_PASTE, PromptEditor, marks, tints
 from tui.panes.weights import WeightsPane
 from tui.settings import Settings
 
@@ -262,6 +262,28 @@ async def test_weights_are_tinted_and_listed(bench: Bench) -> None:
         assert "red" in str(weights.render()) and "1.40" in str(weights.render())
         editor = bench.app.workbench.form.prompt
         assert editor._highlights[0] == [(3, 6, "prompt--stronger")]
+
+
+async def test_a_prompts_length_is_told_and_what_is_encoded_apart_is_marked(bench: Bench) -> None:
+    async with bench.app.run_test(size=WIDE) as pilot:
+        editor = bench.app.workbench.form.prompt
+        write(bench, "a red apple")
+        await until(pilot, lambda: str(editor.border_title) == "prompt · 3 of 75 tokens")
+        editor.show("a red apple, " * 30)
+        bench.app.workbench.form._show_consequences()
+        await until(pilot, lambda: str(editor.border_title) == "prompt · 120 tokens, 2 chunks")
+        (border,) = editor._borders
+        assert editor.text[border:].startswith("a red") and 70 < len(editor.text[:border].split()) * 4 / 3 <= 76
+        assert any(name == "prompt--later" for line in editor._highlights.values() for *_, name in line)
+        editor.show("")
+        bench.app.workbench.form._show_consequences()
+        await until(pilot, lambda: str(editor.border_title) == "prompt" and not editor._borders)
+
+
+def test_what_can_not_be_read_is_underlined() -> None:
+    assert marks("a (red apple", ()) == [(0, 2, 3, "prompt--problem")]
+    assert marks("fine", ()) == []
+    assert marks("one\ntwo three", (4, 8)) == [(1, 0, 4, "prompt--later")]
 
 
 def test_tints_count_bytes_by_line() -> None:

@@ -16,7 +16,7 @@ from engines.catalogue import Catalogue
 from engines.editing import Edit
 from engines.errors import CatalogueError, InvalidRequest, SafelightError
 from tui import draft as drafting
-from tui import keys, sliders, stack
+from tui import keys, lengths, sliders, stack
 from tui.clean import clean
 from tui.draft import Draft
 from tui.drafts import DraftFile
@@ -32,6 +32,8 @@ from tui.stock import NOTHING, Stocks
 EXAMPLE = "a red apple on a blue background"
 SAVE_AFTER = 0.5
 "Seconds of typing that a crash may cost."
+MEASURE_AFTER = 0.15
+"Seconds without a change after which a prompt's tokens are counted."
 TYPED = ("steps", "guidance", "rescale", "size", "seed", "count")
 "Fields of a draft that are typed into the settings grid."
 LOCKED = ("steps", "scheduler")
@@ -51,6 +53,7 @@ class Form(VerticalScroll, can_focus=False):
         self._draft = Draft()
         self._previous = Draft()
         self._timer: Timer | None = None
+        self._measuring: Timer | None = None
 
     def compose(self) -> ComposeResult:
         """From top to bottom, as Tab goes."""
@@ -251,11 +254,27 @@ class Form(VerticalScroll, can_focus=False):
         """Weights of the prompt, and one line of what has no effect or departs from the recipe."""
         draft = self.draft
         self._show_sliders(draft)
+        self._measure_later()
         self.settings.show_note(self._note(stack.active(draft)))
         quiet = [f"VAE {draft.vae}"] if draft.vae else []
         quiet += [f"precision {draft.precision}"] if draft.precision.strip() not in ("", "auto") else []
         overridden = "override on · nothing is locked"
         self.model.show_departures(quiet, overridden if draft.override == "yes" else "")
+
+    def _measure_later(self) -> None:
+        if self._measuring is not None:
+            self._measuring.stop()
+        self._measuring = self.set_timer(MEASURE_AFTER, self._measure_now)
+
+    def _measure_now(self) -> None:
+        self.run_worker(self._measure(), group="lengths", exclusive=True)
+
+    async def _measure(self) -> None:
+        draft = self.draft
+        for editor, text in ((self.prompt, draft.prompt), (self.negative, draft.negative_prompt)):
+            told = await asyncio.to_thread(lengths.look, self._catalogue, draft.model, text)
+            if editor.text == text:
+                editor.show_length(told.words, told.borders)
 
     def _show_sliders(self, draft: Draft) -> None:
         model = self._catalogue.models.get(draft.model)

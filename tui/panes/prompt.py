@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 from textual import events
 from textual.binding import Binding, BindingType
+from textual.content import Content
 from textual.widgets import TextArea
 from textual.widgets.text_area import Selection
 
@@ -23,7 +25,9 @@ MAX_PASTE = 20_000
 class PromptEditor(TextArea):
     """A soft-wrapping editor; Tab moves on, Enter makes the picture, ctrl+j begins a new line."""
 
-    COMPONENT_CLASSES: ClassVar[set[str]] = {"prompt--strong", "prompt--stronger", "prompt--weak", "prompt--off"}
+    COMPONENT_CLASSES: ClassVar[set[str]] = {
+        "prompt--strong", "prompt--stronger", "prompt--weak", "prompt--off", "prompt--problem", "prompt--later",
+    }  # fmt: skip
     BINDINGS: ClassVar[list[BindingType]] = [
         *keys.bindings("prompt"),
         Binding("ctrl+j,shift+enter,alt+enter", "new_line", "new line", show=False, priority=True),
@@ -35,9 +39,11 @@ class PromptEditor(TextArea):
             id=id, soft_wrap=True, show_line_numbers=False, tab_behavior="focus", compact=True,
             highlight_cursor_line=False, placeholder=placeholder,
         )  # fmt: skip
+        self._title = title
         self.border_title = title
         self.cursor_blink = False  # every blink would be sent over the wire
         self._told = ""
+        self._borders: tuple[int, ...] = ()
         self.signs = signs
         "Whether the keys for weights write + and - instead of numbers."
 
@@ -155,23 +161,43 @@ class PromptEditor(TextArea):
         self._theme.syntax_styles = {
             name: self.get_component_rich_style(name, partial=True) for name in self.COMPONENT_CLASSES
         }
-        for row, start, end, name in tints(text):
+        for row, start, end, name in [*tints(text), *marks(text, self._borders)]:
             self._highlights[row].append((start, end, name))
+
+    def show_length(self, told: str, borders: tuple[int, ...]) -> None:
+        """How long the text is, and where in it what is encoded apart begins."""
+        self.border_title = Content(f"{self._title} · {told}" if told else self._title)
+        if borders != self._borders:
+            self._borders = borders
+            self._build_highlight_map()
+            self.refresh()
 
 
 def tints(text: str) -> list[tuple[int, int, int, str]]:
     """(line, first byte, end byte, style) of all that is weighted; TextArea counts bytes of UTF-8 within a line."""
-    found: list[tuple[int, int, int, str]] = []
     weighted = [part for part in prompts.parse(text).parts if abs(part.weight - 1) > 1e-6]
-    if not weighted:
+    return _lines(text, [(*part.span, _style(part.weight)) for part in sorted(weighted, key=lambda p: p.span)])
+
+
+def marks(text: str, borders: tuple[int, ...]) -> list[tuple[int, int, int, str]]:
+    """The same of what could not be read, and of every second chunk."""
+    problems = sorted((*p.span, "prompt--problem") for p in prompts.parse(text).problems if p.level == "error")
+    ends = (*borders, len(text))
+    later = [(ends[i], ends[i + 1], "prompt--later") for i in range(0, len(borders), 2) if ends[i] < len(text)]
+    return _lines(text, problems) + _lines(text, later)
+
+
+def _lines(text: str, spans: Sequence[tuple[int, int, str]]) -> list[tuple[int, int, int, str]]:
+    """Spans of a text, in order, as TextArea has them: line by line, in bytes."""
+    found: list[tuple[int, int, int, str]] = []
+    if not spans:
         return found
     lines = text.split("\n")
     begins = [0]
     for line in lines:
         begins.append(begins[-1] + len(line) + 1)
     row = 0
-    for part in sorted(weighted, key=lambda p: p.span):
-        start, end = part.span
+    for start, end, name in spans:
         while begins[row + 1] <= start:
             row += 1
         at = row
@@ -181,7 +207,7 @@ def tints(text: str) -> list[tuple[int, int, int, str]]:
             last = min(len(line), end - begins[at])
             if last > first:
                 left = len(line[:first].encode())
-                found.append((at, left, left + len(line[first:last].encode()), _style(part.weight)))
+                found.append((at, left, left + len(line[first:last].encode()), name))
             at += 1
     return found
 

@@ -84,6 +84,7 @@ class WeightsPane(Widget, can_focus=True):
         self._rows = rows
         self.display = bool(rows) or self.has_focus
         self._see()
+        self._entitle()
         self.refresh(layout=changed)
 
     def on_focus(self) -> None:
@@ -138,10 +139,13 @@ class WeightsPane(Widget, can_focus=True):
         self._cursor = max(0, min(len(self._rows) - 1, self._cursor + by))
         self._see()
         self.refresh()
-        if (row := self.chosen) is not None and row.idle:
-            self.border_subtitle = Content(one_line(row.idle, max(8, self.size.width - 14)))
-        else:
-            self.border_subtitle = None
+        self._entitle()
+
+    def _entitle(self) -> None:
+        """The title says why the slider under the cursor has no effect, if so."""
+        row = self.chosen if self.has_focus else None
+        told = one_line(f"weights · {row.idle}", max(8, self.size.width - 4)) if row and row.idle else "weights"
+        self.border_title = Content(told)
 
     def _move(self, coarse: bool, sign: int) -> None:
         if (row := self.chosen) is not None:
