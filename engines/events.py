@@ -80,6 +80,16 @@ class Previewed:
 
 
 @dataclass(frozen=True, slots=True)
+class Sketched:
+    """What a request for a sketch was for; nothing of it is kept."""
+
+    job_id: JobId
+    "Whose."
+    image: Pixels
+    "The first picture of the batch, of 1024 pixels at most on its longer side."
+
+
+@dataclass(frozen=True, slots=True)
 class Finishing:
     """The steps are done; decoding, scoring or saving goes on."""
 
@@ -214,6 +224,7 @@ Event: TypeAlias = (
     | Loading
     | Stepped
     | Previewed
+    | Sketched
     | Finishing
     | Scored
     | Pulling

@@ -21,7 +21,7 @@ from engines.events import Cancelled, Closed, Event, Loading, Noted, Queued
 from engines.folders import Folders
 from engines.lanes import Lane
 from engines.options import Options
-from engines.requests import Job, JobId, Pull, Request, Warm
+from engines.requests import Generate, Job, JobId, Pull, Request, Warm
 from engines.store import EngineKind, Made, Store
 from engines.wire import Wire
 
@@ -158,11 +158,15 @@ class LocalEngine:
 
     def _adopt(self) -> None:
         adopted = self.store.adopt(self._id, self.kind)
-        for job in adopted.jobs:
+        sketches = [job for job in adopted.jobs if isinstance(job.request, Generate) and job.request.sketch]
+        for job in sketches:
+            self.store.end(job.id, "cancelled")  # whoever wanted to look at it is gone
+        going_on = [job for job in adopted.jobs if job not in sketches]
+        for job in going_on:
             self._lane(job).waiting.append(job)
             self._events.put(Queued(job))
-        if adopted.jobs:
-            count = len(adopted.jobs)
+        if going_on:
+            count = len(going_on)
             self._events.put(Noted("info", f"{count} job{'s' * (count != 1)} of an earlier session go on"))
         for job in adopted.set_aside:
             self._events.put(

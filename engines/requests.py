@@ -83,6 +83,8 @@ class Generate:
     "Where the pictures are saved; None for the engine's own folder."
     overrides: tuple[str, ...] = ()
     "Fields that go knowingly against what the model's recipe fixes: num_inference_steps, scheduler."
+    sketch: bool = False
+    "To be looked at only: decoded by the small decoder where there is one, not scored, in no file and no history."
 
     def validate(self) -> None:
         """Raises InvalidRequest for a value that no model can be run with."""

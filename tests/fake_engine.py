@@ -40,6 +40,7 @@ from engines.events import (
     Previewed,
     Pulling,
     Queued,
+    Sketched,
     Started,
     Stepped,
     Vitals,
@@ -269,6 +270,10 @@ class FakeEngine:
             yield Stepped(job.id, step, request.num_inference_steps, 0.25)
             yield Previewed(job.id, step, gradient(request.seed, 32, 32, step / request.num_inference_steps))
         self._wait()
+        if request.sketch:
+            yield Sketched(job.id, gradient(request.seed, 48, 48))
+            yield Done(job.id)
+            return
         yield Finishing(job.id, "saving")
         singles = (replace(request, seed=request.seed + i, batch_size=1) for i in range(request.batch_size))
         yield Done(job.id, tuple(self.store.add(single) for single in singles))

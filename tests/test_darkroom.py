@@ -19,7 +19,7 @@ from engines.diffusion import device as devices
 from engines.diffusion.darkroom import Darkroom
 from engines.diffusion.residency import size
 from engines.errors import DiskFull, InvalidRequest, LoadError, OutOfMemory, SafelightError, Stopped, StorageError
-from engines.events import Event, Finishing, Loading, Noted, Previewed, Scored, Stepped, Vitals
+from engines.events import Event, Finishing, Loading, Noted, Previewed, Scored, Sketched, Stepped, Vitals
 from engines.options import Options
 from engines.requests import Generate, Job, Lora, Request, Score, Warm
 from engines.store import Made
@@ -126,6 +126,35 @@ def test_previews_come_at_least_twice_and_look_like_the_picture(room: Darkroom) 
     assert np.abs(small - pixels(made)).mean() < 25
     events, _ = drain(room, replace(APPLE, preview_every=0))
     assert not of(Previewed, events)
+
+
+def test_a_sketch_looks_like_the_picture_and_leaves_nothing_behind(room: Darkroom) -> None:
+    before = set(room.options.pictures.glob("*"))
+    events, made = drain(room, replace(APPLE, sketch=True, score="mini-clip"))
+    (sketch,) = of(Sketched, events)
+    assert made == () and set(room.options.pictures.glob("*")) == before
+    small = np.frombuffer(sketch.image.data, np.uint8).reshape(sketch.image.height, sketch.image.width, 3).astype(int)
+    _, (picture,) = drain(room, APPLE)
+    assert small.shape == pixels(picture).shape and np.abs(small - pixels(picture)).mean() < 25
+    events, made = drain(room, replace(APPLE, sketch=True, folder="/proc/nothing/can/be/written/here"))
+    assert of(Sketched, events) and made == ()
+
+
+def test_a_sketch_without_a_small_decoder_is_decoded_by_the_vae(
+    room: Darkroom, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = room.loader.load
+
+    def without(*given: Any) -> Any:
+        return replace((yield from load(*given)), preview=None)
+
+    monkeypatch.setattr(room.loader, "load", without)
+    events, _ = drain(room, replace(APPLE, sketch=True, preview_every=0))
+    monkeypatch.undo()
+    (sketch,) = of(Sketched, events)
+    _, (picture,) = drain(room, APPLE)
+    small = np.frombuffer(sketch.image.data, np.uint8).reshape(128, 128, 3).astype(int)
+    assert np.abs(small - pixels(picture)).max() <= 1
 
 
 @pytest.mark.parametrize(

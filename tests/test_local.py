@@ -33,6 +33,7 @@ from engines.events import (
     Queued,
     Saved,
     Scored,
+    Sketched,
     Started,
     Stepped,
     Vitals,
@@ -132,6 +133,7 @@ def test_every_event_pickles() -> None:
         Loading(1, "VAE", 0.5),
         Stepped(1, 2, 3, 0.5),
         Previewed(1, 2, Pixels(1, 1, b"abc")),
+        Sketched(1, Pixels(1, 1, b"abc")),
         Finishing(1, "saving"),
         Scored(1, "/x", "clip", 1.0),
         Pulling(1, "unet/model.safetensors", 1, 2, 3, 4, 5, 6, 7.0),
@@ -284,6 +286,24 @@ def test_closing_a_workbench_keeps_its_queue_for_the_next(engines: Any) -> None:
     assert any(isinstance(e, Noted) and "3 jobs" in e.text for e in events)
     assert [of(j, events)[-1] for j in jobs] == ["Done"] * 3
     assert again.store.count() == 3
+
+
+def test_a_sketch_of_a_workbench_that_is_gone_does_not_come_back(engines: Any) -> None:
+    from dataclasses import replace
+
+    engine, room = engines("workbench")
+    room.free = False
+    running, kept, sketch = (engine.submit(r) for r in (APPLE, APPLE, replace(APPLE, sketch=True)))
+    for event in engine.events():
+        if isinstance(event, Started):
+            break
+    threading.Timer(0.1, lambda: room.gate.release(100)).start()
+    engine.close()
+    engine.store.close()
+    again, _ = engines("workbench")
+    events = until(again, running, kept)
+    assert any(isinstance(e, Noted) and "2 jobs" in e.text for e in events)
+    assert again.store.state(sketch) == "cancelled" and again.store.state(kept) == "done"
 
 
 def test_a_worker_that_hangs_does_not_hold_up_closing(engines: Any) -> None:

@@ -55,6 +55,7 @@ TABLE: tuple[Action, ...] = (
     Action("previous-draft", "alt+z", "previous draft", "Bring back the form as it was before settings were taken."),
     Action("clear-form", "alt+n", "new draft", "Empty the form; the previous draft can be brought back."),
     Action("cancel-all", "alt+x", "cancel all", "Cancel the running job and all that wait."),
+    Action("live", "alt+i", "live", "Sketch every change at the same seed, and make the picture when the hands rest."),
     Action("weights", "alt+w", "weights", "Go to the sliders: weights, ratios, guidance and rescale."),
     Action("loras", "alt+l", "LoRAs", "Go to the stack of LoRAs; on it, or while there is none, add one."),
     Action("embedding", "alt+e", "embedding", "Insert the name of an embedding into the prompt."),

@@ -29,6 +29,7 @@ from engines.events import (
     Queued,
     Saved,
     Scored,
+    Sketched,
     Started,
     Stepped,
     Vitals,
@@ -178,7 +179,7 @@ def _words(event: Event, ended: int, of: int, started: float) -> str:
             return _pulled(event)
         case Finishing(what=what):
             return f"{which}{what}"
-        case Started() | Previewed() | Vitals():
+        case Started() | Previewed() | Sketched() | Vitals():
             return f"{which}working · {wording.duration(time.monotonic() - started)}"
         case _:
             return which

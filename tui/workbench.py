@@ -35,9 +35,11 @@ from tui.drafts import DraftFile
 from tui.fetching import Fetches
 from tui.form import Form
 from tui.jobs import Jobs, Progress
+from tui.live import REST, Live
 from tui.messages import (
     CancelRequested,
     CopyRequested,
+    DraftChanged,
     FromEngine,
     LookRequested,
     MakeRequested,
@@ -58,6 +60,8 @@ from tui.pictures.view import Mode
 from tui.stock import Device
 from tui.wording import plural
 
+LIVE = "live-"
+"What the groups of pictures that live makes begin with."
 WARM_AFTER = 0.4
 "Seconds that a model must stay picked before it is loaded."
 MANY = 200
@@ -105,6 +109,11 @@ class Workbench(ChoosingScreen):
         self._warm_timer: Timer | None = None
         self._fetches = Fetches(catalogue)
         self._device: Device | None = None
+        self._live = Live()
+        self._sketches: set[JobId] = set()
+        self._resting: list[JobId] = []
+        self._live_timer: Timer | None = None
+        self._rest_timer: Timer | None = None
         self._memory: list[str] = []
         self._memory_told = ""
 
@@ -194,7 +203,12 @@ class Workbench(ChoosingScreen):
             case ev.Queued(job):
                 if isinstance(job.request, Warm):
                     self._warming[job.id] = "waiting"
+                elif isinstance(job.request, Generate) and job.request.sketch:
+                    self._sketches.add(job.id)
+                    self._cancel(*self._live.queued(job.id, self._sketches))
                 else:
+                    if (job.group or "").startswith(LIVE):
+                        self._resting.append(job.id)
                     self._add(self._jobs.add(job))
             case ev.Started(job_id):
                 if job_id in self._warming:
@@ -220,6 +234,11 @@ class Workbench(ChoosingScreen):
             case ev.Previewed(job_id, _, image):
                 if self._following and self._jobs.get(job_id):
                     self.picture.show_preview(image)
+            case ev.Sketched(job_id, image):
+                if job_id == self._live.job and self._live.on:
+                    self._following = True
+                    self.picture.show_preview(image)
+                    self.picture.show_waiting(f"sketch by {self._title(self._live.by)}", self.draft.prompt)
             case ev.Finishing(job_id, what):
                 if progress := self._jobs.get(job_id):
                     progress.step, progress.doing = progress.of, what
@@ -232,11 +251,16 @@ class Workbench(ChoosingScreen):
                 pass  # the workbench asks for no scores of other files, and for no files but pictures
             case ev.Done(job_id, pictures):
                 self._warming.pop(job_id, None)
+                self._sketches.discard(job_id)
                 if (done := self._jobs.drop(job_id)) and isinstance(done.job.request, Pull):
                     self._came(done, done.job.request.id)
                 self._show_done(pictures)
             case ev.Failed(job_id, message, hint):
-                if self._warming.pop(job_id, None) is not None:
+                sketch = job_id in self._sketches
+                self._sketches.discard(job_id)
+                if sketch and job_id != self._live.job:
+                    return  # nobody waits for it
+                if self._warming.pop(job_id, None) is not None or sketch:
                     self.notify(f"{clean(message)}\n{clean(hint)}".strip(), severity="error", markup=False)
                 elif progress := self._jobs.get(job_id):
                     progress.state, progress.message, progress.hint = "failed", message, hint
@@ -246,6 +270,7 @@ class Workbench(ChoosingScreen):
                         self.picture.show_failure(progress.prompt, message, hint)
             case ev.Cancelled(job_id):
                 self._warming.pop(job_id, None)
+                self._sketches.discard(job_id)
                 gone = self._jobs.drop(job_id)
                 if gone is not None and isinstance(gone.job.request, Pull):
                     self._did_not_come(gone.job.request.id)
@@ -341,7 +366,7 @@ class Workbench(ChoosingScreen):
         """The same with another seed."""
         self._make(replace(self.draft, seed=""))
 
-    def _make(self, draft: Draft, pressed: bool = True) -> None:
+    def _make(self, draft: Draft, pressed: bool = True, group: str | None = None) -> None:
         """Reads a draft and submits it; what is made later than its key was `pressed` moves no focus."""
         draft = stack.active(draft)
         try:
@@ -361,7 +386,7 @@ class Workbench(ChoosingScreen):
             self.picture.show_waiting("queued")
         if self.single and pressed:
             self.go("picture")
-        group = secrets.token_hex(4) if len(asked.requests) > 1 else None
+        group = group or (secrets.token_hex(4) if len(asked.requests) > 1 else None)
         self.run_worker(self._submit(asked.requests, group), group="engine")
 
     async def _submit(self, requests: Sequence[Request], group: str | None = None) -> None:
@@ -529,6 +554,56 @@ class Workbench(ChoosingScreen):
             having = self.stocks.models.get(draft.model)
             told = "can't be fetched: " + having.told if having and having.place == 2 else "is here"
             self.notify(clean(f"{self._title(draft.model)} {told}"), timeout=4, markup=False)
+
+    # ── live ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def action_live(self) -> None:
+        """On, with a seed that stays; or off."""
+        self._live = Live(on=not self._live.on)
+        self._stop_live()
+        self.query_one(Header).show_live(self._live.on)
+        if not self._live.on:
+            self.notify("live is off", timeout=3, markup=False)
+            return
+        if not self.draft.seed.strip():
+            seed = self._shown.request.seed if self._shown is not None else secrets.randbelow(2**32)
+            self.form.settings.set_seed(str(seed))
+        self.notify("live: every change is sketched with this seed; the picture follows", timeout=5, markup=False)
+        self._changed()
+
+    @on(DraftChanged)
+    @on(ModelChanged)
+    def _changed(self) -> None:
+        """A change of the form, while live is on."""
+        if not self._live.on:
+            return
+        self._stop_live()
+        self._live_timer = self.set_timer(self._live.due(self._clock()), self._sketch)
+
+    def _sketch(self) -> None:
+        draft = stack.active(self.draft)
+        request = self._live.sketch(draft, self.catalogue, self.stocks.models)
+        if request is not None:
+            # the picture of a draft that is not wanted any more, too
+            unwanted = [id for id in self._resting if self._jobs.get(id)]
+            self._cancel(*self._sketches, *unwanted)
+            if unwanted:
+                self._live.made = None
+            self._resting.clear()
+            self.run_worker(self._submit((request,)), group="engine")
+        self._rest_timer = self.set_timer(REST, self._rest)
+
+    def _rest(self) -> None:
+        draft = stack.active(self.draft)
+        if self._live.picture(draft):
+            self._make(replace(self.draft, count="", batch=""), pressed=False, group=f"{LIVE}{secrets.token_hex(4)}")
+        elif self._live.on and self._shown is not None and not self._jobs.running and draft == self._live.made:
+            self._show_picture(self._shown)  # changed, and changed back: it is there already
+
+    def _stop_live(self) -> None:
+        for timer in (self._live_timer, self._rest_timer):
+            if timer is not None:
+                timer.stop()
 
     # ── the form ────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -23,10 +23,10 @@ from engines import files, machine, metadata, planning, tokens
 from engines.catalogue import Catalogue
 from engines.diffusion import decoding, filing, loading, sampling, scoring
 from engines.diffusion import device as devices
-from engines.diffusion.previews import Previews
+from engines.diffusion.previews import Previews, decode_tiny, to_pixels
 from engines.diffusion.residency import Residency
 from engines.errors import InvalidRequest, OutOfMemory, SafelightError, Stopped, StorageError
-from engines.events import Event, Finishing, Loading, Noted, Previewed, Scored, Stepped, Vitals
+from engines.events import Event, Finishing, Loading, Noted, Pixels, Previewed, Scored, Sketched, Stepped, Vitals
 from engines.options import Options
 from engines.planning import Plan
 from engines.prompt import Prompt, parse
@@ -34,6 +34,9 @@ from engines.requests import Convert, Generate, Job, Merge, Pull, Score, Seconds
 from engines.store import Made
 
 log = logging.getLogger(__name__)
+
+SKETCH_SIDE = 1024
+"Pixels of a sketch's longer side, at most: more than a terminal shows."
 
 Development: TypeAlias = Generator[Event, None, tuple[Made, ...]]
 
@@ -128,7 +131,8 @@ class Darkroom:
     def _generate(self, job: Job, request: Generate, stop: Callable[[], bool], clock: Clock) -> Development:
         # 0 refuse what would be lost at the end
         folder = Path(request.folder) if request.folder else self.options.pictures
-        files.check_folder(folder)
+        if not request.sketch:
+            files.check_folder(folder)
         prompt = parse(request.prompt)
         negative = None if request.negative_prompt is None else parse(request.negative_prompt)
 
@@ -156,7 +160,12 @@ class Darkroom:
         # what follows needs neither denoiser nor encoders, and must not keep them alive
         components = replace(box.pop(), unet=None, text=None)  # type: ignore[arg-type]
 
-        # 5 decode
+        # 5 decode; a sketch is shown, and that is all
+        if request.sketch:
+            if stop():
+                raise Stopped
+            yield Sketched(job.id, self._sketch(components, latents))
+            return ()
         yield Finishing(job.id, "decoding")
         with clock.measure("decode"), torch.inference_mode():
             pixels, note = decoding.finish(components, latents, self.device, lambda: self._forget({components.vae_key}))
@@ -376,6 +385,17 @@ class Darkroom:
             if step.number == step.of:
                 pace.finish()
                 return step.latents
+
+    def _sketch(self, components: loading.Components, latents: torch.Tensor) -> Pixels:
+        """The first picture, by the small decoder if there is one for these latents."""
+        with torch.inference_mode():
+            if components.preview is not None:
+                return to_pixels(decode_tiny(components.preview, latents[:1]), SKETCH_SIDE)
+            pixels, _ = decoding.finish(
+                components, latents[:1], self.device, lambda: self._forget({components.vae_key})
+            )
+        rows = pixels[0]
+        return Pixels(rows.shape[1], rows.shape[0], rows.numpy().tobytes())
 
     def _judged(self, scorer: str, images: list[Image.Image], text: str) -> tuple[list[float], str]:
         """Scores, and what to tell of them; none where memory runs out twice: a picture is not lost for its score."""

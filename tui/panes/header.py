@@ -22,6 +22,12 @@ class Header(Widget):
         self._state = "starting"
         self._busy = False
         self._fetching = ""
+        self._live = False
+
+    def show_live(self, on: bool) -> None:
+        """Whether every change is sketched."""
+        self._live = on
+        self.refresh()
 
     def show_model(self, title: str) -> None:
         """The model that the form is set to."""
@@ -48,7 +54,9 @@ class Header(Widget):
     def render(self) -> Content:
         """Name, model and device to the left, the state to the right."""
         width = self.size.width
-        told = " · ".join(filter(None, (self._state, f"↓ {self._fetching}" if self._fetching else "")))
+        told = " · ".join(
+            filter(None, ("live" if self._live else "", self._state, f"↓ {self._fetching}" if self._fetching else ""))
+        )
         state = f"{'●' if self._busy or self._fetching else '○'} {told} "
         parts = [self._model]
         if v := self._vitals:

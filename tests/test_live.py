@@ -1,0 +1,164 @@
+"""Live: changes become sketches of one seed, what is out of date is dropped, and the picture follows."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from driving import WIDE, Bench, toasts, until, write
+
+from engines import catalogue
+from engines.requests import Generate
+from tui import live
+from tui.draft import Draft
+from tui.live import Live
+from tui.stock import Having
+
+HERE = Having(True, True)
+
+
+@pytest.fixture
+def bench(home: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    monkeypatch.setattr(live, "SETTLE", 0.02)
+    return Bench(home)
+
+
+def sketches(bench: Bench) -> list[Generate]:
+    return [request for request in bench.made if request.sketch]
+
+
+def pictures(bench: Bench) -> list[Generate]:
+    return [request for request in bench.made if not request.sketch]
+
+
+# ── who sketches ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_quickest_of_the_family_that_is_here_sketches() -> None:
+    known = catalogue.load()
+    here = dict.fromkeys(known.models, HERE)
+
+    def who(id: str, **changed: Having) -> str:
+        stocks = here | {name.replace("_", "-"): having for name, having in changed.items()}
+        return live.quickest(known, known.models[id], stocks).id
+
+    assert who("sdxl-base") == "sdxl-turbo", "one step of a quarter of the pixels"
+    gone = {"sdxl_turbo": Having(False, True), "sdxl_lightning_1step_unet": Having(False, True)}
+    assert who("juggernaut-xl", **gone) == "sdxl-lightning-2step-unet"
+    assert who("juggernaut-xl", sdxl_turbo=Having(True, True, fit="does not fit")) == "sdxl-lightning-1step-unet"
+    assert who("mini") == "mini-lightning-2step-lora"
+    assert who("ssd-1b") == "ssd-1b", "nothing quick is of its architecture"
+    assert live.quickest(known, known.models["sdxl-base"], {}).id == "sdxl-base"
+
+
+def test_a_sketch_is_the_students_recipe_at_the_drafts_seed_and_shape() -> None:
+    known = catalogue.load()
+    here = dict.fromkeys(known.models, HERE)
+    draft = Draft("a (cat)1.2", model="sdxl-base", seed="7", size="1216x832", guidance="6", count="4", score="yes")
+    state = Live(on=True)
+    first = state.sketch(draft, known, here)
+    assert first is not None and first.sketch and first.model == "sdxl-turbo"
+    assert (first.seed, first.num_inference_steps, first.guidance_scale) == (7, 1, 0.0)
+    assert (first.width, first.height, first.score, first.preview_every) == (512, 512, None, 0)
+    assert state.sketch(draft, known, here) is None, "nothing was changed"
+    assert state.sketch(replace(draft, count="9"), known, here) is None, "nothing that is seen was changed"
+    # what the student has no say in is sketched by the model itself, in fewer steps
+    own = state.sketch(replace(draft, guidance="5.5"), known, here)
+    assert own is not None and (own.model, own.num_inference_steps, own.guidance_scale) == ("sdxl-base", 10, 5.5)
+    # and then words again by the student
+    words = state.sketch(replace(draft, guidance="5.5", prompt="a (cat)1.3"), known, here)
+    assert words is not None and words.model == "sdxl-turbo"
+
+
+@pytest.mark.parametrize("bad", [{"steps": "x"}, {"size": "7x7"}, {"model": "nobody"}, {"prompt": "a" * 200_000}])
+def test_what_can_not_be_read_is_not_sketched(bad: dict[str, str]) -> None:
+    known = catalogue.load()
+    assert Live(on=True).sketch(replace(Draft("a cat", model="mini", seed="1"), **bad), known, {}) is None
+
+
+def test_steady_changes_are_sketched_all_the_same() -> None:
+    state = Live(on=True)
+    assert state.due(100.0) == live.SETTLE
+    assert state.due(100.25) == pytest.approx(live.PATIENCE - 0.25)
+    assert state.due(101.0) == 0.0
+
+
+# ── the workbench ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_slider_is_sketched_and_the_picture_follows(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tui.workbench.REST", 0.15)
+    bench.draft(prompt="a (red)1.2 apple", seed="7")
+    async with bench.app.run_test(size=WIDE) as pilot:
+        await until(pilot, lambda: bench.app.workbench.stocks.models)
+        await pilot.press("alt+i")
+        await until(pilot, lambda: sketches(bench))
+        await until(pilot, lambda: bench.store.made)
+        assert len(sketches(bench)) == len(pictures(bench)) == 1
+        assert sketches(bench)[0].model == "quick" and pictures(bench)[0].model == "mini"
+        await pilot.press("alt+w", "right")
+        await until(pilot, lambda: len(bench.store.made) == 2)
+        assert [r.prompt for r in sketches(bench)] == ["a (red)1.2 apple", "a (red)1.25 apple"]
+        assert {r.seed for r in bench.made} == {7}
+        assert len(bench.app.workbench._jobs) == 0 and not bench.app.workbench._sketches
+
+
+async def test_a_sketch_that_is_out_of_date_is_dropped_within_a_step(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "SETTLE", 0.01)
+    bench = Bench(home, held=True)
+    bench.draft(prompt="a (red)1.2 apple", seed="7")
+    async with bench.app.run_test(size=WIDE) as pilot:
+        await until(pilot, lambda: bench.app.workbench.stocks.models)
+        await pilot.press("alt+i")
+        await until(pilot, lambda: len(sketches(bench)) == 1)
+        for count in (2, 3, 4):
+            await pilot.press("alt+w", "right")
+            await until(pilot, lambda count=count: len(sketches(bench)) == count)
+        # all but the newest are cancelled, though the engine has not come to an end of any
+        await until(pilot, lambda: bench.app.workbench._sketches == {bench.app.workbench._live.job})
+        bench.engine.advance(50)
+        await until(pilot, lambda: not bench.app.workbench._sketches)
+        assert sketches(bench)[-1].prompt == "a (red)1.35 apple"
+        await until(pilot, lambda: "sketch by" in str(bench.app.workbench.picture.query_one("#caption").render()))
+
+
+async def test_a_picture_that_is_made_while_hands_rest_is_dropped_too(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "SETTLE", 0.01)
+    monkeypatch.setattr("tui.workbench.REST", 0.05)
+    bench = Bench(home, held=True)
+    bench.draft(prompt="a (red)1.2 apple", seed="7")
+    async with bench.app.run_test(size=WIDE) as pilot:
+        await until(pilot, lambda: bench.app.workbench.stocks.models)
+        await pilot.press("alt+i")
+        await until(pilot, lambda: sketches(bench))
+        bench.engine.advance(sketches(bench)[0].num_inference_steps + 1)
+        await until(pilot, lambda: pictures(bench) and len(bench.app.workbench._jobs) == 1)
+        (first,) = (progress.job.id for progress in bench.app.workbench._jobs)
+        await pilot.press("alt+w", "right")
+        await until(pilot, lambda: bench.app.workbench._jobs.get(first) is None)
+        assert not bench.store.made
+        bench.engine.advance(50)
+        await until(pilot, lambda: bench.store.made)
+        assert [picture.request.prompt for picture in bench.store.made] == ["a (red)1.25 apple"]
+
+
+async def test_without_a_seed_one_is_kept_and_off_is_off(bench: Bench) -> None:
+    bench.draft(prompt="a cat")
+    async with bench.app.run_test(size=WIDE) as pilot:
+        await until(pilot, lambda: bench.app.workbench.stocks.models)
+        await pilot.press("alt+i")
+        assert bench.app.workbench.draft.seed.isdecimal() and "live" in str(
+            bench.app.workbench.query_one("#header").render()
+        )
+        await until(pilot, lambda: sketches(bench))
+        await pilot.press("alt+i")
+        assert "live is off" in toasts(bench.app)
+        asked = len(bench.made)
+        write(bench, "more")
+        await pilot.pause(0.2)
+        assert len(bench.made) == asked
