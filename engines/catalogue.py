@@ -153,6 +153,8 @@ class Catalogue:
                 return () if entry.file.path.is_file() else (entry.file.path,)
             case Vae(source=Local() | HubFile()):
                 return () if entry.source.path.is_file() else (entry.source.path,)
+            case Scorer():
+                return tuple(presence.lacking_scorer(entry.source.path, reads=entry.reads))
             case _:
                 return tuple(presence.lacking_component(entry.source.path))
 

@@ -304,6 +304,11 @@ class Scorer:
     bytes: int = 0
     "As in Model."
 
+    @property
+    def reads(self) -> bool:
+        """Whether it holds the picture against a text; else it looks at the picture alone."""
+        return self.kind != "aesthetic"
+
 
 Entry: TypeAlias = Model | Adapter | Embedding | Vae | PreviewDecoder | Scorer
 "Anything that the catalogue lists."

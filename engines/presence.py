@@ -70,6 +70,28 @@ def lacking_component(folder: Path) -> Iterator[Path]:
         yield folder / "model.safetensors"
 
 
+def lacking_scorer(folder: Path, reads: bool) -> Iterator[Path]:
+    """What a scorer's folder must hold and doesn't: beside one network, how pictures are prepared, and for one that
+    reads a text, a tokenizer. Programs that need only a part of it leave the rest out of a cache that all share."""
+    yield from lacking_component(folder)
+    files = _files(folder)
+    if files and "preprocessor_config.json" not in files:
+        yield folder / "preprocessor_config.json"
+    if files and reads and "tokenizer.json" not in files and not {"vocab.json", "merges.txt"} <= files:
+        yield folder / "tokenizer.json"
+
+
+def scorer_weights(folder: Path, variant: str | None) -> tuple[Path, ...]:
+    """The weights files of a scorer by their exact names, the variant's where it has them, with all of its shards."""
+    names = sorted(name for name in _files(folder) if (m := _WEIGHTS_FILE.fullmatch(name)) and m["stem"] == "model")
+    for mark in dict.fromkeys((variant, None)):
+        match = [n for n in names if (m := _WEIGHTS_FILE.fullmatch(n)) and (m["variant"] or m["older"]) == mark]
+        whole = [n for n in match if "-of-" not in n]
+        if match:
+            return tuple(folder / name for name in whole or match)
+    return tuple(folder / name for name in names)
+
+
 def _files(folder: Path | str) -> set[str]:
     """Names of the files in a folder; a link that leads nowhere, as an unfinished download leaves, is none."""
     try:

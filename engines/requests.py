@@ -130,10 +130,8 @@ class Score:
     "The catalogue's id of the scorer."
 
     def validate(self) -> None:
-        """Raises InvalidRequest if there is nothing to score or to score against."""
+        """Raises InvalidRequest if there is nothing to score. Whether a prompt is needed is the scorer's to say."""
         check_prompt(self.prompt, "prompt")
-        if not self.prompt.strip():
-            raise InvalidRequest("a score needs a prompt to hold the picture against", "give --prompt TEXT", "prompt")
         if not self.pictures:
             raise InvalidRequest("no picture to score", "name one or more files")
 
@@ -348,6 +346,8 @@ def _fitting(name: str, annotation: str, value: Any) -> Any:
         annotation = annotation.removesuffix(" | None")
     match annotation:
         case "str" if isinstance(value, str):
+            return value
+        case "bool" if isinstance(value, bool):
             return value
         case "int" if type(value) is int:  # True is an int to isinstance
             return value

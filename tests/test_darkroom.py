@@ -128,6 +128,28 @@ def test_previews_come_at_least_twice_and_look_like_the_picture(room: Darkroom) 
     assert not of(Previewed, events)
 
 
+@pytest.mark.parametrize(
+    "fault", [LoadError("scorer x can't be loaded: no", "h"), ZeroDivisionError("division")], ids=repr
+)
+def test_a_scorer_that_fails_does_not_cost_the_picture(
+    room: Darkroom, monkeypatch: pytest.MonkeyPatch, fault: Exception
+) -> None:
+    def fails(id: str) -> Any:
+        raise fault
+
+    monkeypatch.setattr(room, "_scorer", fails)
+    events, (made,) = drain(room, replace(APPLE, score="mini-clip"))
+    assert Path(made.path).is_file() and made.scores == {}
+    assert any("saved without a score" in note.text and note.level == "warning" for note in of(Noted, events))
+
+
+def test_two_scorers_over_one_folder_are_two(room: Darkroom, monkeypatch: pytest.MonkeyPatch) -> None:
+    clip = room.catalogue.scorers["mini-clip"]
+    monkeypatch.setitem(room.catalogue.scorers, "liked", replace(clip, id="liked", kind="preference"))
+    one, other = room._scorer("mini-clip"), room._scorer("liked")
+    assert (one.kind, other.kind) == ("clip", "preference")
+
+
 def test_a_sketch_looks_like_the_picture_and_leaves_nothing_behind(room: Darkroom) -> None:
     before = set(room.options.pictures.glob("*"))
     events, made = drain(room, replace(APPLE, sketch=True, score="mini-clip"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -130,10 +131,21 @@ def test_the_vision_tower_of_a_predictor_has_its_files_weights(tmp_path: Path) -
         lambda held: {k: v for k, v in held.items() if not k.startswith("layers.")},
         lambda held: held | {"layers.9.weight": np.zeros((1, 1), np.float32)},
         lambda held: held | {"layers.4.bias": np.zeros(3, np.float32)},
+        lambda held: (
+            held | {"layers.7.weight": np.zeros((3, 16), np.float32), "layers.7.bias": np.zeros(3, np.float32)}
+        ),
         lambda held: {k: v for k, v in held.items() if "post_layernorm" not in k},
         lambda held: held | {"visual_projection.weight": np.zeros((7, 64), np.float32)},
     ],
-    ids=["a layer gone", "no layers", "another head", "a bias of another shape", "half a tower", "another projection"],
+    ids=[
+        "a layer gone",
+        "no layers",
+        "another head",
+        "a bias of another shape",
+        "three numbers",
+        "half a tower",
+        "another projection",
+    ],
 )
 def test_a_predictor_that_is_none_is_told_in_one_line(tmp_path: Path, spoil: Any) -> None:
     folder = tiny.aesthetic_folder(tmp_path / "aesthetic")
@@ -152,6 +164,106 @@ def test_damaged_files_of_a_scorer_are_told_in_one_line(tmp_path: Path, kind: st
     with pytest.raises(LoadError, match="scorer judge can't be loaded") as told:
         scoring.load(entry(kind, folder), device.choose("cpu"))
     assert "\n" not in told.value.message
+
+
+@pytest.mark.parametrize("kind", ["clip", "preference", "aesthetic"])
+@pytest.mark.parametrize(
+    "gone", ["visual_projection.", "vision_model.encoder.layers.3.", "text_projection.", "text_model."]
+)
+def test_missing_weights_are_never_filled_at_random(tmp_path: Path, kind: str, gone: str) -> None:
+    if kind == "aesthetic" and gone.startswith("text"):
+        return
+    folder = (tiny.aesthetic_folder if kind == "aesthetic" else tiny.clip_folder)(tmp_path / "judge")
+    held = load_file(folder / "model.safetensors")
+    save_file({k: v for k, v in held.items() if not k.startswith(gone)}, folder / "model.safetensors")
+    with pytest.raises(LoadError, match=f"its weights file lacks {gone}"):
+        scoring.load(entry(kind, folder), device.choose("cpu"))
+
+
+@pytest.mark.parametrize("kind", ["clip", "preference", "aesthetic"])
+def test_weights_that_are_no_numbers_give_no_score(tmp_path: Path, kind: str) -> None:
+    folder = (tiny.aesthetic_folder if kind == "aesthetic" else tiny.clip_folder)(tmp_path / "judge")
+    held = load_file(folder / "model.safetensors")
+    held["visual_projection.weight"] = np.full_like(held["visual_projection.weight"], np.nan)
+    save_file(held, folder / "model.safetensors")
+    with pytest.raises(LoadError, match="gives no number"):
+        scoring.load(entry(kind, folder), device.choose("cpu"))
+
+
+@pytest.mark.parametrize("kind", ["clip", "aesthetic"])
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("preprocessor_config.json", {"crop_size": {"height": 48, "width": 48}}),
+        ("preprocessor_config.json", {"image_mean": [0.5]}),
+        ("preprocessor_config.json", {"size": {"shortest_edge": 0}}),
+        ("config.json", {"num_attention_heads": 0}),
+        ("config.json", {"patch_size": 0}),
+        ("config.json", {"layer_norm_eps": "x"}),
+        ("config.json", {"hidden_act": "evil"}),
+    ],
+    ids=str,
+)
+def test_a_scorer_whose_parts_do_not_fit_is_refused_when_it_is_loaded(
+    tmp_path: Path, kind: str, name: str, change: dict[str, Any]
+) -> None:
+    folder = (tiny.aesthetic_folder if kind == "aesthetic" else tiny.clip_folder)(tmp_path / "judge")
+    told = json.loads((folder / name).read_text())
+    inside = told["vision_config"] if name == "config.json" and kind == "clip" else told
+    inside |= change
+    (folder / name).write_text(json.dumps(told))
+    with pytest.raises(LoadError, match="scorer judge can't be loaded: ") as refused:
+        scoring.load(entry(kind, folder), device.choose("cpu"))
+    assert "\n" not in refused.value.message and not refused.value.message.endswith(":")
+
+
+def test_memory_that_runs_out_while_a_scorer_is_loaded_is_no_damaged_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+
+    folder = tiny.clip_folder(tmp_path / "judge")
+    monkeypatch.setattr(scoring.CLIPModel, "from_pretrained", full)
+    with pytest.raises(torch.OutOfMemoryError):
+        scoring.load(entry("clip", folder), device.choose("cpu"))
+
+
+def test_a_tokenizer_without_words_is_refused(tmp_path: Path) -> None:
+    folder = tiny.clip_folder(tmp_path / "judge")
+    for name in ("vocab.json", "merges.txt"):
+        (folder / name).unlink()
+    with pytest.raises(LoadError, match="scorer judge can't be loaded"):
+        scoring.load(entry("clip", folder), device.choose("cpu"))
+
+
+@pytest.mark.parametrize("kind", ["clip", "aesthetic"])
+def test_a_variant_alone_is_loaded_and_other_files_are_left_alone(tmp_path: Path, kind: str) -> None:
+    folder = (tiny.aesthetic_folder if kind == "aesthetic" else tiny.clip_folder)(tmp_path / "judge")
+    plain = scoring.load(entry(kind, folder), device.choose("cpu")).score(pictures(), "an apple")
+    held = load_file(folder / "model.safetensors")
+    save_file({k: np.zeros_like(v) for k, v in held.items()}, folder / "older.safetensors")
+    assert scoring.load(entry(kind, folder), device.choose("cpu")).score(pictures(), "an apple") == plain
+    (folder / "model.safetensors").rename(folder / "model.fp16.safetensors")
+    marked = Scorer("judge", "Judge", kind, Folder(folder, "fp16"), "MIT")
+    assert scoring.load(marked, device.choose("cpu")).score(pictures(), "an apple") == plain
+
+
+def test_a_scorer_is_here_with_all_that_it_needs(tmp_path: Path) -> None:
+    known = catalogue.load()
+    for kind, needed in (
+        ("clip", ("preprocessor_config.json", "vocab.json")),
+        ("aesthetic", ("preprocessor_config.json",)),
+    ):
+        folder = (tiny.aesthetic_folder if kind == "aesthetic" else tiny.clip_folder)(tmp_path / kind)
+        assert not known.missing(entry(kind, folder))
+        for name in needed:
+            kept = (folder / name).read_bytes()
+            (folder / name).unlink()
+            assert known.missing(entry(kind, folder)), name
+            (folder / name).write_bytes(kept)
+    (folder / "vocab.json").unlink()
+    assert not known.missing(entry("aesthetic", folder)), "it reads no text"
 
 
 class SlowDecoder:

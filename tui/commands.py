@@ -207,7 +207,9 @@ def score(
     for path in images:
         if not path.is_file():
             raise InvalidRequest(f"{path} is no file", "name picture files")
-    request = Score(tuple(str(path.absolute()) for path in images), _prompt(prompt), judge.id)
+    if judge.reads and not prompt.strip():
+        raise InvalidRequest("a score needs a prompt to hold the picture against", "give --prompt TEXT", "prompt")
+    request = Score(tuple(str(path.absolute()) for path in images), _prompt(prompt) if prompt else "", judge.id)
     request.validate()
     return _run(session, [request], json)
 

@@ -177,7 +177,7 @@ class Darkroom:
 
         # 6 score
         scores: list[dict[str, float]] = [{} for _ in images]
-        if request.score is not None and prompt.plain.strip():
+        if request.score is not None and (prompt.plain.strip() or not self.catalogue.scorer(request.score).reads):
             yield Finishing(job.id, "scoring")
             with clock.measure("score"):
                 values, said = self._judged(request.score, images, prompt.plain)
@@ -404,14 +404,19 @@ class Darkroom:
                 values, chunks = self._scorer(scorer).score(images, text)
                 said = f"{scorer} read the prompt in {chunks} chunks: it takes 77 tokens" if chunks > 1 else ""
                 return values, said
-            except Exception as e:
+            except SafelightError as e:
+                return [], f"{e.message}: the picture is saved without a score"
+            except Exception as e:  # whatever a scorer does, the picture is drawn and goes to the disk
                 if not devices.is_out_of_memory(e):
-                    raise
+                    log.exception("scoring with %s", scorer)
+                    return [], f"{scorer} could not score ({type(e).__name__}): the picture is saved without a score"
             self._forget()
         return [], "memory ran out while scoring: the picture is saved without a score"
 
     def _score(self, job: Job, request: Score, stop: Callable[[], bool]) -> Iterator[Event]:
         text = parse(request.prompt).plain
+        if not text.strip() and self.catalogue.scorer(request.scorer).reads:
+            raise InvalidRequest("a score needs a prompt to hold the picture against", "give --prompt TEXT", "prompt")
         yield Loading(job.id, self.catalogue.scorer(request.scorer).title)
         with self._memory():
             scorer = self._scorer(request.scorer)
@@ -428,7 +433,8 @@ class Darkroom:
 
     def _scorer(self, id: str) -> scoring.Judge:
         entry = self.catalogue.scorer(id)
-        return self.residency.get(("scorer", str(entry.source.path)), lambda: scoring.load(entry, self.device))
+        key = ("scorer", entry.id, entry.kind, str(entry.source.path), entry.source.variant)
+        return self.residency.get(key, lambda: scoring.load(entry, self.device))
 
     def _save(self, folder: Path, stem: str, image: Image.Image, texts: dict[str, str]) -> Path:
         """Writes the PNG; where the folder fails at the last moment, the picture is kept elsewhere and that is told."""
@@ -506,11 +512,11 @@ def _open(path: Path) -> Iterator[Image.Image]:
                     f"{path} has {image.width}x{image.height} pixels", f"at most {MAX_IMAGE // 10**6} megapixels"
                 )
             image.load()
-            yield image
     except SafelightError:
         raise
     except (OSError, SyntaxError, ValueError, EOFError, IndexError) as e:
         raise InvalidRequest(f"{path} can't be read as a picture", "PNG, JPEG and WebP files can") from e
+    yield image  # outside, so that the picture is not blamed for what is done with it
 
 
 def _version(package: str) -> str:
