@@ -1,7 +1,4 @@
-"""One picture at several strengths of its guidance: drafts of one seed that differ in one number.
-
-The notes that this follows look for diversity there: how far a model may be pushed shows beside its neighbours.
-"""
+"""One picture at several strengths of its guidance: drafts of one seed that differ in one number."""
 
 from __future__ import annotations
 
