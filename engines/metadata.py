@@ -44,12 +44,15 @@ def texts(request: Generate, made_with: dict[str, str], scores: dict[str, float]
     ours = {"request": json.loads(to_json(replace(request, folder=None))), "made_with": made_with, "scores": scores}
     row = schedulers.SCHEDULERS.get(request.scheduler)
     lines = [request.prompt]
-    if request.negative_prompt is not None:
+    if request.negative_prompt:
         lines.append(f"Negative prompt: {request.negative_prompt}")
+    varied = request.variation_seed is not None and request.variation_strength > 0
     lines.append(
         f"Steps: {request.num_inference_steps}, Sampler: {row.title if row else request.scheduler}, "
         f"CFG scale: {request.guidance_scale:g}, Seed: {request.seed}, Size: {request.width}x{request.height}, "
         f"Model: {request.model}"
+        + f", Variation seed: {request.variation_seed}, Variation seed strength: {request.variation_strength:g}"
+        * varied
     )
     return {"safelight": json.dumps(ours, ensure_ascii=False), "parameters": "\n".join(lines)}
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal, TypeAlias, TypeVar
 
 from engines import blocks
@@ -64,7 +64,7 @@ class Generate:
     timestep_spacing: str | None = None
     "leading, trailing or linspace, as in diffusers; None leaves it to the scheduler's row."
     negative_prompt: str | None = None
-    "What to stay away from. None or blank is SDXL's unconditional zeros."
+    "What to stay away from. None is nothing, which is zeros in SDXL; a text is encoded, the empty one too."
     loras: tuple[Lora, ...] = ()
     "LoRAs added to those that the model itself is made of."
     precision: Precision = "auto"
@@ -85,6 +85,15 @@ class Generate:
     "Fields that go knowingly against what the model's recipe fixes: num_inference_steps, scheduler."
     sketch: bool = False
     "To be looked at only: decoded by the small decoder where there is one, not scored, in no file and no history."
+    variation_seed: int | None = None
+    "0 … 2^63−1. Picture i of the batch begins with noise between that of seed + i and that of variation_seed + i."
+    variation_strength: float = 0.0
+    "0 … 1, how far from the seed's noise to the variation seed's; 0 is the picture that it would be without."
+
+    def single(self, number: int) -> Generate:
+        """The request for picture `number` of the batch alone, 0 … batch_size − 1."""
+        varied = None if self.variation_seed is None else self.variation_seed + number
+        return replace(self, seed=self.seed + number, variation_seed=varied, batch_size=1)
 
     def validate(self) -> None:
         """Raises InvalidRequest for a value that no model can be run with."""
@@ -107,6 +116,21 @@ class Generate:
         if self.seed + self.batch_size - 1 > MAX_SEED:
             raise InvalidRequest(
                 f"seed {self.seed} leaves no room for {self.batch_size} pictures", "take a smaller seed", "seed"
+            )
+        check_number("variation strength", self.variation_strength, 0.0, 1.0, "variation_strength")
+        if self.variation_seed is not None:
+            check_seed(self.variation_seed, "variation_seed")
+            if self.variation_seed + self.batch_size - 1 > MAX_SEED:
+                raise InvalidRequest(
+                    f"variation seed {self.variation_seed} leaves no room for {self.batch_size} pictures",
+                    "take a smaller variation seed",
+                    "variation_seed",
+                )
+        elif self.variation_strength > 0:
+            raise InvalidRequest(
+                f"a variation strength of {self.variation_strength:g} needs a variation seed",
+                "name a seed, or take 0",
+                "variation_seed",
             )
         if self.clip_skip is not None and not 0 <= self.clip_skip <= 11:
             raise InvalidRequest(f"clip skip must be 0 to 11, not {self.clip_skip}", "", "clip_skip")
@@ -295,6 +319,8 @@ class Picture:
             "loras": [{"name": x.name, "weight": x.weight} for x in r.loras],
             "vae": r.vae,
             "overrides": list(r.overrides),
+            "variation_seed": r.variation_seed,
+            "variation_strength": None if r.variation_seed is None else r.variation_strength,
             "scores": {k: v for k, v in self.scores.items() if math.isfinite(v)},
             "rating": self.rating,
             "seconds": {k: round(v, 4) for k, v in asdict(self.seconds).items()},
@@ -319,10 +345,21 @@ def from_json(text: str) -> Request:
     """
     try:
         values = json.loads(text)
-        return _value(_KINDS[values.pop("kind")], values)
+        kind = _KINDS[values.pop("kind")]
+        return _value(kind, _as_drawn(values) if kind is Generate else values)
     except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError) as e:
         reason = str(e) if isinstance(e, _Unfit) else type(e).__name__
         raise InvalidRequest(f"a stored request can't be read ({reason})") from e
+
+
+def _as_drawn(values: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a stored Generate, a blank negative prompt as it was drawn.
+
+    Before there were variations a blank text was drawn like none. What was written then has none of their fields.
+    """
+    negative = values.get("negative_prompt")
+    blank = isinstance(negative, str) and not negative.strip()
+    return {**values, "negative_prompt": None} if blank and "variation_seed" not in values else values
 
 
 class _Unfit(ValueError):
@@ -404,11 +441,13 @@ def check_prompt(text: str, field: str) -> None:
         )
 
 
-def check_seed(seed: int) -> None:
+def check_seed(seed: int, field: str = "seed") -> None:
     """Raises InvalidRequest unless 0 ≤ seed ≤ 2^63−1."""
     if not 0 <= seed <= MAX_SEED:
         raise InvalidRequest(
-            f"seed must be 0 to {MAX_SEED}, not {str(seed)[:40]}", "leave it out to have one drawn", "seed"
+            f"{field.replace('_', ' ')} must be 0 to {MAX_SEED}, not {str(seed)[:40]}",
+            "leave it out to have one drawn",
+            field,
         )
 
 

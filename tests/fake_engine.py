@@ -12,7 +12,6 @@ import struct
 import threading
 import zlib
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 from engines.catalogue import SHIPPED, Catalogue
@@ -275,7 +274,7 @@ class FakeEngine:
             yield Done(job.id)
             return
         yield Finishing(job.id, "saving")
-        singles = (replace(request, seed=request.seed + i, batch_size=1) for i in range(request.batch_size))
+        singles = (request.single(i) for i in range(request.batch_size))
         yield Done(job.id, tuple(self.store.add(single) for single in singles))
 
     def _fetch(self, job_id: JobId, request: Pull) -> Iterator[Event]:

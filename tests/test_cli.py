@@ -55,6 +55,13 @@ def refused(done: subprocess.CompletedProcess[str], code: int, says: str) -> Non
         (["generate", "x", "--steps", "0"], "steps must be"),
         (["generate", "x", "--steps", "51", "--scheduler", "lcm"], "steps must be 1 to 50 with lcm"),
         (["generate", "x", "--guidance", "nan"], "guidance must be"),
+        (["generate", "x", "--variation-seed", "3"], "a variation seed without a variation strength"),
+        (["generate", "x", "--variation-strength", "1.5"], "variation strength must be 0 to 1"),
+        (["generate", "x", "--guidance-series", "--rescale-series", "0,1"], "can't both be given"),
+        (["generate", "x", "--guidance-series=2,3", "--guidance", "4"], "can't both be given"),
+        (["generate", "x", "--rescale-series", "0,1", "--count", "2"], "makes one picture for each value"),
+        (["generate", "x", "--guidance-series", "2,ten"], "guidance must be a number, not 'ten'"),
+        (["generate", "x", *FAST, "--guidance-series"], "guidance does nothing here"),
         (["generate", "x", "--seed", "-1"], "seed must be"),
         (["generate", "x", "--seed", str(2**63)], "seed must be"),
         (["generate", "x", "--scheduler", "eular"], "no scheduler"),
@@ -207,6 +214,55 @@ def test_without_a_seed_one_is_drawn_and_told() -> None:
     picture = json.loads(done.stdout)
     assert f"seed {picture['seed']}, drawn at random" in done.stderr
     assert "the prompt is empty" in done.stderr
+
+
+def test_a_variation_is_drawn_told_and_kept_with_the_picture() -> None:
+    done = safelight("generate", "an apple", *FAST, "--variation-strength", "0.2", "--json")
+    assert done.returncode == 0, done.stderr
+    picture = json.loads(done.stdout)
+    assert done.stderr == f"note: variation seed {picture['variation_seed']}, drawn at random\n"
+    assert picture["variation_strength"] == 0.2
+    shown = safelight("history", "show", "last").stdout
+    assert f"variation_seed       {picture['variation_seed']}\n" in shown and "variation_strength   0.2\n" in shown
+    wanted = ["--variation-seed", str(picture["variation_seed"]), "--variation-strength", "0.2"]
+    again = json.loads(safelight("generate", "an apple", *FAST, *wanted, "--json").stdout)
+    plain = json.loads(safelight("generate", "an apple", *FAST, "--json").stdout)
+    assert "variation" not in safelight("history", "show", "last").stdout
+    from PIL import Image
+
+    with Image.open(picture["path"]) as a, Image.open(again["path"]) as b, Image.open(plain["path"]) as c:
+        assert a.tobytes() == b.tobytes() != c.tobytes()
+
+
+def test_a_series_is_one_group_of_one_seed(home: Path) -> None:
+    wanted = ["--guidance-series", "2,4,6", "--steps", "2", "--negative", ""]
+    done = safelight("generate", "an apple", "-m", "mini", *wanted, "--json")
+    assert done.returncode == 0, done.stderr
+    pictures = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [p["guidance_scale"] for p in pictures] == [2.0, 4.0, 6.0]
+    assert len({p["seed"] for p in pictures}) == 1 and len({p["path"] for p in pictures}) == 3
+    assert f"note: seed {pictures[0]['seed']}, drawn at random" in done.stderr
+    import sqlite3
+
+    with sqlite3.connect(home / "data" / "safelight.db") as db:
+        groups = [row[0] for row in db.execute("SELECT DISTINCT grp FROM jobs")]
+    assert len(groups) == 1 and groups[0]
+
+
+def test_a_blank_negative_is_what_the_setting_says_and_an_empty_one_that_is_given_is_meant(home: Path) -> None:
+    def negative(*arguments: str) -> Any:
+        done = safelight("generate", "an apple", *FAST, *arguments, "--json")
+        assert done.returncode == 0 and done.stderr == "", done.stderr
+        return json.loads(done.stdout)["negative_prompt"]
+
+    assert negative() is None
+    assert negative("--negative", "") == "" == negative("--negative=")
+    assert "negative_prompt      (empty)" in safelight("history", "show", "last").stdout
+    (home / "config").mkdir()
+    (home / "config" / "settings.toml").write_text('blank_negative = "empty"\n')
+    assert negative() == ""
+    (home / "config" / "settings.toml").write_text('blank_negative = "nothing"\n')
+    assert "blank_negative can't be 'nothing'" in safelight("models", "list").stderr
 
 
 def start(*arguments: str, **environment: str) -> subprocess.Popen[str]:

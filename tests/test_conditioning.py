@@ -219,21 +219,39 @@ def test_clip_skip_below_the_encoders_is_refused(clip_skip: int, conditioner: An
         conditioner.encode(parse("a"), None, False, clip_skip)
 
 
-@pytest.mark.parametrize("negative", [None, "", "  ", "()", "withLora(x)"])
-def test_a_blank_negative_is_zeros(negative: str | None, conditioner: Any, runs: list[str]) -> None:
+def test_no_negative_is_zeros(conditioner: Any, runs: list[str]) -> None:
     conditioner.encode(parse(LONG), None, False)
     runs.clear()
-    made = conditioner.encode(parse(LONG), None if negative is None else parse(negative), True)
+    made = conditioner.encode(parse(LONG), None, True)
     assert made.negative_embeds.shape == made.embeds.shape and not made.negative_embeds.any()
     assert made.negative_pooled.shape == made.pooled.shape and not made.negative_pooled.any()
     assert runs == []
 
 
-def test_a_blank_negative_may_be_the_encoded_empty_prompt(conditioner: Any, pipeline: Any, torch: Any) -> None:
-    made = conditioner.encode(parse("a"), parse(""), True, blank_is_zeros=False)
-    with torch.no_grad():
-        embeds, _, pooled, _ = pipeline.encode_prompt("", device="cpu", do_classifier_free_guidance=False)
+@pytest.mark.parametrize("zeros", [True, False])
+@pytest.mark.parametrize("negative", [None, "", "blurry"])
+def test_a_negative_that_is_none_blank_or_said_is_diffusers(
+    negative: str | None, zeros: bool, conditioner: Any, pipeline: Any, torch: Any
+) -> None:
+    pipeline.register_to_config(force_zeros_for_empty_prompt=zeros)
+    try:
+        with torch.no_grad():
+            _, embeds, _, pooled = pipeline.encode_prompt(
+                "a red cat", device="cpu", negative_prompt=negative, do_classifier_free_guidance=True
+            )
+    finally:
+        pipeline.register_to_config(force_zeros_for_empty_prompt=True)
+    asked = None if negative is None else parse(negative)
+    made = conditioner.encode(parse("a red cat"), asked, True, blank_is_zeros=zeros)
     assert close(made.negative_embeds, embeds) and close(made.negative_pooled, pooled)
+    assert bool(embeds.any()) == (not zeros or negative is not None)
+
+
+@pytest.mark.parametrize("negative", ["  ", "()", "withLora(x)"])
+def test_a_negative_without_words_is_the_encoded_empty_text(negative: str, conditioner: Any) -> None:
+    made = conditioner.encode(parse("a"), parse(negative), True)
+    empty = conditioner.encode(parse("a"), parse(""), True)
+    assert close(made.negative_embeds, empty.negative_embeds) and close(made.negative_pooled, empty.negative_pooled)
 
 
 def test_without_guidance_no_negative_is_computed(conditioner: Any, runs: list[str]) -> None:

@@ -109,6 +109,30 @@ def test_a_batch_is_saved_picture_by_picture_with_seeds_of_their_own(room: Darkr
         assert np.abs(pixels(made) - pixels(alone)).max() <= 2
 
 
+def test_a_varied_batch_is_saved_picture_by_picture_with_both_seeds(room: Darkroom) -> None:
+    varied = replace(APPLE, variation_seed=90, variation_strength=0.5)
+    _, batch = drain(room, replace(varied, batch_size=2))
+    assert [(m.request.seed, m.request.variation_seed) for m in batch] == [(7, 90), (8, 91)]
+    for made in batch:
+        told = metadata.read(Path(made.path))
+        assert told is not None and told[0] == made.request
+        _, (alone,) = drain(room, made.request)
+        assert np.abs(pixels(made) - pixels(alone)).max() <= 2
+    _, (plain,) = drain(room, APPLE)
+    _, (none,) = drain(room, replace(varied, variation_strength=0.0))
+    assert np.array_equal(pixels(plain), pixels(none))
+    assert np.abs(pixels(plain) - pixels(batch[0])).max() > 8
+
+
+def test_an_empty_negative_prompt_is_another_picture_than_none(room: Darkroom) -> None:
+    base = replace(BASE, num_inference_steps=3)
+    _, (zeros,) = drain(room, base)
+    _, (empty,) = drain(room, replace(base, negative_prompt=""))
+    assert np.abs(pixels(zeros) - pixels(empty)).max() > 8
+    told = metadata.read(Path(empty.path))
+    assert told is not None and told[0].negative_prompt == ""
+
+
 def test_timings_add_up(room: Darkroom) -> None:
     _, (made,) = drain(room, replace(APPLE, score="mini-clip"))
     s = made.seconds

@@ -55,6 +55,9 @@ def test_count_and_batch_give_runs_with_the_seeds_in_order() -> None:
         ("guidance", "1000", "guidance must be"),
         ("guidance", "much", "must be a number"),
         ("rescale", "2", "rescale must be"),
+        ("variation_strength", "1.1", "variation strength must be 0 to 1"),
+        ("variation_strength", "nan", "variation strength must be"),
+        ("variation_strength", "a bit", "variation strength must be a number"),
         ("seed", "-1", "seed must be"),
         ("seed", str(2**63), "seed must be"),
         ("seed", "9" * 500, "whole number"),
@@ -192,6 +195,59 @@ def test_the_numbers_of_a_requests_form_are_the_requests_own(guidance: float, re
     lora = replace(request.loras[0], weight=weight)
     request = replace(request, guidance_scale=guidance, guidance_rescale=rescale, loras=(lora,))
     assert read(Draft.from_request(request), KNOWN).requests == (request,)
+
+
+def test_a_variation_counts_as_the_seeds_do() -> None:
+    draft = replace(APPLE, seed="7", variation_seed="90", variation_strength="0.25", count="3", batch="2")
+    asked = read(draft, KNOWN)
+    assert [(r.seed, r.variation_seed, r.batch_size) for r in asked.requests] == [(7, 90, 2), (9, 92, 1)]
+    assert all(r.variation_strength == 0.25 for r in asked.requests) and not asked.drawn_variation
+    (one,) = read(replace(draft, count="", batch=""), KNOWN).requests
+    assert read(Draft.from_request(one), KNOWN).requests == (one,)
+
+
+def test_a_variation_seed_is_drawn_where_only_a_strength_is_given() -> None:
+    asked = read(replace(APPLE, seed="7", variation_strength="0.25"), KNOWN)
+    assert asked.drawn_variation and not asked.drawn
+    assert 0 <= (asked.requests[0].variation_seed or -1) < 2**32
+    for strength in ("", "0"):
+        asked = read(replace(APPLE, seed="7", variation_strength=strength), KNOWN)
+        assert (asked.requests[0].variation_seed, asked.drawn_variation) == (None, False)
+    (none,) = read(replace(APPLE, seed="7", variation_seed="9", variation_strength="0"), KNOWN).requests
+    assert (none.variation_seed, none.variation_strength) == (9, 0.0)
+    assert read(Draft.from_request(none), KNOWN).requests == (none,)
+
+
+@pytest.mark.parametrize(
+    ("seed", "strength", "field", "says"),
+    [
+        ("9", "", "variation_strength", "variation seed without a variation strength"),
+        ("nine", "0.5", "variation_seed", "variation seed must be a whole number"),
+        ("-1", "0.5", "variation_seed", "variation seed must be 0 to"),
+        (str(MAX_SEED), "0.5", "variation_seed", "no room for 2 pictures"),
+    ],
+)
+def test_a_variation_that_cannot_be_had_is_told(seed: str, strength: str, field: str, says: str) -> None:
+    with pytest.raises(InvalidRequest, match=says) as told:
+        read(replace(APPLE, count="2", variation_seed=seed, variation_strength=strength), KNOWN)
+    assert told.value.field == field and "\n" not in told.value.message
+
+
+@pytest.mark.parametrize("text", ["", "  ", "()", "withLora(x)", "\x07"])
+def test_a_negative_without_words_is_what_was_chosen_for_it(text: str) -> None:
+    for blank, means in (("", None), ("zeros", None), ("empty", "")):
+        draft = replace(APPLE, negative_prompt=text, blank_negative=blank, seed="7")
+        (request,) = read(draft, KNOWN).requests
+        assert request.negative_prompt == means
+        assert not any("inactive" in n for n in read(replace(draft, guidance="1"), KNOWN).notes)
+        for keep in (Draft(), Draft(blank_negative="empty"), Draft(blank_negative="zeros")):
+            assert read(Draft.from_request(request, keep), KNOWN).requests == (request,), "as it was made"
+
+
+def test_a_negative_with_words_leaves_what_a_blank_one_is() -> None:
+    (request,) = read(replace(APPLE, negative_prompt="fog", blank_negative="empty"), KNOWN).requests
+    assert request.negative_prompt == "fog"
+    assert Draft.from_request(request, Draft(blank_negative="empty")).blank_negative == "empty"
 
 
 def test_numbers_in_a_requests_form_are_short() -> None:

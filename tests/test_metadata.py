@@ -60,6 +60,48 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
     assert told == (APPLE, {"made_with": {"torch": "2"}, "scores": {"clip": 30.0}})
 
 
+def test_a_variation_and_an_empty_negative_are_written_and_read_again(tmp_path: Path) -> None:
+    varied = replace(APPLE, variation_seed=2**63 - 1, variation_strength=0.25, negative_prompt="")
+    texts = metadata.texts(varied, {}, {})
+    told = metadata.read(picture(tmp_path / "a.png", texts["safelight"]))
+    assert told is not None and told[0] == varied
+    assert f"Variation seed: {2**63 - 1}, Variation seed strength: 0.25" in texts["parameters"]
+    assert "Negative prompt" not in texts["parameters"], "as A1111 writes it"
+    assert "ariation" not in metadata.texts(replace(APPLE, variation_seed=9), {}, {})["parameters"]
+    json = Picture(1, "/p.png", varied, 64, 64, Seconds(), 0.0).to_json()
+    assert (json["variation_seed"], json["variation_strength"], json["negative_prompt"]) == (2**63 - 1, 0.25, "")
+    plain = Picture(1, "/p.png", APPLE, 64, 64, Seconds(), 0.0).to_json()
+    assert plain["variation_seed"] is plain["variation_strength"] is plain["negative_prompt"] is None
+
+
+def test_a_blank_negative_from_before_variations_is_what_it_was_drawn_with() -> None:
+    for blank in ("", "  "):
+        now = replace(APPLE, negative_prompt=blank)
+        assert from_json(to_json(now)) == now
+        before = json.loads(to_json(now))
+        del before["variation_seed"], before["variation_strength"]
+        assert from_json(json.dumps(before)) == APPLE
+    assert from_json(json.dumps(before | {"negative_prompt": "fog"})) == replace(APPLE, negative_prompt="fog")
+
+
+@pytest.mark.parametrize(
+    ("change", "says", "field"),
+    [
+        ({"variation_strength": 1.5, "variation_seed": 1}, "variation strength must be 0 to 1", "variation_strength"),
+        ({"variation_strength": float("nan")}, "variation strength must be", "variation_strength"),
+        ({"variation_strength": -0.1, "variation_seed": 1}, "variation strength must be", "variation_strength"),
+        ({"variation_strength": 0.1}, "needs a variation seed", "variation_seed"),
+        ({"variation_seed": -1}, "variation seed must be 0 to", "variation_seed"),
+        ({"variation_seed": 2**63}, "variation seed must be 0 to", "variation_seed"),
+        ({"variation_seed": 2**63 - 1, "batch_size": 2}, "no room for 2 pictures", "variation_seed"),
+    ],
+)
+def test_a_variation_that_cannot_be_drawn_is_refused(change: dict[str, Any], says: str, field: str) -> None:
+    with pytest.raises(InvalidRequest, match=says) as told:
+        replace(APPLE, **change).validate()
+    assert told.value.field == field
+
+
 def test_where_it_was_saved_is_not_told_to_others(tmp_path: Path) -> None:
     texts = metadata.texts(replace(APPLE, folder="/home/me/secret"), {}, {})
     assert "secret" not in "".join(texts.values())

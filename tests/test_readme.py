@@ -30,6 +30,13 @@ def commands() -> list[str]:
     return [line for line in lines if line]
 
 
+def pictures(arguments: list[str]) -> int:
+    """How many pictures a generate makes."""
+    if "--guidance-series" in arguments:
+        return len(arguments[arguments.index("--guidance-series") + 1].split(","))
+    return int(arguments[arguments.index("--count") + 1]) if "--count" in arguments else 1
+
+
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "tui", *arguments],
@@ -63,6 +70,7 @@ def hub(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
         yield hub
 
 
+@pytest.mark.timeout(300)  # thirty programs one after another, most of which import torch
 def test_the_commands_of_a_days_use_run_in_order(home: Path, hub: Hub) -> None:
     programs = [shlex.split(line)[1:] for line in commands() if line.startswith("safelight ")]
     assert len(programs) >= 12
@@ -72,11 +80,7 @@ def test_the_commands_of_a_days_use_run_in_order(home: Path, hub: Hub) -> None:
         assert done.stdout, arguments
         if "--json" in arguments:
             assert all(json.loads(line) for line in done.stdout.splitlines())
-    made = sum(
-        int(a[a.index("--count") + 1]) if "--count" in a else 1
-        for a in programs
-        if a[0] == "generate" and "list" not in a
-    )
+    made = sum(pictures(a) for a in programs if a[0] == "generate" and "list" not in a)
     assert len(list((home / "pictures").glob("*.png"))) == made
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from engines import catalogue, schedulers
 from engines.diffusion import sampling
@@ -109,6 +112,7 @@ def test_every_scheduler_gives_the_pipelines_pixels(pipe: Any, name: str) -> Non
     [
         {"guidance_rescale": 0.7},
         {"negative_prompt": "a green pear"},
+        {"negative_prompt": ""},
         {"guidance_scale": 0.0, "timestep_spacing": "trailing", "num_inference_steps": 4},
         {"guidance_scale": 1.0, "negative_prompt": "without effect"},
         {"width": 152, "height": 104},
@@ -141,6 +145,87 @@ def test_the_same_latents_alone_and_in_a_batch() -> None:
     for i in range(4):
         alone = sampling.initial_latents(APPLE, sampling.generators(7 + i, 1), 4, CPU, torch.float32)
         assert torch.equal(many[i : i + 1], alone)
+
+
+def test_an_empty_negative_is_not_none(pipe: Any) -> None:
+    assert furthest(ours(pipe, APPLE)[0], ours(pipe, replace(APPLE, negative_prompt=""))[0]) > 8
+
+
+@given(
+    st.floats(0, 1), st.sampled_from([(64, 64), (128, 128), (512, 768)]), st.integers(0, 2**32), st.integers(0, 2**32)
+)
+@settings(deadline=None, max_examples=50)
+def test_noise_on_the_way_is_as_strong_as_noise(amount: float, size: tuple[int, int], seed: int, other: int) -> None:
+    shape = (1, 4, size[1] // 8, size[0] // 8)
+    start, end = (torch.randn(shape, generator=sampling.generators(s, 1)[0]) for s in (seed, other))
+    made = sampling.slerp(amount, start, end)
+    assert made.dtype == torch.float32 and made.shape == start.shape
+    expected = (1 - amount) * start.norm() + amount * end.norm()
+    assert abs(made.norm() / expected - 1) < 1e-3
+
+
+def test_the_ends_are_exact_and_the_way_between_them_goes_one_way() -> None:
+    start, end = (torch.randn((1, 4, 16, 16), generator=g) for g in sampling.generators(7, 2))
+    assert torch.equal(sampling.slerp(0.0, start, end), start) and torch.equal(sampling.slerp(1.0, start, end), end)
+    way = [sampling.slerp(i / 20, start, end) for i in range(21)]
+    far = [float((x - start).norm()) for x in way]
+    left = [float((x - end).norm()) for x in way]
+    assert far == sorted(set(far)) and left == sorted(set(left), reverse=True)
+    # steps of one angle: twenty chords of the same length
+    steps = [float((b - a).norm()) for a, b in pairwise(way)]
+    assert max(steps) / min(steps) < 1.02
+
+
+def test_nearly_parallel_and_strange_vectors_are_mixed_in_a_straight_line() -> None:
+    start = torch.randn((1, 4, 8, 8), generator=sampling.generators(7, 1)[0])
+    assert torch.equal(sampling.slerp(0.3, start, start.clone()), start)
+    near = start + 1e-4
+    assert torch.equal(sampling.slerp(0.3, start, near), torch.lerp(start, near, 0.3))
+    nothing = torch.zeros_like(start)
+    for end in (nothing, -start):
+        assert sampling.slerp(0.3, start, end).isfinite().all()
+    assert torch.equal(sampling.slerp(0.5, nothing, nothing), nothing)
+
+
+def test_a_variation_begins_between_two_seeds() -> None:
+    def latents(count: int = 1, **change: Any) -> torch.Tensor:
+        request = replace(APPLE, batch_size=count, **change)
+        return sampling.initial_latents(request, sampling.generators(request.seed, count), 4, CPU, torch.float32)
+
+    assert torch.equal(latents(variation_seed=99), latents())
+    assert torch.equal(latents(variation_seed=99, variation_strength=1.0), latents(seed=99))
+    assert torch.equal(latents(variation_seed=APPLE.seed, variation_strength=0.4), latents())
+    batch = latents(3, variation_seed=99, variation_strength=0.4)
+    for i in range(3):
+        request = replace(APPLE, batch_size=3, variation_seed=99, variation_strength=0.4).single(i)
+        assert (request.seed, request.variation_seed, request.batch_size) == (APPLE.seed + i, 99 + i, 1)
+        alone = sampling.initial_latents(request, sampling.generators(request.seed, 1), 4, CPU, torch.float32)
+        assert torch.equal(batch[i : i + 1], alone)
+
+
+@pytest.mark.parametrize("scheduler", ["euler", "euler_a", "dpmpp_sde_karras"])
+def test_a_variation_is_the_same_picture_nearby(pipe: Any, scheduler: str) -> None:
+    """Also with a scheduler that adds noise on the way: that stays the seed's, so little strength changes little."""
+    request = replace(APPLE, scheduler=scheduler, num_inference_steps=8)
+    plain = ours(pipe, request)
+    assert np.array_equal(ours(pipe, replace(request, variation_seed=99)), plain)
+
+    def distance(strength: float) -> float:
+        varied = replace(request, variation_seed=99, variation_strength=strength)
+        return float(np.abs(ours(pipe, varied).astype(int) - plain.astype(int)).mean())
+
+    near, far = distance(0.05), distance(1.0)
+    assert 0 < near < far / 2, (near, far)
+
+
+def test_the_noise_on_the_way_is_the_seeds_at_every_strength() -> None:
+    rest = []
+    for strength in (0.0, 0.5, 1.0):
+        noise = sampling.generators(APPLE.seed, 1)
+        request = replace(APPLE, variation_seed=99, variation_strength=strength)
+        sampling.initial_latents(request, noise, 4, CPU, torch.float32)
+        rest.append(torch.randn(8, generator=noise[0]))
+    assert torch.equal(rest[0], rest[1]) and torch.equal(rest[0], rest[2])
 
 
 def test_the_estimate_on_the_way_is_nearer_to_the_picture_than_the_noise(pipe: Any) -> None:

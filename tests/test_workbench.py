@@ -368,6 +368,66 @@ async def test_taking_settings_back(bench: Bench) -> None:
         assert bench.app.clipboard.endswith("picture-3.png")
 
 
+async def test_a_variation_is_taken_back_shown_and_let_go_with_the_seed(bench: Bench) -> None:
+    varied = Generate("a cat", "mini", 7, 128, 128, 4, 4.5, variation_seed=9, variation_strength=0.25)
+    bench.store.add(replace(varied, variation_seed=None, variation_strength=0.0))
+    bench.store.add(varied)
+    async with bench.app.run_test(size=WIDE) as pilot:
+        form = bench.app.workbench.form
+        await pilot.press("f7")
+        await until(pilot, lambda: bench.app.workbench.history.chosen)
+        await pilot.press("down", "up")
+        await until(pilot, lambda: "variation 0.25" in text(bench.app, "#caption"))
+        await pilot.press("enter")
+        await until(pilot, lambda: "variation 0.25 to seed 9" in text(bench.app, "#model-departs"))
+        assert (form.draft.seed, form.draft.variation_seed, form.draft.variation_strength) == ("7", "9", "0.25")
+        await pilot.press("ctrl+g")
+        await until(pilot, lambda: bench.made)
+        assert (bench.made[0].variation_seed, bench.made[0].variation_strength) == (9, 0.25)
+        form.settings.set_seed("")
+        await until(pilot, lambda: "variation" not in text(bench.app, "#model-departs"))
+        assert (form.draft.variation_seed, form.draft.variation_strength) == ("", "")
+        form.replace(replace(form.draft, seed="3", variation_seed="1", variation_strength="0.5"))
+        await pilot.press("f7", "end")
+        await until(pilot, lambda: (shown := bench.app.workbench.history.chosen) and not shown.request.variation_seed)
+        await pilot.press("s")  # another picture's seed alone is another noise
+        assert (form.draft.seed, form.draft.variation_seed, form.draft.variation_strength) == ("7", "", "")
+
+
+@pytest.mark.parametrize("setting", ["zeros", "empty"])
+async def test_a_blank_negative_is_what_the_setting_says_or_the_picture_was_made_with(
+    bench: Bench, setting: str
+) -> None:
+    other = "empty" if setting == "zeros" else "zeros"
+    means = {"zeros": None, "empty": ""}
+    bench.store.add(Generate("a dog", "mini", 7, 128, 128, 4, 4.5, negative_prompt=means[other]))
+    bench.draft(prompt="a cat")
+    app = bench.open(Settings(blank_negative=setting))
+    async with app.run_test(size=WIDE) as pilot:
+        form = app.workbench.form
+        await pilot.press("ctrl+g")
+        await until(pilot, lambda: len(bench.made) == 1)
+        assert bench.made[0].negative_prompt == means[setting]
+        assert "blank" not in text(app, "#model-departs")
+        await form.save()
+        assert Draft.from_json((bench.home / "data" / "draft-1.json").read_text()).blank_negative == ""
+        await pilot.press("f7", "end")
+        await until(pilot, lambda: (shown := app.workbench.history.chosen) and shown.request.prompt == "a dog")
+        await pilot.press("enter")
+        told = "blank negative encoded" if other == "empty" else "blank negative zeros"
+        await until(pilot, lambda: told in text(app, "#model-departs"))
+        await pilot.press("ctrl+g")
+        await until(pilot, lambda: len(bench.made) == 2)
+        assert (bench.made[1].prompt, bench.made[1].negative_prompt) == ("a dog", means[other])
+        form.negative.insert("fog")
+        await until(pilot, lambda: "blank" not in text(app, "#model-departs"))
+        form.negative.show("")
+        await pilot.pause()
+        await pilot.press("ctrl+g")
+        await until(pilot, lambda: len(bench.made) == 3)
+        assert bench.made[2].negative_prompt == means[setting]
+
+
 async def test_new_pictures_do_not_move_a_cursor_that_looks_around(bench: Bench) -> None:
     bench.fill(30)
     async with bench.app.run_test(size=WIDE) as pilot:

@@ -106,6 +106,7 @@ class SafelightApp(App[None]):
         self._notices = [*notices, *problems, *clashes]
         default = Draft(model=settings.model, score="yes" if settings.score and catalogue.scorers else "no")
         default = replace(default, precision="" if settings.precision == "auto" else settings.precision)
+        default = replace(default, blank_negative="" if settings.blank_negative == "zeros" else settings.blank_negative)
         self.workbench = Workbench(engine, store, catalogue, self._file, default, mode, clock, self._keymap_chosen)
         self.workbench.signs = settings.weights == "signs"
         self._flush_at = 0.0

@@ -19,6 +19,8 @@ from tui.session import Session
 if TYPE_CHECKING:
     from engines.entries import Entry
     from engines.store import Store
+    from tui.draft import Asked, Draft
+    from tui.series import Field
 
 app = typer.Typer(
     name="safelight",
@@ -35,6 +37,9 @@ app.add_typer(history_app, name="history")
 USAGE_ERROR: Any = typer.BadParameter.__mro__[1]
 "What typer raises for anything that was typed wrong; it exports only the subclass."
 
+SERIES = ("--guidance-series", "--rescale-series")
+"Options of generate whose value may be left out, which typer has no word for."
+
 MAX_STDIN = 1_000_000
 "Characters of a prompt from stdin that are read before it is refused as too long."
 
@@ -47,7 +52,7 @@ def run(arguments: Sequence[str]) -> int:
     """
     command = typer.main.get_command(app)
     try:
-        result = command.main(list(arguments), prog_name="safelight", standalone_mode=False)
+        result = command.main(_with_values(arguments), prog_name="safelight", standalone_mode=False)
     except USAGE_ERROR as e:
         if unknown := getattr(e, "option_name", None):
             hint = _possible(getattr(e, "possibilities", None)) or _see(e.ctx)
@@ -63,6 +68,16 @@ def run(arguments: Sequence[str]) -> int:
             raise e.__context__ from None
         raise
     return result if isinstance(result, int) else 0
+
+
+def _with_values(arguments: Sequence[str]) -> list[str]:
+    """The arguments, with 'auto' for a series without numbers: at the end, or with another option behind it."""
+    given = list(arguments)
+    end = given.index("--") if "--" in given else len(given)
+    for i in range(end):
+        if given[i] in SERIES and (i + 1 >= end or given[i + 1].startswith("-")):
+            given[i] += "=auto"
+    return given
 
 
 def _possible(names: Sequence[str] | None) -> str:
@@ -103,7 +118,10 @@ def alone(
 @app.command()
 def generate(
     prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="What to draw; '-' reads it from stdin.")],
-    negative: Annotated[str, typer.Option("-n", "--negative", metavar="TEXT", help="What to stay away from.")] = "",
+    negative: Annotated[
+        str | None,
+        typer.Option("-n", "--negative", metavar="TEXT", help="What to stay away from; '' is the encoded empty text."),
+    ] = None,
     model: ModelId = "",
     lora: Annotated[
         list[str], typer.Option("--lora", metavar="NAME[:WEIGHT]", help="Add a LoRA; may be repeated.")
@@ -130,6 +148,21 @@ def generate(
     override: Annotated[
         bool, typer.Option("--override", help="Run what the model's recipe rules out; it is kept with the picture.")
     ] = False,
+    variation_seed: Annotated[
+        str, typer.Option("--variation-seed", metavar="N", help="Whose noise to go towards; drawn if not given.")
+    ] = "",
+    variation_strength: Annotated[
+        str, typer.Option("--variation-strength", metavar="X", help="How far: 0 not at all, 1 all the way.")
+    ] = "",
+    guidance_series: Annotated[
+        str,
+        typer.Option(
+            SERIES[0], metavar="[X,Y,…]", help="A picture for each guidance, of one seed; without numbers, of five."
+        ),
+    ] = "",
+    rescale_series: Annotated[
+        str, typer.Option(SERIES[1], metavar="[X,Y,…]", help="The same for the guidance rescale.")
+    ] = "",
     out: Annotated[str, typer.Option("--out", metavar="DIR", help="Where the pictures are saved.")] = "",
     yes: Yes = False,
     device: Device = "",
@@ -154,29 +187,34 @@ def generate(
 
         listing.list_schedulers(json)
         return 0
+    series = _series(guidance_series, rescale_series, bool(guidance), bool(rescale), bool(count or batch))
     session = _begin(debug, device, threads)
     _fetch_missing(session, model or session.settings.model, lora, vae, yes)
-    asked = draft.read(
-        draft.Draft(
-            prompt=_prompt(prompt),
-            negative_prompt=negative,
-            model=model or session.settings.model,
-            steps=steps,
-            guidance=guidance,
-            rescale=rescale,
-            scheduler=scheduler,
-            size=aspect or size,
-            seed=seed,
-            count=count,
-            batch=batch,
-            precision=precision or session.settings.precision,
-            score=scorer or ("yes" if score else ""),
-            loras=tuple(lora),
-            vae=vae,
-            override="yes" if override else "",
-        ),
-        session.catalogue,
+    form = draft.Draft(
+        prompt=_prompt(prompt),
+        negative_prompt=negative or "",
+        model=model or session.settings.model,
+        steps=steps,
+        guidance=guidance,
+        rescale=rescale,
+        scheduler=scheduler,
+        size=aspect or size,
+        seed=seed,
+        count=count,
+        batch=batch,
+        precision=precision or session.settings.precision,
+        score=scorer or ("yes" if score else ""),
+        loras=tuple(lora),
+        vae=vae,
+        override="yes" if override else "",
+        variation_seed=variation_seed,
+        variation_strength=variation_strength,
+        # a text that is given and empty is meant
+        blank_negative=session.settings.blank_negative if negative is None else "empty",
     )
+    asked = draft.read(form, session.catalogue)
+    if series is not None:
+        asked = _spread(form, asked, *series, session)
     folder = Path(out).expanduser().absolute() if out else session.pictures
     try:
         files.check_folder(folder)
@@ -185,7 +223,9 @@ def generate(
             e.hint = f"choose another folder with --out{'' if out else ', or mend folder in settings.toml'}"
         raise
     requests = [replace(request, folder=str(folder)) for request in asked.requests]
-    say([*asked.notes, f"seed {requests[0].seed}, drawn at random"] if asked.drawn else asked.notes)
+    say(asked.notes)
+    say([f"seed {requests[0].seed}, drawn at random"] * asked.drawn)
+    say([f"variation seed {requests[0].variation_seed}, drawn at random"] * asked.drawn_variation)
     return _run(session, requests, json)
 
 
@@ -301,6 +341,35 @@ def bench(
     from tui import bench as benches
 
     return benches.run(_begin(debug, device, threads), what, json, model, runs)
+
+
+def _series(
+    guidance: str, rescale: str, with_guidance: bool, with_rescale: bool, with_count: bool
+) -> tuple[Field, str] | None:
+    """(field, its values as typed or 'auto') of the series that was asked for, if one was. Raises InvalidRequest."""
+    if guidance and rescale:
+        raise InvalidRequest(f"{SERIES[0]} and {SERIES[1]} can't both be given", "one after the other, at one --seed")
+    if not guidance and not rescale:
+        return None
+    option, alone = (SERIES[0], "--guidance") if guidance else (SERIES[1], "--guidance-rescale")
+    if with_guidance if guidance else with_rescale:
+        raise InvalidRequest(f"{option} and {alone} can't both be given", "leave one of them out")
+    if with_count:
+        raise InvalidRequest(f"{option} makes one picture for each value", "leave --count and --batch-size out")
+    return ("guidance", guidance) if guidance else ("rescale", rescale)
+
+
+def _spread(form: Draft, asked: Asked, field: Field, text: str, session: Session) -> Asked:
+    """What a series of a form asks for; `asked` is what the form alone does."""
+    from dataclasses import replace
+
+    from tui import draft, series
+
+    recipe = session.catalogue.model(asked.requests[0].model).recipe
+    values = series.default_values(form, recipe, field) if text == "auto" else series.numbers(field, text)
+    each = [draft.read(one, session.catalogue) for one in series.spread(series.seeded(form, asked), field, values)]
+    notes = dict.fromkeys(note for one in each for note in one.notes)
+    return replace(asked, requests=tuple(request for one in each for request in one.requests), notes=tuple(notes))
 
 
 def _fetch_missing(session: Session, model: str, loras: Sequence[str], vae: str, yes: bool) -> None:

@@ -36,7 +36,7 @@ class Draft:
     prompt: str = ""
     "In compel's weighting syntax."
     negative_prompt: str = ""
-    "Empty is SDXL's unconditional zeros."
+    "Without words it is what `blank_negative` says."
     model: str = ""
     "Empty is the best model on this machine."
     steps: str = ""
@@ -65,6 +65,12 @@ class Draft:
     "A VAE's id; empty is the model's own."
     override: str = ""
     "'yes' runs what the model's recipe rules out."
+    variation_seed: str = ""
+    "Empty is a new one each time if there is a strength, and none if there is not."
+    variation_strength: str = ""
+    "0 to 1; empty is 0."
+    blank_negative: str = ""
+    "What a negative prompt without words is: 'empty' for the encoded empty text; 'zeros', or empty, for SDXL's zeros."
 
     def to_json(self) -> str:
         """The draft as one line of JSON."""
@@ -109,6 +115,9 @@ class Draft:
             loras=tuple(f"{x.name}:{fields.exact(x.weight)}" for x in request.loras),
             vae=request.vae or "",
             override="yes" if request.overrides else "",
+            variation_seed="" if request.variation_seed is None else str(request.variation_seed),
+            variation_strength="" if request.variation_seed is None else fields.exact(request.variation_strength),
+            blank_negative=_blank(request.negative_prompt, keep.blank_negative),
         )
 
 
@@ -122,6 +131,8 @@ class Asked:
     "One line each: what has no effect, what departs from the recipe."
     drawn: bool
     "The seed was drawn at random, because none was given."
+    drawn_variation: bool = False
+    "So was the variation seed."
 
 
 def read(draft: Draft, catalogue: Catalogue, look: bool = True) -> Asked:
@@ -149,6 +160,7 @@ def read(draft: Draft, catalogue: Catalogue, look: bool = True) -> Asked:
     check_seed(seed)
     if seed + count - 1 > MAX_SEED:
         raise InvalidRequest(f"seed {seed} leaves no room for {count} pictures", "take a smaller seed", "seed")
+    varied, strength, drawn_variation = _variation(draft, count)
     chosen = schedulers.find(draft.scheduler if draft.scheduler.strip() else recipe.scheduler)
     steps = fields.whole("steps", draft.steps, 1, MAX_STEPS, recipe.num_inference_steps)
     if steps > chosen.max_steps:
@@ -162,7 +174,7 @@ def read(draft: Draft, catalogue: Catalogue, look: bool = True) -> Asked:
     overrides = _overrides(model, steps, chosen, draft.override.strip().lower() == "yes")
     one = Generate(
         prompt=clean(draft.prompt),
-        negative_prompt=clean(draft.negative_prompt) if draft.negative_prompt.strip() else None,
+        negative_prompt=_negative(draft),
         model=model.id,
         seed=seed,
         width=width,
@@ -178,13 +190,15 @@ def read(draft: Draft, catalogue: Catalogue, look: bool = True) -> Asked:
         batch_size=batch,
         vae=_vae(draft.vae.strip(), model, catalogue, look),
         overrides=overrides,
+        variation_seed=varied,
+        variation_strength=strength,
     )
     requests = tuple(
-        replace(one, seed=seed + first, batch_size=min(batch, count - first)) for first in range(0, count, batch)
+        replace(one.single(first), batch_size=min(batch, count - first)) for first in range(0, count, batch)
     )
     for request in requests:
         request.validate()
-    return Asked(requests, tuple(_notes(one, model)), drawn)
+    return Asked(requests, tuple(_notes(one, model)), drawn, drawn_variation)
 
 
 def inactive(guidance_scale: float, negative: bool, rescale: float) -> str:
@@ -214,7 +228,7 @@ def _notes(request: Generate, model: Model) -> list[str]:
     if not request.prompt.strip():
         notes.append("the prompt is empty: the model draws whatever it likes")
     notes += misread(request.prompt, "prompt") + misread(request.negative_prompt or "", "negative prompt")
-    if unused := inactive(request.guidance_scale, request.negative_prompt is not None, request.guidance_rescale):
+    if unused := inactive(request.guidance_scale, bool(request.negative_prompt), request.guidance_rescale):
         notes.append(unused)
     if request.overrides:
         notes.append(f"against {model.id}'s recipe, as asked: {_told(request)}")
@@ -241,6 +255,41 @@ def misread(text: str, what: str, most: int = 2) -> list[str]:
     if more := len(problems) - most:
         lines += [f"{what}: {more} more; safelight prompt shows all"] if more > 0 else []
     return lines
+
+
+def _negative(draft: Draft) -> str | None:
+    """The negative prompt of a request: the text, or what a blank one is."""
+    text = clean(draft.negative_prompt)
+    if parse(text).plain.strip():
+        return text
+    return "" if draft.blank_negative.strip().lower() == "empty" else None
+
+
+def _blank(negative: str | None, kept: str) -> str:
+    """What makes a blank field this negative prompt again; a prompt with words leaves it as it was kept."""
+    if negative is None:
+        return "zeros"
+    return kept if negative.strip() else "empty"
+
+
+def _variation(draft: Draft, count: int) -> tuple[int | None, float, bool]:
+    """(variation seed, variation strength, whether the seed was drawn at random); (None, 0, False) for none."""
+    strength = fields.number("variation_strength", draft.variation_strength, 0, 1, 0.0)
+    drawn = not draft.variation_seed.strip()
+    if drawn and strength == 0:
+        return None, 0.0, False
+    if not draft.variation_strength.strip():
+        raise InvalidRequest(
+            "a variation seed without a variation strength does nothing",
+            "a strength is 0 to 1, for instance 0.1",
+            "variation_strength",
+        )
+    seed = secrets.randbelow(2**32) if drawn else fields.whole("variation_seed", draft.variation_seed, 0, MAX_SEED, 0)
+    if seed + count - 1 > MAX_SEED:
+        raise InvalidRequest(
+            f"variation seed {seed} leaves no room for {count} pictures", "take a smaller one", "variation_seed"
+        )
+    return seed, strength, drawn
 
 
 def _beyond(request: Generate, model: Model) -> list[str]:

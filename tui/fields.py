@@ -12,28 +12,28 @@ from engines.requests import PRECISIONS, Precision, check_size
 
 def whole(field: str, text: str, low: int, high: int, default: int) -> int:
     """A whole number from low to high; the default for an empty text. Raises InvalidRequest."""
-    text = text.strip().replace("_", "")
+    text, name = text.strip().replace("_", ""), field.replace("_", " ")
     if not text:
         return default
     if not re.fullmatch(r"[+-]?\d{1,30}", text) or not text.isascii():
-        raise InvalidRequest(f"{field} must be a whole number, not '{text[:40]}'", f"{low} to {high}", field)
+        raise InvalidRequest(f"{name} must be a whole number, not '{text[:40]}'", f"{low} to {high}", field)
     if not low <= int(text) <= high:
-        raise InvalidRequest(f"{field} must be {low} to {high}, not {text}", "leave it out for the default", field)
+        raise InvalidRequest(f"{name} must be {low} to {high}, not {text}", "leave it out for the default", field)
     return int(text)
 
 
 def number(field: str, text: str, low: float, high: float, default: float) -> float:
     """A number from low to high; the default for an empty text. Raises InvalidRequest."""
-    text = text.strip().replace(",", ".")
+    text, name = text.strip().replace(",", "."), field.replace("_", " ")
     if not text:
         return default
     try:
         value = float(text)
     except ValueError:
-        raise InvalidRequest(f"{field} must be a number, not '{text[:40]}'", f"{low:g} to {high:g}", field) from None
+        raise InvalidRequest(f"{name} must be a number, not '{text[:40]}'", f"{low:g} to {high:g}", field) from None
     if not math.isfinite(value) or not low <= value <= high:
         raise InvalidRequest(
-            f"{field} must be {low:g} to {high:g}, not {text[:40]}", "leave it out for the default", field
+            f"{name} must be {low:g} to {high:g}, not {text[:40]}", "leave it out for the default", field
         )
     return value
 

@@ -52,6 +52,7 @@ class Form(VerticalScroll, can_focus=False):
         self._stocks = NOTHING
         self._draft = Draft()
         self._previous = Draft()
+        self._blank = ""
         self._timer: Timer | None = None
         self._measuring: Timer | None = None
 
@@ -118,11 +119,16 @@ class Form(VerticalScroll, can_focus=False):
             loras=self.loras.texts,
             vae=self._draft.vae,
             override=self._draft.override,
+            variation_seed=self._draft.variation_seed,
+            variation_strength=self._draft.variation_strength,
+            blank_negative=self._draft.blank_negative or self._blank,
         )
 
     def show(self, draft: Draft) -> None:
         """Fills all panes. A model that isn't in the catalogue is shown as it is, for the picker to mend."""
-        self._draft = draft
+        # only what departs from the setting is kept, so that another setting acts on the draft too
+        usual = (draft.blank_negative or "zeros") == (self._blank or "zeros")
+        self._draft = replace(draft, blank_negative="" if usual else draft.blank_negative)
         self.prompt.show(clean(draft.prompt))
         self.negative.show(clean(draft.negative_prompt))
         self.model.show(self._catalogue, clean(draft.model) or self._default())
@@ -171,7 +177,7 @@ class Form(VerticalScroll, can_focus=False):
             draft = self._file.open()
         except SafelightError as e:
             self._tell(e)
-        self._previous = default
+        self._previous, self._blank = default, default.blank_negative
         self.model.offer(self._catalogue, {})
         self.show(default if draft == Draft() else draft)
 
@@ -188,7 +194,8 @@ class Form(VerticalScroll, can_focus=False):
     async def save(self) -> None:
         """Writes the draft to its file."""
         try:
-            await asyncio.to_thread(self._file.save, self.draft)
+            draft = replace(self.draft, blank_negative=self._draft.blank_negative)
+            await asyncio.to_thread(self._file.save, draft)
         except SafelightError as e:
             self._tell(e)
 
@@ -215,6 +222,7 @@ class Form(VerticalScroll, can_focus=False):
 
     @on(DraftChanged)
     def _typed(self) -> None:
+        self._let_go()
         self._show_loras(stack.read(self.loras.texts))  # one line less may have left it empty
         self._show_consequences()
         self._save_later()
@@ -226,6 +234,13 @@ class Form(VerticalScroll, can_focus=False):
         self._show_recipe()
         self._show_consequences()
         self._save_later()
+
+    def _let_go(self) -> None:
+        """What was taken from a picture and has no field here goes with the field that it belongs to."""
+        if self.negative.text.strip():
+            self._draft = replace(self._draft, blank_negative="")
+        if not self.settings.values["seed"].strip():
+            self._draft = replace(self._draft, variation_seed="", variation_strength="")
 
     def _show_recipe(self) -> None:
         if model := self._catalogue.models.get(self.model.value):
@@ -258,6 +273,10 @@ class Form(VerticalScroll, can_focus=False):
         self.settings.show_note(self._note(stack.active(draft)))
         quiet = [f"VAE {draft.vae}"] if draft.vae else []
         quiet += [f"precision {draft.precision}"] if draft.precision.strip() not in ("", "auto") else []
+        if draft.variation_strength:
+            quiet.append(f"variation {draft.variation_strength} to seed {draft.variation_seed or 'random'}")
+        if self._draft.blank_negative and not draft.negative_prompt.strip():
+            quiet.append(f"blank negative {'encoded' if draft.blank_negative == 'empty' else 'zeros'}")
         overridden = "override on · nothing is locked"
         self.model.show_departures(quiet, overridden if draft.override == "yes" else "")
 

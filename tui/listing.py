@@ -74,7 +74,7 @@ def show_picture(picture: Picture, as_json: bool) -> None:
             continue
         if isinstance(value, dict):
             value = ", ".join(f"{k} {v}" for k, v in value.items())
-        print(f"{name:<20} {one_line(str(value))}")
+        print(f"{name:<20} {one_line(str(value)) or '(empty)'}")
     print(f"{'seconds':<20} {', '.join(f'{k} {v:.3f}' for k, v in seconds.items())}")
     print(f"{'made with':<20} {one_line(', '.join(f'{k} {v}' for k, v in made_with.items()))}")
 

@@ -204,8 +204,11 @@ def _print(picture: Picture, as_json: bool) -> None:
     print(picture.path, flush=True)
     score = "".join(f" · {k} {v:.2f}" for k, v in picture.scores.items())
     r = picture.request
+    seed = f"seed {r.seed}"
+    if r.variation_strength > 0:
+        seed += f" · variation {r.variation_strength:g} to seed {r.variation_seed}"
     print(
-        f"  seed {r.seed} · {r.model} · {wording.plural(r.num_inference_steps, 'step')} · guidance {r.guidance_scale:g}"
+        f"  {seed} · {r.model} · {wording.plural(r.num_inference_steps, 'step')} · guidance {r.guidance_scale:g}"
         f"{score} · {wording.duration(picture.seconds.total)}",
         file=sys.stderr,
     )

@@ -36,6 +36,8 @@ class Settings:
     "Where pictures are saved; empty takes the pictures folder."
     file_name: str = "{date}-{time}-{seed}-{model}-{slug}"
     "The pattern of file names: date, time, seed, model, slug, width, height and steps in braces."
+    blank_negative: str = "zeros"
+    "What a blank negative prompt is: zeros, as SDXL was trained, or empty, the encoded empty text."
     weights: str = "numbers"
     "What the keys that change a word's weight write: numbers as (word)1.2, or signs as word++."
     keys: tuple[tuple[str, str], ...] = ()
@@ -48,6 +50,7 @@ _CHECKS: dict[str, Callable[[Any], bool]] = {
     "threads": lambda v: 0 <= v <= 1024,
     "precision": lambda v: v in PRECISIONS,
     "device": lambda v: re.fullmatch(r"(cpu|mps|cuda(:\d{1,2})?)?", v) is not None,
+    "blank_negative": lambda v: v in ("zeros", "empty"),
     "file_name": lambda v: bool(v.strip()) and _is_pattern(v),
 }
 

@@ -662,14 +662,18 @@ class Workbench(ChoosingScreen):
     @on(TakeBack)
     def _take_back(self, message: TakeBack) -> None:
         request, draft = message.picture.request, self.draft
+        whole = Draft.from_request(request, keep=draft)
         match message.what:
             case "all":
-                told, taken = "settings", Draft.from_request(request, keep=draft)
+                told, taken = "settings", whole
             case "prompt":
                 told = "prompt"
-                taken = replace(draft, prompt=request.prompt, negative_prompt=request.negative_prompt or "")
+                taken = replace(draft, prompt=whole.prompt, negative_prompt=whole.negative_prompt)
+                taken = replace(taken, blank_negative=whole.blank_negative)
             case "seed":
-                told, taken = f"seed {request.seed}", replace(draft, seed=str(request.seed))
+                told, taken = f"seed {request.seed}", replace(draft, seed=whole.seed)
+                # the noise is what a seed is for, and of a variation it is that of both
+                taken = replace(taken, variation_seed=whole.variation_seed, variation_strength=whole.variation_strength)
         self.form.replace(taken)
         if message.what == "all" and not self.roomy:
             self.go("form")  # where there is no room for both, what was taken is to be seen

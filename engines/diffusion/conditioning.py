@@ -23,7 +23,7 @@ from engines import tokens
 from engines.collecting import imports_that_stay
 from engines.diffusion.embeddings import Embeddings, Speller
 from engines.errors import InvalidRequest, PromptError
-from engines.prompt import MAX_RATIO, Blend, Flat, Fragment, Prompt, Swap
+from engines.prompt import MAX_RATIO, Blend, Flat, Fragment, Prompt, Swap, parse
 from engines.tokens import Length
 
 if TYPE_CHECKING:
@@ -119,11 +119,12 @@ class Conditioner:
 
         Args:
             prompt: what to draw.
-            negative: what to stay away from; None gives zeros, as SDXL's `force_zeros_for_empty_prompt` does.
+            negative: what to stay away from. None is nothing; a prompt without words is the encoded empty text.
             guided: whether the negative is needed; without, it is not computed.
             clip_skip: None takes the last hidden state but one, n the one n before it, of the prompt only: the
                 negative prompt keeps the last but one, as in diffusers (`encode_prompt` of the SDXL pipeline).
-            blank_is_zeros: whether a negative prompt without words counts as None; else the empty text is encoded.
+            blank_is_zeros: whether None is zeros (SDXL's `force_zeros_for_empty_prompt`); else it is the encoded empty
+                text. It asks for None only, as in diffusers.
 
         Raises:
             InvalidRequest: clip_skip is deeper than the encoders are.
@@ -136,10 +137,10 @@ class Conditioner:
             embeds, pooled = self._encoded(prompt, skip)
             if not guided:
                 return Conditioning(self._handed(embeds), self._handed(pooled), None, None)
-            if negative is None or (blank_is_zeros and not negative.plain):
+            if negative is None and blank_is_zeros:
                 zeros = torch.zeros_like(embeds), torch.zeros_like(pooled)
                 return Conditioning(*map(self._handed, (embeds, pooled, *zeros)))
-            negative_embeds, negative_pooled = self._encoded(negative, 0)
+            negative_embeds, negative_pooled = self._encoded(negative or parse(""), 0)
             length = max(embeds.shape[1], negative_embeds.shape[1])
             embeds = self._padded(embeds, length, skip)
             negative_embeds = self._padded(negative_embeds, length, 0)

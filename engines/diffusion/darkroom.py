@@ -192,7 +192,7 @@ class Darkroom:
         made_with = self._made_with(components, prompt, negative)
         made = []
         for i, image in enumerate(images):
-            alone = replace(request, seed=request.seed + i, batch_size=1)
+            alone = request.single(i)
             with clock.measure("save"):
                 chunks_of_text = metadata.texts(alone, made_with, scores[i])
                 path = self._save(
@@ -338,7 +338,7 @@ class Darkroom:
 
         Memory that runs out is met by letting go of everything else, then rung by rung by plans that need less.
         """
-        singles = [replace(request, seed=request.seed + i, batch_size=1) for i in range(request.batch_size)]
+        singles = [request.single(i) for i in range(request.batch_size)]
         again = True
         while True:
             finished: list[torch.Tensor] = []

@@ -105,7 +105,7 @@ class Components:
     preview: Any | None
     "An AutoencoderTiny for these latents, or None."
     blank_is_zeros: bool
-    "Whether a negative prompt without words is zeros (`force_zeros_for_empty_prompt` of the model)."
+    "Whether no negative prompt is zeros (`force_zeros_for_empty_prompt`); else it is the encoded empty text."
     unet_files: tuple[Path, ...]
     "The files that the UNet's weights come from, for their hash."
     vae_files: tuple[Path, ...]

@@ -86,7 +86,7 @@ class Origins:
     scheduler_config: dict[str, Any]
     "scheduler_config.json."
     blank_is_zeros: bool
-    "Whether a negative prompt without words is zeros (`force_zeros_for_empty_prompt`)."
+    "Whether no negative prompt is zeros (`force_zeros_for_empty_prompt`); else it is the encoded empty text."
     adapters: tuple[tuple[Path, float], ...]
     "LoRAs that the model itself is made of, and their weights, in order."
 

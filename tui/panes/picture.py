@@ -64,6 +64,8 @@ class PicturePane(Vertical, can_focus=True):
         facts = [f"score {score:.1f}" for score in list(picture.scores.values())[:1]]
         facts += [f"seed {request.seed}", duration(picture.seconds.total), f"{picture.width}x{picture.height}"]
         facts.append(one_line(model))
+        if request.variation_strength > 0:
+            facts.append(f"variation {request.variation_strength:g}")
         if request.overrides:
             facts.append("against the recipe")
         self._caption(
