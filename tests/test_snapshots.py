@@ -106,7 +106,7 @@ def test_history(snap_compare: Snap, home: Path, size: tuple[int, int]) -> None:
     async def before(pilot: Pilot[None]) -> None:
         await still(pilot, lambda: ready(pilot))
         await pilot.press("f7", "down", "down")
-        await still(pilot, lambda: app.workbench._shown is not None)
+        await still(pilot, lambda: app.workbench.shown is not None)
         await still(pilot, lambda: app.workbench.picture.view._strips)
 
     assert snap_compare(app, terminal_size=size, run_before=before)
@@ -227,7 +227,7 @@ def test_one_column(snap_compare: Snap, home: Path) -> None:
     async def before(pilot: Pilot[None]) -> None:
         await still(pilot, lambda: ready(pilot))
         await pilot.press("enter")
-        await still(pilot, lambda: app.workbench._shown is not None)
+        await still(pilot, lambda: app.workbench.shown is not None)
         await still(pilot, lambda: app.workbench.picture.view._strips)
 
     assert snap_compare(app, terminal_size=(50, 20), run_before=before)

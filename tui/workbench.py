@@ -28,8 +28,8 @@ from engines.errors import InvalidRequest, SafelightError
 from engines.requests import Generate, JobId, Picture, Pull, Request, Warm
 from tui import draft as drafting
 from tui import fields, keys, stack, stock
-from tui.choosing import ChoosingScreen
 from tui.clean import clean
+from tui.comparing import ComparingScreen
 from tui.draft import Draft
 from tui.drafts import DraftFile
 from tui.fetching import Fetches
@@ -72,7 +72,7 @@ TOLD_TOGETHER = 0.3
 "Seconds in which what is said of memory is gathered into one notice."
 
 
-class Workbench(ChoosingScreen):
+class Workbench(ComparingScreen):
     """All panes. Wide screens show them at once, narrow ones a page of them."""
 
     BINDINGS: ClassVar[list[BindingType]] = keys.bindings("workbench")
@@ -103,7 +103,6 @@ class Workbench(ChoosingScreen):
         self._warming: dict[JobId, str] = {}
         self._lane = asyncio.Lock()
         self._sending = 0
-        self._shown: Picture | None = None
         self._following = True
         self._drawn_at = 0.0
         self._warm_timer: Timer | None = None
@@ -317,13 +316,19 @@ class Workbench(ChoosingScreen):
                 self._show_picture(pictures[-1])
 
     def _show_picture(self, picture: Picture) -> None:
-        self._shown = picture
+        self.keep_shown(picture)
         self.picture.show_picture(picture, self._title(picture.request.model))
+
+    def show_one(self, picture: Picture, note: str = "") -> None:
+        """As in ComparingScreen; what is made meanwhile does not take its place."""
+        self._following = False
+        self.keep_shown(picture)
+        self.picture.show_picture(picture, self._title(picture.request.model), note)
 
     def _show_last(self, why: str) -> None:
         """After a cancelled job: the picture before it."""
-        if self._shown is not None:
-            self._show_picture(self._shown)
+        if self.shown is not None:
+            self._show_picture(self.shown)
         else:
             self.picture.clear(EMPTY)
             self.picture.show_waiting(why)
@@ -373,7 +378,7 @@ class Workbench(ChoosingScreen):
             wanted = self._fetches.wanted(draft)
             asked = drafting.read(draft, self.catalogue, look=not wanted)
         except SafelightError as e:
-            self._tell(e)
+            self.tell(e)
             if pressed:
                 self.show_page("form")
                 self.form.mark(e)
@@ -389,6 +394,19 @@ class Workbench(ChoosingScreen):
         group = group or (secrets.token_hex(4) if len(asked.requests) > 1 else None)
         self.run_worker(self._submit(asked.requests, group), group="engine")
 
+    def make_all(self, drafts: Sequence[Draft]) -> None:
+        """As in ComparingScreen."""
+        try:
+            requests = [one for draft in drafts for one in drafting.read(draft, self.catalogue).requests]
+        except SafelightError as e:
+            self.tell(e)
+            return
+        self._following = True
+        if self.single:
+            self.go("picture")
+        self.run_worker(self._submit(requests, secrets.token_hex(4)), group="engine")
+        self.notify(f"{plural(len(requests), 'picture')} of one seed", timeout=3, markup=False)
+
     async def _submit(self, requests: Sequence[Request], group: str | None = None) -> None:
         """One submission after another, in the order in which they were asked for."""
         ticket = self._sending
@@ -403,7 +421,7 @@ class Workbench(ChoosingScreen):
             try:
                 await asyncio.to_thread(send)
             except SafelightError as e:
-                self._tell(e)
+                self.tell(e)
                 self.form.mark(e)
 
     def warm(self) -> None:
@@ -511,7 +529,7 @@ class Workbench(ChoosingScreen):
                     await asyncio.to_thread(self._engine.submit, Pull(entry.id))
                 except SafelightError as e:
                     self._did_not_come(entry.id)
-                    self._tell(e)
+                    self.tell(e)
 
         self.run_worker(send(), group="engine")
 
@@ -566,7 +584,7 @@ class Workbench(ChoosingScreen):
             self.notify("live is off", timeout=3, markup=False)
             return
         if not self.draft.seed.strip():
-            seed = self._shown.request.seed if self._shown is not None else secrets.randbelow(2**32)
+            seed = self.shown.request.seed if self.shown is not None else secrets.randbelow(2**32)
             self.form.settings.set_seed(str(seed))
         self.notify("live: every change is sketched with this seed; the picture follows", timeout=5, markup=False)
         self._changed()
@@ -597,8 +615,8 @@ class Workbench(ChoosingScreen):
         draft = stack.active(self.draft)
         if self._live.picture(draft):
             self._make(replace(self.draft, count="", batch=""), pressed=False, group=f"{LIVE}{secrets.token_hex(4)}")
-        elif self._live.on and self._shown is not None and not self._jobs.running and draft == self._live.made:
-            self._show_picture(self._shown)  # changed, and changed back: it is there already
+        elif self._live.on and self.shown is not None and not self._jobs.running and draft == self._live.made:
+            self._show_picture(self.shown)  # changed, and changed back: it is there already
 
     def _stop_live(self) -> None:
         for timer in (self._live_timer, self._rest_timer):
@@ -629,8 +647,8 @@ class Workbench(ChoosingScreen):
         """Keeps the shown picture's seed, or lets the next be random."""
         if self.draft.seed.strip():
             self.form.settings.set_seed("")
-        elif self._shown is not None:
-            self.form.settings.set_seed(str(self._shown.request.seed))
+        elif self.shown is not None:
+            self.form.settings.set_seed(str(self.shown.request.seed))
         else:
             self.notify("no picture yet whose seed could be kept", timeout=3, markup=False)
 
@@ -685,10 +703,10 @@ class Workbench(ChoosingScreen):
 
     def action_copy_path(self) -> None:
         """The shown picture's."""
-        if self._shown is None:
+        if self.shown is None:
             self.notify("no picture yet", timeout=3, markup=False)
         else:
-            self._copy_path(self._shown)
+            self._copy_path(self.shown)
 
     def _copy_path(self, picture: Picture) -> None:
         self.app.copy_to_clipboard(picture.path)
@@ -732,7 +750,7 @@ class Workbench(ChoosingScreen):
         """To the history."""
         self.go("history", self.history)
 
-    def _tell(self, error: SafelightError) -> None:
+    def tell(self, error: SafelightError) -> None:
         hint = error.hint
         if isinstance(error, InvalidRequest) and error.field in ("steps", "scheduler"):
             hint = hint.replace("--override", self._key("override"))

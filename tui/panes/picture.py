@@ -57,8 +57,8 @@ class PicturePane(Vertical, can_focus=True):
             Content.styled(one_line(pace + (progress.prompt or "no prompt"), width), "$foreground 60%"),
         )
 
-    def show_picture(self, picture: Picture, model: str) -> None:
-        """A finished picture with what is known of it."""
+    def show_picture(self, picture: Picture, model: str, note: str = "") -> None:
+        """A finished picture with what is known of it; `note` stands in place of its file's name."""
         self.view.show_file(picture.path)
         request = picture.request
         facts = [f"score {score:.1f}" for score in list(picture.scores.values())[:1]]
@@ -70,7 +70,7 @@ class PicturePane(Vertical, can_focus=True):
             facts.append("against the recipe")
         self._caption(
             Content.styled(" · ".join(facts), "bold"),
-            Content.styled(one_line(PurePath(picture.path).name), "$foreground 60%"),
+            Content.styled(one_line(note or PurePath(picture.path).name), "$foreground 60%"),
         )
 
     def show_failure(self, prompt: str, message: str, hint: str) -> None:
