@@ -108,6 +108,7 @@ class SafelightApp(App[None]):
         default = replace(default, precision="" if settings.precision == "auto" else settings.precision)
         default = replace(default, blank_negative="" if settings.blank_negative == "zeros" else settings.blank_negative)
         self.workbench = Workbench(engine, store, catalogue, self._file, default, mode, clock, self._keymap_chosen)
+        self.workbench.library = folders.config / "snippets.toml"
         self.workbench.signs = settings.weights == "signs"
         self._flush_at = 0.0
         self._leaving = False

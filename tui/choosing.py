@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from textual import on
 
 from engines.catalogue import Catalogue
 from engines.entries import Entry
-from tui import picking
+from engines.errors import SafelightError
+from tui import picking, snippets
 from tui.choice import ChoiceList
-from tui.clean import clean
+from tui.clean import clean, one_line
 from tui.draft import Draft
 from tui.form import Form
 from tui.offers import Offer
@@ -23,6 +26,8 @@ from tui.stock import NOTHING, Stocks
 class ChoosingScreen(PagedScreen):
     """Opens the lists and puts what is taken into the form."""
 
+    library: Path = Path("snippets.toml")
+    "The user's own snippets; set before it is shown."
     stocks: Stocks = NOTHING
     "What was last found on this machine."
 
@@ -87,6 +92,53 @@ class ChoosingScreen(PagedScreen):
                 self.ask([embedding], None)
 
         self._open("embedding", picking.embeddings(self.catalogue, self.form.draft, self.stocks.embeddings), "", taken)
+
+    def past_prompts(self) -> Sequence[str]:
+        """Prompts of earlier pictures, the newest first, each once; waits for the disk. Raises SafelightError."""
+        raise NotImplementedError
+
+    def action_past_prompts(self) -> None:
+        """A prompt of an earlier picture comes back; undo brings this one back."""
+        self.run_worker(self._recall(), group="store", exclusive=True)
+
+    async def _recall(self) -> None:
+        try:
+            past = await asyncio.to_thread(self.past_prompts)
+        except SafelightError as e:
+            self.notify(clean(e.message), severity="warning", timeout=5, markup=False)
+            return
+        if not past:
+            self.notify("no prompt was used yet", timeout=3, markup=False)
+            return
+
+        def taken(text: str) -> None:
+            self.form.prompt.take(text)
+            self.go("form", self.form.prompt)
+
+        offers = [Offer(text, one_line(text, 400)) for text in past]
+        self._open("earlier prompt", offers, self.form.draft.prompt, taken)
+
+    def action_snippet(self) -> None:
+        """Words from the library go to the cursor, negative ones into the negative prompt."""
+        self.run_worker(self._library(), group="snippets", exclusive=True)
+
+    async def _library(self) -> None:
+        known, problems = await asyncio.to_thread(snippets.load, self.library)
+        for problem in problems:
+            self.notify(clean(problem), severity="warning", timeout=6, markup=False)
+        by_name = {one.name: one for one in known}
+
+        def taken(name: str) -> None:
+            one = by_name[name]
+            editor = self.form.negative if one.kind == "negative" else self.form.prompt
+            if one.kind == "whole":
+                editor.take(one.text)
+            else:
+                editor.add_phrase(one.text)
+            self.go("form", editor)
+
+        offers = [Offer(one.name, one.name, detail=one_line(one.text, 200), note=one.kind) for one in known]
+        self._open("snippet", offers, "", taken)
 
     def action_vae(self) -> None:
         """Which VAE decodes."""

@@ -62,6 +62,8 @@ from tui.wording import plural
 
 LIVE = "live-"
 "What the groups of pictures that live makes begin with."
+PAST = 1000
+"Pictures whose prompts are offered again."
 WARM_AFTER = 0.4
 "Seconds that a model must stay picked before it is loaded."
 MANY = 200
@@ -631,6 +633,11 @@ class Workbench(ComparingScreen):
         if self._warm_timer is not None:
             self._warm_timer.stop()
         self._warm_timer = self.set_timer(WARM_AFTER, self.warm)
+
+    def past_prompts(self) -> Sequence[str]:
+        """As in ChoosingScreen."""
+        made = self._shelf.pictures(limit=PAST)
+        return tuple(dict.fromkeys(clean(p.request.prompt) for p in made if p.request.prompt.strip()))
 
     def action_previous_draft(self) -> None:
         """The form before settings were taken; again for the way forth."""

@@ -68,6 +68,29 @@ class PromptEditor(TextArea):
             self.move_cursor(result.end_location)
         self.history.checkpoint()
 
+    def take(self, text: str) -> None:
+        """Another text, as if it had been typed, in one step that undo takes back."""
+        self.history.checkpoint()
+        if result := self._replace_via_keyboard(text, (0, 0), self.document.end):
+            self.move_cursor(result.end_location)
+        self.history.checkpoint()
+
+    def add_phrase(self, words: str) -> None:
+        """Writes words at the cursor, parted by commas from what stands around them."""
+        start, end = self.selection
+        first, last = min(start, end), max(start, end)
+        before, after = self.get_text_range((0, 0), first), self.get_text_range(last, self.document.end).lstrip()
+        stands = before.rstrip()
+        front = " " if stands and before == stands else ""
+        if stands and stands[-1] not in ",(":
+            front = ", "
+            first = self._location(len(stands))  # a comma stands close to the word before it
+        behind = "" if not after or after[0] in ",.;)" else ", "
+        self.history.checkpoint()
+        if result := self._replace_via_keyboard(front + words + behind, first, last):
+            self.move_cursor(result.end_location)
+        self.history.checkpoint()
+
     def edit_text(self, edit: Edit) -> None:
         """Changes one stretch of the text; cursor and selection stay beside the same words, and undo takes it back."""
         self._put_edit(edit, *(edit.moved(self._place(end)) for end in self.selection))

@@ -1,0 +1,101 @@
+"""The library of words, and prompts of earlier pictures."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from driving import WIDE, Bench, toasts, until, write
+
+from engines.prompt import parse
+from tui import snippets
+from tui.choice import ChoiceList
+
+
+@pytest.fixture
+def bench(home: Path) -> Bench:
+    return Bench(home)
+
+
+def test_every_shipped_snippet_can_be_read_as_a_prompt(tmp_path: Path) -> None:
+    known, problems = snippets.load(tmp_path / "none.toml")
+    assert problems == () and {one.kind for one in known} >= {"whole", "style", "light", "quality", "negative"}
+    assert all(not parse(one.text).problems for one in known)
+
+
+def test_the_users_own_add_and_replace_and_a_bad_one_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "snippets.toml"
+    path.write_text(
+        '[[snippet]]\nname = "sharp"\nkind = "quality"\ntext = "mine"\n'
+        '[[snippet]]\nname = "new"\nkind = "style"\ntext = "an \x1b[31metching"\n'.replace("\x1b", "\\u001b")
+        + '[[snippet]]\nname = "odd"\nkind = "magic"\ntext = "x"\n[[snippet]]\nkind = "style"\n'
+        + f'[[snippet]]\nname = "long"\nkind = "style"\ntext = "{"x" * 3000}"\n'
+    )
+    known, problems = snippets.load(path)
+    texts = {one.name: one.text for one in known}
+    assert texts["sharp"] == "mine" and "\x1b" not in texts["new"] and "oil painting" in texts
+    assert len(problems) == 3 and all("\n" not in line for line in problems)
+
+
+@pytest.mark.parametrize("contents", [b"\xff\xfe", b"[[snippet", b'snippet = "x"'], ids=["noise", "cut", "no list"])
+def test_a_damaged_library_leaves_the_shipped_one(tmp_path: Path, contents: bytes) -> None:
+    path = tmp_path / "snippets.toml"
+    path.write_bytes(contents)
+    known, problems = snippets.load(path)
+    assert len(known) > 10 and len(problems) == 1
+
+
+def test_a_library_that_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "snippets.toml")
+    known, problems = snippets.load(tmp_path / "snippets.toml")
+    assert known and "is no file" in problems[0]
+
+
+async def choose(bench: Bench, pilot: object, words: str) -> None:
+    await until(pilot, lambda: isinstance(bench.app.screen, ChoiceList))  # type: ignore[arg-type]
+    await pilot.press(*words, "enter")  # type: ignore[attr-defined]
+    await until(pilot, lambda: not isinstance(bench.app.screen, ChoiceList))  # type: ignore[arg-type]
+
+
+async def test_words_go_to_the_cursor_and_negative_ones_into_their_field(bench: Bench) -> None:
+    async with bench.app.run_test(size=WIDE) as pilot:
+        write(bench, "a cat, on a mat")
+        bench.app.workbench.form.prompt.move_cursor((0, 5))
+        await pilot.press("alt+k")
+        await choose(bench, pilot, "golden")
+        assert bench.app.workbench.draft.prompt == "a cat, golden hour, low sun, long shadows, on a mat"
+        await pilot.press("alt+k")
+        await choose(bench, pilot, "logo")
+        assert bench.app.workbench.draft.negative_prompt == "text, letters, watermark, signature, logo"
+        assert bench.app.workbench.focused is bench.app.workbench.form.negative
+        await pilot.press("alt+k")
+        await choose(bench, pilot, "anatomy")
+        assert "logo, deformed hands" in bench.app.workbench.draft.negative_prompt
+
+
+async def test_a_whole_one_takes_the_prompts_place_and_undo_brings_it_back(bench: Bench) -> None:
+    async with bench.app.run_test(size=WIDE) as pilot:
+        write(bench, "a cat")
+        await pilot.press("alt+k")
+        await choose(bench, pilot, "blended")
+        assert bench.app.workbench.draft.prompt.endswith(".blend(0.6, 0.4)")
+        await pilot.press("ctrl+z")
+        assert bench.app.workbench.draft.prompt == "a cat"
+
+
+async def test_a_prompt_of_an_earlier_picture_comes_back(bench: Bench) -> None:
+    bench.fill(5)
+    async with bench.app.run_test(size=WIDE) as pilot:
+        write(bench, "a cat")
+        await pilot.press("alt+h")
+        await choose(bench, pilot, "number 3")
+        assert bench.app.workbench.draft.prompt == "picture number 3"
+        await pilot.press("ctrl+z")
+        assert bench.app.workbench.draft.prompt == "a cat"
+
+
+async def test_without_any_picture_a_line_says_so(bench: Bench) -> None:
+    async with bench.app.run_test(size=WIDE) as pilot:
+        await pilot.press("alt+h")
+        await until(pilot, lambda: "no prompt was used yet" in toasts(bench.app))
