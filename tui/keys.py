@@ -60,7 +60,7 @@ TABLE: tuple[Action, ...] = (
     Action("vary", "alt+y", "vary", "Make four pictures near the shown one, of noise a quarter of the way to others."),
     Action("guidance-series", "alt+s", "guidance series", "Make the picture at five guidances, all of one seed."),
     Action("rescale-series", "alt+d", "rescale series", "Make the picture at five guidance rescales, all of one seed."),
-    Action("past-prompts", "alt+h", "earlier prompts", "Take back an earlier picture's prompt; undo brings this one back."),
+    Action("past-prompts", "alt+h", "earlier prompts", "Take an earlier picture's prompt; undo brings this one back."),
     Action("snippet", "alt+k", "snippets", "Insert words from the library of styles, lights and negative prompts."),
     Action("weights", "alt+w", "weights", "Go to the sliders: weights, ratios, guidance and rescale."),
     Action("loras", "alt+l", "LoRAs", "Go to the stack of LoRAs; on it, or while there is none, add one."),
