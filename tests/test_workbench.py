@@ -25,9 +25,10 @@ from tui.draft import Draft
 from tui.offers import OfferList
 from tui.panes.header import Header
 from tui.panes.help import HelpScreen
-from tui.panes.prompt import MAX_PASTE, PromptEditor, marks, tints
+from tui.panes.prompt import MAX_PASTE, PromptEditor
 from tui.panes.weights import WeightsPane
 from tui.settings import Settings
+from tui.tinting import marks, tints
 
 
 @pytest.fixture

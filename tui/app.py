@@ -30,6 +30,7 @@ from tui.clean import clean
 from tui.draft import Draft
 from tui.drafts import DraftFile
 from tui.filters import CleanFilter
+from tui.keyboard import Keyboard
 from tui.leaving import Signals, end_in_time, is_gone
 from tui.messages import FromEngine
 from tui.pages import Shelf
@@ -58,6 +59,8 @@ def _forgiving(encoding: str) -> Callable[[], codecs.IncrementalDecoder]:
 # One byte that is not UTF-8 (a paste of Latin-1, a key of a terminal with 8-bit meta) ends Textual's input thread, and
 # the program with it; the driver looks the decoder up by this name.
 linux_driver.getincrementaldecoder = _forgiving  # type: ignore[assignment, attr-defined]
+
+linux_driver.XTermParser = Keyboard  # type: ignore[misc, attr-defined]
 
 CLEAN = CleanFilter()
 "One for good: Textual caches what it drew for each filter."

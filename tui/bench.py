@@ -22,7 +22,7 @@ from typing import Any
 from engines import folders
 from engines.entries import Model
 from engines.errors import InvalidRequest, near
-from tui import models_bench, wording
+from tui import models_bench, typing_bench, wording
 from tui.draft import Draft
 from tui.figures import SAFELIGHT, Figure, Place, Spread, failed, lines, shown
 from tui.making import Progress, emit
@@ -333,5 +333,7 @@ BENCHES: dict[str, Callable[[Place], Iterator[Figure]]] = {
     "memory": _start,
     "paint": _paint,
     "keys": _keys,
+    "prompt": typing_bench.prompt,
+    "live": typing_bench.live,
     "models": models_bench.models,
 }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import ClassVar
 
 from textual import events
@@ -17,6 +16,7 @@ from engines.editing import Edit
 from tui import keys
 from tui.clean import clean
 from tui.messages import DraftChanged, MakeRequested
+from tui.tinting import marks, tints
 
 MAX_PASTE = 20_000
 "Bytes of one paste; a megabyte would cost Textual's editor seconds, and then a second a key."
@@ -194,48 +194,3 @@ class PromptEditor(TextArea):
             self._borders = borders
             self._build_highlight_map()
             self.refresh()
-
-
-def tints(text: str) -> list[tuple[int, int, int, str]]:
-    """(line, first byte, end byte, style) of all that is weighted; TextArea counts bytes of UTF-8 within a line."""
-    weighted = [part for part in prompts.parse(text).parts if abs(part.weight - 1) > 1e-6]
-    return _lines(text, [(*part.span, _style(part.weight)) for part in sorted(weighted, key=lambda p: p.span)])
-
-
-def marks(text: str, borders: tuple[int, ...]) -> list[tuple[int, int, int, str]]:
-    """The same of what could not be read, and of every second chunk."""
-    problems = sorted((*p.span, "prompt--problem") for p in prompts.parse(text).problems if p.level == "error")
-    ends = (*borders, len(text))
-    later = [(ends[i], ends[i + 1], "prompt--later") for i in range(0, len(borders), 2) if ends[i] < len(text)]
-    return _lines(text, problems) + _lines(text, later)
-
-
-def _lines(text: str, spans: Sequence[tuple[int, int, str]]) -> list[tuple[int, int, int, str]]:
-    """Spans of a text, in order, as TextArea has them: line by line, in bytes."""
-    found: list[tuple[int, int, int, str]] = []
-    if not spans:
-        return found
-    lines = text.split("\n")
-    begins = [0]
-    for line in lines:
-        begins.append(begins[-1] + len(line) + 1)
-    row = 0
-    for start, end, name in spans:
-        while begins[row + 1] <= start:
-            row += 1
-        at = row
-        while at < len(lines) and begins[at] < end:
-            line = lines[at]
-            first = max(0, start - begins[at])
-            last = min(len(line), end - begins[at])
-            if last > first:
-                left = len(line[:first].encode())
-                found.append((at, left, left + len(line[first:last].encode()), name))
-            at += 1
-    return found
-
-
-def _style(weight: float) -> str:
-    if weight > 1:
-        return "prompt--stronger" if weight >= 1.3 else "prompt--strong"
-    return "prompt--weak" if weight > 0 else "prompt--off"

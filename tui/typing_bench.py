@@ -1,0 +1,91 @@
+"""What `safelight bench prompt` and `bench live` measure: a key in the editor, and a key on a slider."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+
+from engines import folders
+from engines.prompt import parse
+from tui import sliders
+from tui.draft import Draft
+from tui.figures import SAFELIGHT, Figure, Place, Spread, failed
+from tui.probe import Terminal, python
+from tui.tinting import marks, tints
+
+WORDS = "a (red)1.2 apple, (glossy)0.8 leaf++ and ((wet)1.1 stone)0.9, "
+LONG = 10_000
+"Characters of the longer prompt."
+SHORT = 2_500
+"And of the shorter one that it is held against."
+KEY = 0.020
+"Goal: seconds that reading and tinting a prompt of LONG characters takes at a key."
+FOUR = 1.5
+"Goal: four times the text takes at most so many times four times as long."
+PIXELS = 2.0
+"Goal: seconds from a slider's key to new pixels."
+OPENING = 60.0
+READY = 1800.0
+"Seconds that a first paint, and a model, may take."
+SLIDES = 4
+"Keys on a slider for each of the runs."
+
+
+def prompt(place: Place) -> Iterator[Figure]:
+    """What a key costs in a prompt: it is read, its weights and problems are tinted, its sliders made."""
+
+    def once(text: str) -> float:
+        parse.cache_clear()
+        start = time.perf_counter()
+        tints(text)
+        marks(text, ())
+        sliders.read(Draft(prompt=text), None, settings=False)
+        return time.perf_counter() - start
+
+    place.progress.show("prompt: reading", now=True)
+    sides: dict[int, list[float]] = {LONG: [], SHORT: []}
+    for number in range(place.runs * 4 + 2):
+        for length, values in sides.items():
+            value = once((WORDS * (length // len(WORDS) + 1))[: length - 1] + str(number % 10))
+            if number >= 2:
+                values.append(value)
+    long, short = Spread(tuple(sides[LONG])), Spread(tuple(sides[SHORT]))
+    ratio = long.median / short.median
+    yield Figure(
+        "prompt", f"a key in {LONG:,} characters", long, f"in {SHORT:,}", short,
+        f"under {KEY * 1000:.0f} ms, and {LONG // SHORT * FOUR:g}x at most",
+        long.median < KEY and ratio <= LONG / SHORT * FOUR,
+    )  # fmt: skip
+
+
+def live(place: Place) -> Iterator[Figure]:
+    """From a slider's key to the sketch's pixels on the screen, the picture of the rest before it finished."""
+    home = place.home()
+    draft = Draft("a (red)1.2 apple on a blue background", model=place.model.id, seed="7", score="no")
+    (folders.make(home / "data") / "draft-1.json").write_text(draft.to_json(), encoding="utf-8")
+    late: list[float] = []
+    with Terminal(python(SAFELIGHT, *place.options()), place.environment(home)) as terminal:
+        place.progress.show("live: opening", now=True)
+        terminal.painted(OPENING)
+        terminal.wait("○ ready", READY)
+        terminal.write("\x1bi")  # alt+i
+        terminal.wait("sketch by", READY)
+        terminal.wait(r"seed 7 · ", READY)
+        terminal.write("\x1bw")  # alt+w
+        for number in range(place.runs * SLIDES + 1):
+            place.progress.show(f"live: key {number + 1} of {place.runs * SLIDES + 1}")
+            terminal.forget()
+            start = time.perf_counter()
+            terminal.write("\x1b[C" if number % 2 == 0 else "\x1b[D")
+            terminal.wait("sketch by", READY)
+            late.append(time.perf_counter() - start)
+            terminal.wait(r"seed 7 · ", READY)
+        said = terminal.text()
+    if not re.search("live", said):
+        raise failed(place, "live was not on", said)
+    yield Figure(
+        "live", "a slider's key to new pixels", Spread(tuple(late[1:])), goal=f"under {PIXELS:g} s",
+        met=max(late[1:]) < PIXELS, told="with the wait of 0.1 s for hands that move on",
+        details={"first": round(late[0], 6)},
+    )  # fmt: skip
