@@ -39,8 +39,7 @@ _LORA_NAME = re.compile(r"[A-Za-z0-9_-]+")
 # backslash that is text would turn into an escape.
 _SYNTAX = re.compile(r'[()"]|(?<=\S)[+\-](?=[\s()",.+\-=]|\Z)|(?<=\\)[,.+\-=]')
 # Before a bracket, with or without a blank between, these would be calls.
-_CALL = re.compile(r"\.(?:attend|swap|blend|and|add)\Z")
-_LORA_CALLS = ("withLora", "useLora")
+_CALLS = ("withLora", "useLora", ".attend", ".swap", ".blend", ".and", ".add")
 
 
 @dataclass(frozen=True, slots=True)
@@ -426,13 +425,14 @@ class _Translator:
 
     def words(self, words: str, called: bool) -> None:
         """Writes words with what is syntax in them made text; `called` if brackets may follow."""
-        if called and (found := _CALL.search(words)):
-            self.put(_plain(words[: found.start()]) + "\\" + found[0])
-        elif called and words.endswith(_LORA_CALLS):
-            start = len(words) - len(words.split()[-1])
-            self.put(f"{_plain(words[:start])}({_plain(words[start:])})")  # brackets that weigh nothing
-        else:
-            self.put(_plain(words))
+        start = len(words)
+        for word in reversed(words.split()) if called and words.endswith(_CALLS) else ():
+            if not word.endswith(_CALLS):
+                break
+            start = words.rindex(word, 0, start)
+        self.put(_plain(words[:start]))
+        if start < len(words):
+            self.put(f"({_plain(words[start:])})")  # brackets that weigh nothing
 
     def put(self, text: str) -> None:
         if text:
