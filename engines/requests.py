@@ -19,6 +19,7 @@ JobId: TypeAlias = int
 Precision: TypeAlias = Literal["auto", "fp16", "bf16", "fp32", "fp8"]
 
 PRECISIONS: tuple[Precision, ...] = ("auto", "fp16", "bf16", "fp32", "fp8")
+SYNTAXES = ("", "compel", "a1111")
 MAX_SEED = 2**63 - 1
 MAX_STEPS = 1000
 MAX_SIDE = 8192
@@ -83,11 +84,21 @@ class Generate:
     "Where the pictures are saved; None for the engine's own folder."
     overrides: tuple[str, ...] = ()
     "Fields that go knowingly against what the model's recipe fixes: num_inference_steps, scheduler."
+    template: str = ""
+    "What was typed, if `prompt` was drawn from its variants; with the same seed it is drawn again."
+    negative_template: str = ""
+    "What was typed, if there is a template in another syntax than compel's: `negative_prompt` before its translation."
+    syntax: str = ""
+    "The dialect of the templates, one of SYNTAXES; prompts themselves are always in compel's."
 
     def validate(self) -> None:
         """Raises InvalidRequest for a value that no model can be run with."""
         check_prompt(self.prompt, "prompt")
         check_prompt(self.negative_prompt or "", "negative_prompt")
+        check_prompt(self.template, "prompt")
+        check_prompt(self.negative_template, "negative_prompt")
+        if self.syntax not in SYNTAXES:
+            raise InvalidRequest(f"no syntax '{self.syntax[:40]}'", f"one of {', '.join(SYNTAXES[1:])}", "syntax")
         check_seed(self.seed)
         check_size(self.width, self.height)
         if not 1 <= self.num_inference_steps <= MAX_STEPS:
@@ -295,6 +306,9 @@ class Picture:
             "loras": [{"name": x.name, "weight": x.weight} for x in r.loras],
             "vae": r.vae,
             "overrides": list(r.overrides),
+            "template": r.template,
+            "negative_template": r.negative_template,
+            "syntax": r.syntax,
             "scores": {k: v for k, v in self.scores.items() if math.isfinite(v)},
             "rating": self.rating,
             "seconds": {k: round(v, 4) for k, v in asdict(self.seconds).items()},

@@ -108,6 +108,7 @@ class Form(VerticalScroll, can_focus=False):
             loras=self.loras.texts,
             vae=self._draft.vae,
             override=self._draft.override,
+            syntax=self._draft.syntax,
         )
 
     def show(self, draft: Draft) -> None:
@@ -247,6 +248,7 @@ class Form(VerticalScroll, can_focus=False):
         self.settings.show_note(self._note(stack.active(draft)))
         quiet = [f"VAE {draft.vae}"] if draft.vae else []
         quiet += [f"precision {draft.precision}"] if draft.precision.strip() not in ("", "auto") else []
+        quiet += [f"syntax {draft.syntax}"] if draft.syntax.strip() not in ("", "compel") else []
         overridden = "override on · nothing is locked"
         self.model.show_departures(quiet, overridden if draft.override == "yes" else "")
 

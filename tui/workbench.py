@@ -590,7 +590,8 @@ class Workbench(ChoosingScreen):
                 told, taken = "settings", Draft.from_request(request, keep=draft)
             case "prompt":
                 told = "prompt"
-                taken = replace(draft, prompt=request.prompt, negative_prompt=request.negative_prompt or "")
+                whole = Draft.from_request(request)
+                taken = replace(draft, prompt=whole.prompt, negative_prompt=whole.negative_prompt, syntax=whole.syntax)
             case "seed":
                 told, taken = f"seed {request.seed}", replace(draft, seed=str(request.seed))
         self.form.replace(taken)
