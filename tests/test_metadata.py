@@ -58,6 +58,11 @@ def claims(width: int, height: int) -> bytes:
 def test_what_is_written_is_read_again(tmp_path: Path) -> None:
     told = metadata.read(picture(tmp_path / "a.png"))
     assert told == (APPLE, {"made_with": {"torch": "2"}, "scores": {"clip": 30.0}})
+    typed = {"template": "a {red|blue} apple", "negative_template": "(x:1.2)", "syntax": "a1111"}
+    again = metadata.read(picture(tmp_path / "b.png", **typed))
+    assert again is not None and again[0] == replace(APPLE, **typed)
+    assert metadata.read(picture(tmp_path / "c.png", syntax="\x1b[0m")) is None
+    assert metadata.read(picture(tmp_path / "d.png", template="x" * 30_000)) is None
 
 
 def test_where_it_was_saved_is_not_told_to_others(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import typer
 from engines.errors import DiskFull, InvalidRequest, SafelightError, StorageError, near
 from tui import models_commands
 from tui import session as sessions
-from tui.arguments import Debug, Device, Json, ModelId, Threads, Yes
+from tui.arguments import Debug, Device, Json, ModelId, Syntax, Threads, Yes
 from tui.making import say
 from tui.session import Session
 
@@ -130,6 +130,7 @@ def generate(
     override: Annotated[
         bool, typer.Option("--override", help="Run what the model's recipe rules out; it is kept with the picture.")
     ] = False,
+    syntax: Syntax = "",
     out: Annotated[str, typer.Option("--out", metavar="DIR", help="Where the pictures are saved.")] = "",
     yes: Yes = False,
     device: Device = "",
@@ -155,28 +156,27 @@ def generate(
         listing.list_schedulers(json)
         return 0
     session = _begin(debug, device, threads)
-    _fetch_missing(session, model or session.settings.model, lora, vae, yes)
-    asked = draft.read(
-        draft.Draft(
-            prompt=_prompt(prompt),
-            negative_prompt=negative,
-            model=model or session.settings.model,
-            steps=steps,
-            guidance=guidance,
-            rescale=rescale,
-            scheduler=scheduler,
-            size=aspect or size,
-            seed=seed,
-            count=count,
-            batch=batch,
-            precision=precision or session.settings.precision,
-            score=scorer or ("yes" if score else ""),
-            loras=tuple(lora),
-            vae=vae,
-            override="yes" if override else "",
-        ),
-        session.catalogue,
+    form = draft.Draft(
+        prompt=_prompt(prompt),
+        negative_prompt=negative,
+        model=model or session.settings.model,
+        steps=steps,
+        guidance=guidance,
+        rescale=rescale,
+        scheduler=scheduler,
+        size=aspect or size,
+        seed=seed,
+        count=count,
+        batch=batch,
+        precision=precision or session.settings.precision,
+        score=scorer or ("yes" if score else ""),
+        loras=tuple(lora),
+        vae=vae,
+        override="yes" if override else "",
+        syntax=syntax,
     )
+    _fetch_missing(session, form.model, [*lora, *draft.lora_names(form)], vae, yes)
+    asked = draft.read(form, session.catalogue, wildcards=session.folders.wildcards)
     folder = Path(out).expanduser().absolute() if out else session.pictures
     try:
         files.check_folder(folder)
@@ -216,15 +216,23 @@ def score(
 def prompt(
     text: Annotated[str, typer.Argument(metavar="PROMPT", help="'-' reads it from stdin.")],
     model: ModelId = "",
+    syntax: Syntax = "",
+    seed: Annotated[str, typer.Option("--seed", metavar="N", help="What variants are drawn from.")] = "",
     json: Json = False,
     debug: Debug = False,
 ) -> int:
-    """Show how a prompt is read: its parts, their weights and places, and its tokens."""
-    from tui import listing
+    """Show how a prompt is read: variants, translation, parts, their weights and places, and tokens."""
+    from engines.requests import check_prompt
+    from engines.variants import Wildcards
+    from tui import fields, listing, texts
 
     session = _begin(debug)
     chosen = session.catalogue.require(model) if model else session.catalogue.default_model()
-    listing.show_prompt(_prompt(text), session.catalogue, chosen, json)
+    drawn_from = fields.seed(seed)
+    typed = _prompt(text)
+    check_prompt(typed, "prompt")
+    read = texts.read(typed, texts.syntax(syntax), drawn_from, Wildcards(session.folders.wildcards))
+    listing.show_prompt(read, drawn_from, session.catalogue, chosen, json)
     return 0
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -155,7 +154,7 @@ def read(draft: Draft, catalogue: Catalogue, look: bool = True, wildcards: Path 
     syntax = texts.syntax(draft.syntax)
     drawn = not draft.seed.strip()
     # what is only looked at shows the same example of its variants at every key
-    seed = (secrets.randbelow(2**32) if look else 0) if drawn else fields.whole("seed", draft.seed, 0, MAX_SEED, 0)
+    seed = fields.seed(draft.seed) if look or not drawn else 0
     check_seed(seed)
     if seed + count - 1 > MAX_SEED:
         raise InvalidRequest(f"seed {seed} leaves no room for {count} pictures", "take a smaller seed", "seed")
@@ -208,12 +207,13 @@ def read(draft: Draft, catalogue: Catalogue, look: bool = True, wildcards: Path 
     )
     for request in requests:
         request.validate()
+    doubts = texts.listed(texts.doubts(text), "prompt")
     notes = [
         *texts.notes(text, "prompt"),
         *texts.notes(negative, "negative prompt"),
         *_notes(one, model),
         *_lora_notes(stack, text.prompt, negative.prompt),
-        *(texts.foreign(text, "prompt") or texts.foreign(negative, "negative prompt")),
+        *(doubts or texts.listed(texts.doubts(negative), "negative prompt")),
         *texts.told(text, certain=look or not drawn),
     ]
     if variants.find(negative.typed):

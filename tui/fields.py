@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import re
+import secrets
 
 from engines.entries import Recipe, Size
 from engines.errors import InvalidRequest
-from engines.requests import PRECISIONS, Precision, check_size
+from engines.requests import MAX_SEED, PRECISIONS, Precision, check_size
 
 
 def whole(field: str, text: str, low: int, high: int, default: int) -> int:
@@ -20,6 +21,11 @@ def whole(field: str, text: str, low: int, high: int, default: int) -> int:
     if not low <= int(text) <= high:
         raise InvalidRequest(f"{field} must be {low} to {high}, not {text}", "leave it out for the default", field)
     return int(text)
+
+
+def seed(text: str) -> int:
+    """A seed; one that is drawn at random for an empty text. Raises InvalidRequest."""
+    return whole("seed", text, 0, MAX_SEED, 0) if text.strip() else secrets.randbelow(2**32)
 
 
 def number(field: str, text: str, low: float, high: float, default: float) -> float:

@@ -80,17 +80,16 @@ def notes(text: Text, what: str) -> list[str]:
     return lines
 
 
-def foreign(text: Text, what: str) -> list[str]:
-    """That a text looks like another dialect than compel's, if it does and none was named; one line."""
-    if text.syntax:
-        return []
-    for sign in dialects.signs(text.typed):
-        if sign.strong:
-            shown = " ".join(text.typed[slice(*sign.span)].split())
-            shown = shown if len(shown) <= 30 else shown[:29] + "…"
-            place = f"'{shown}' at character {sign.span[0] + 1}"
-            return [f"{what}: {place} looks like A1111's syntax: --syntax a1111 translates it"]
-    return []
+def doubts(text: Text) -> tuple[Problem, ...]:
+    """Where a text looks like another dialect than compel's, if none was named; the first place of all."""
+    if not text.syntax:
+        for sign in dialects.signs(text.typed):
+            if sign.strong:
+                shown = " ".join(text.typed[sign.span[0] : min(sign.span[1], sign.span[0] + 100)].split())
+                shown = shown if len(shown) <= 30 else shown[:29] + "…"
+                message = f"'{shown}' looks like A1111's syntax ({sign.reason}): --syntax a1111 translates it"
+                return (Problem(sign.span, message, "note"),)
+    return ()
 
 
 def told(text: Text, certain: bool) -> list[str]:
