@@ -63,7 +63,7 @@ def attention(text: str) -> Words:
         weigh(start, 1.1)
     for start in open_["["]:
         weigh(start, 1 / 1.1)
-    # BREAK parts words, wherever it stands between characters that came from one another
+    # characters of one weight are one text; where the weight changes a word ends
     runs: list[tuple[str, float]] = []
     for characters, weight in said:
         told = max(0.0, min(float(weight), MAX_WEIGHT))  # type: ignore[arg-type]
@@ -122,6 +122,22 @@ def test_words_and_weights_are_those_that_a1111_reads(text: str) -> None:
     assert same(heard(made.text), attention(text)), (text, made.text, heard(made.text), attention(text))
     assert not parse(made.text).loras and not [p for p in parse(made.text).problems if p.level == "error"]
     check_pieces(text, made)
+
+
+@settings(max_examples=1500, deadline=None)
+@given(st.lists(TEXTS, min_size=2, max_size=4))
+def test_words_and_weights_hold_across_several_texts(texts: list[str]) -> None:
+    """Brackets reach across a BREAK, and each text of AND has its own."""
+    if not all(map(plain_to_both, texts)):
+        return
+    text = " BREAK ".join(texts)
+    if plain_to_both(text.replace("BREAK", "break")):
+        marked = attention(text.replace("BREAK", "\ue000"))
+        assert same(heard(translate(text).text), [(word, w) for word, w in marked if word != "\ue000"])
+    text = " AND ".join(texts)
+    if not any(re.search(r":\s*[-+]?[.\d]+\s*$", clause) for clause in texts) and "<" not in text:
+        expected = [pair for clause in texts for pair in attention(clause)]
+        assert same(heard(translate(text).text), expected), (text, translate(text).text)
 
 
 @settings(max_examples=2000, deadline=None)
