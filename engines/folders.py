@@ -14,7 +14,7 @@ class Folders:
     """The folders of one user; nothing is created until it is needed."""
 
     config: Path
-    "settings.toml, models.toml, themes/ and keymaps of the user's own."
+    "settings.toml, models.toml, themes/, wildcards/ and keymaps of the user's own."
     data: Path
     "The store (queue and history), the draft, the log. Kept."
     cache: Path
@@ -36,6 +36,11 @@ class Folders:
     def models(self) -> Path:
         """The user's own catalogue, added to the shipped one."""
         return self.config / "models.toml"
+
+    @property
+    def wildcards(self) -> Path:
+        """The user's files of options for `__name__` in a prompt."""
+        return self.config / "wildcards"
 
     @property
     def settings(self) -> Path:

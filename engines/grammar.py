@@ -120,7 +120,6 @@ class Scanner:
         return self.lora_use(found)
 
     def lora_use(self, found: re.Match[str]) -> LoraUse:
-        self.problem(found.span(), "LoRAs named in the prompt are not applied yet", "note")
         weight = self.limited(float(found[2]), MAX_WEIGHT, found.span(2)) if found[2] else 1.0
         number = found.span(2) if found[2] else (found.end() - 1, found.end() - 1)
         return LoraUse(found[1], weight, found.span(), number)

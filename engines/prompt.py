@@ -7,7 +7,7 @@
     ("a", "b").blend(.7, .3)    one conditioning between two; `no_normalize` as the last argument leaves the weights be
     ("a", "b").and(1, .5)       one conditioning after the other
     cat.swap(dog)               read, but not applied
-    withLora(name, .8)          read and listed in `Prompt.loras`
+    withLora(name, .8)          read and listed in `Prompt.loras`; whoever makes the request adds it
 
 Nothing raises: what can't be read is text, and a `Problem` says so at its place. docs/prompt.md has the whole grammar
 and every difference from compel. No torch here: this module also colours the editor at every key.

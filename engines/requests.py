@@ -19,6 +19,7 @@ JobId: TypeAlias = int
 Precision: TypeAlias = Literal["auto", "fp16", "bf16", "fp32", "fp8"]
 
 PRECISIONS: tuple[Precision, ...] = ("auto", "fp16", "bf16", "fp32", "fp8")
+SYNTAXES = ("", "compel", "a1111")
 MAX_SEED = 2**63 - 1
 MAX_STEPS = 1000
 MAX_SIDE = 8192
@@ -89,6 +90,12 @@ class Generate:
     "0 … 2^63−1. Picture i of the batch begins with noise between that of seed + i and that of variation_seed + i."
     variation_strength: float = 0.0
     "0 … 1, how far from the seed's noise to the variation seed's; 0 is the picture that it would be without."
+    template: str = ""
+    "What was typed, if `prompt` was drawn from its variants; with the same seed it is drawn again."
+    negative_template: str = ""
+    "What was typed, if there is a template in another syntax than compel's: `negative_prompt` before its translation."
+    syntax: str = ""
+    "The dialect of the templates, one of SYNTAXES; prompts themselves are always in compel's."
 
     def single(self, number: int) -> Generate:
         """The request for picture `number` of the batch alone, 0 … batch_size − 1."""
@@ -99,6 +106,10 @@ class Generate:
         """Raises InvalidRequest for a value that no model can be run with."""
         check_prompt(self.prompt, "prompt")
         check_prompt(self.negative_prompt or "", "negative_prompt")
+        check_prompt(self.template, "prompt")
+        check_prompt(self.negative_template, "negative_prompt")
+        if self.syntax not in SYNTAXES:
+            raise InvalidRequest(f"no syntax '{self.syntax[:40]}'", f"one of {', '.join(SYNTAXES[1:])}", "syntax")
         check_seed(self.seed)
         check_size(self.width, self.height)
         if not 1 <= self.num_inference_steps <= MAX_STEPS:
@@ -321,6 +332,9 @@ class Picture:
             "overrides": list(r.overrides),
             "variation_seed": r.variation_seed,
             "variation_strength": None if r.variation_seed is None else r.variation_strength,
+            "template": r.template or None,
+            "negative_template": r.negative_template or None,
+            "syntax": r.syntax or None,
             "scores": {k: v for k, v in self.scores.items() if math.isfinite(v)},
             "rating": self.rating,
             "seconds": {k: round(v, 4) for k, v in asdict(self.seconds).items()},

@@ -150,6 +150,53 @@ def test_lists_and_prompts_need_no_torch_and_print_json_only(home: Path) -> None
         assert done.returncode == 0 and done.stdout and done.stderr == ""
 
 
+def test_a_prompt_is_shown_with_what_was_drawn_and_translated(home: Path) -> None:
+    (home / "config" / "wildcards").mkdir(parents=True)
+    (home / "config" / "wildcards" / "animal.txt").write_text("cat\n")
+    typed = "a {(red:1.3)|(red:1.3)} __animal__ [x|y] <lora:mini-pixel:.5> BREAK b"
+    arguments = ("prompt", typed, "--seed", "3", "--syntax", "a1111")
+    told = json.loads(safelight(*arguments, "--json").stdout)
+    assert told["typed"] == typed
+    assert told["variants"]["seed"] == 3
+    assert told["variants"]["text"] == "a (red:1.3) cat [x|y] <lora:mini-pixel:.5> BREAK b"
+    assert [(pick["text"], typed[pick["start"] : pick["end"]]) for pick in told["variants"]["picks"]] == [
+        ("(red:1.3)", "{(red:1.3)|(red:1.3)}"),
+        ("cat", "__animal__"),
+    ]
+    assert told["text"] == told["translation"]["text"] == '("a (red)1.3 cat x", "b").and() withLora(mini-pixel, 0.5)'
+    assert [told["text"][p["start"] : p["end"]] for p in told["parts"]] == ["a", "red", "cat x", "b"]
+    assert [p["weight"] for p in told["parts"]] == [1, 1.3, 1, 1]
+    (problem,) = told["problems"]
+    assert problem["in"] == "drawn" and told["variants"]["text"][problem["start"] : problem["end"]] == "[x|y]"
+    shown = safelight(*arguments).stdout
+    for line in ("drawn from seed 3: a (red:1.3) cat", "translated: (", "and, text 1 of 2", "└ red", "LoRA mini-pixel"):
+        assert line in shown, shown
+    nested = safelight("prompt", "a (b (c d)1.2 e)1.5 (f:2)").stdout.splitlines()
+    assert "  ".join(nested[2].split()[-1:]) == "e)" and nested[3].endswith("└ b") and "looks like A1111" in nested[-2]
+    refused(safelight("prompt", "x", "--syntax", "invoke"), 2, "no syntax 'invoke'")
+    refused(safelight("prompt", "x", "--seed", "x"), 2, "whole number")
+    refused(safelight("generate", "x", "--syntax", "invoke"), 2, "no syntax 'invoke'")
+    refused(safelight("generate", "withLora(nothing) x"), 2, "no LoRA 'nothing'")
+
+
+def test_every_picture_of_a_prompt_with_variants_draws_its_own(home: Path) -> None:
+    typed = "{(red:1.2)|[green]} apple <lora:mini-pixel:0.5>"
+    done = safelight("generate", typed, *FAST, "--syntax", "a1111", "--count", "4", "--batch-size", "2", "--json")
+    assert done.returncode == 0, done.stderr
+    made = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [one["seed"] for one in made] == [7, 8, 9, 10]
+    words = {"(red)1.2", "(green)0.9090909"}
+    assert {one["prompt"] for one in made} == {f"{word} apple withLora(mini-pixel, 0.5)" for word in words}
+    assert all((one["template"], one["syntax"]) == (typed, "a1111") for one in made)
+    assert all(one["loras"] == [{"name": "mini-pixel", "weight": 0.5}] for one in made)
+    first = "(red:1.2)" if "red" in made[0]["prompt"] else "[green]"
+    assert f"variants: {first} apple <lora:mini-pixel:0.5>" in done.stderr
+    from engines import metadata
+
+    request, _ = metadata.read(Path(made[0]["path"])) or (None, None)
+    assert request is not None and request.template == typed
+
+
 def test_a_bad_line_of_the_users_files_is_named_and_the_rest_works(home: Path) -> None:
     (home / "config").mkdir()
     (home / "config" / "settings.toml").write_text('theme = 3\nmodel = "mini-lightning-4step-unet"\n')

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from engines import catalogue
 from engines.entries import Local, Vae
 from engines.errors import CatalogueError, InvalidRequest, LoadError, SafelightError
-from engines.requests import MAX_SEED
-from tui.draft import Draft, inactive, read
+from engines.requests import MAX_SEED, Lora, from_json, to_json
+from tui.draft import Draft, inactive, lora_names, read
 from tui.fields import aspect_size
 
 KNOWN = catalogue.load()
@@ -315,3 +315,163 @@ def test_what_is_misread_in_a_prompt_is_told_and_summed_up() -> None:
     assert note.startswith("prompt, at character 3: ")
     notes = read(replace(APPLE, prompt="(" * 500, guidance="3", negative_prompt="b)"), KNOWN).notes
     assert len(notes) == 4 and "498 more" in notes[2] and notes[3].startswith("negative prompt")
+
+
+# ---------------------------------------------------------------------------------- LoRAs that the prompt names
+
+
+def test_a_lora_that_the_prompt_names_is_added() -> None:
+    asked = read(replace(APPLE, prompt="a withLora(mini-pixel, 0.8) pear", seed="7"), KNOWN)
+    (request,) = asked.requests
+    assert request.loras == (Lora("mini-pixel", 0.8),) and asked.notes == ()
+    draft = Draft.from_request(request)
+    assert draft.loras == () and draft.prompt == request.prompt
+    assert read(draft, KNOWN).requests == (request,)
+    assert lora_names(draft) == ("mini-pixel",)
+
+
+def test_a_lora_of_stack_and_prompt_counts_once_with_the_prompts_weight() -> None:
+    other = replace(KNOWN.adapters["mini-pixel"], id="other")
+    known = replace(KNOWN, adapters={**KNOWN.adapters, "other": other})
+    draft = replace(APPLE, seed="7", prompt="a useLora(mini-pixel,.25)", loras=("mini-pixel:0.5", "other:2"))
+    asked = read(draft, known)
+    (request,) = asked.requests
+    assert request.loras == (Lora("other", 2.0), Lora("mini-pixel", 0.25))
+    assert asked.notes == ("LoRA mini-pixel is in the prompt, too; the prompt's 0.25 counts",)
+    assert Draft.from_request(request).loras == ("other:2",)
+    assert read(Draft.from_request(request), known).requests == (request,)
+    asked = read(replace(APPLE, prompt="withLora(mini-pixel) x withLora(mini-pixel, 3)"), known)
+    assert asked.requests[0].loras == (Lora("mini-pixel", 3.0),)
+    assert asked.notes == ("a LoRA is named twice in the prompt; what is said of it last counts",)
+
+
+def test_a_lora_of_the_prompt_is_checked_as_one_of_the_stack(tmp_path: Path) -> None:
+    pixel = KNOWN.adapters["mini-pixel"]
+    gone = replace(pixel, id="gone", file=Local(tmp_path / "gone.safetensors"))
+    known = replace(KNOWN, adapters={"mini-pixel": pixel, "sd": replace(pixel, id="sd", family="sdxl"), "gone": gone})
+    for name, says in (("mini-pixle", "no LoRA 'mini-pixle'"), ("sd", "sdxl family; mini is mini")):
+        with pytest.raises(CatalogueError, match=says) as told:
+            read(replace(APPLE, prompt=f"a withLora({name})"), known)
+        assert told.value.field == "prompt"
+    with pytest.raises(LoadError, match="LoRA gone is not on this machine"):
+        read(replace(APPLE, prompt="a withLora(gone)"), known)
+    assert read(replace(APPLE, prompt="a withLora(gone)", model="mini"), known, look=False).notes == ()
+
+
+def test_a_lora_in_the_negative_prompt_is_told_not_added() -> None:
+    asked = read(replace(APPLE, negative_prompt="x withLora(mini-pixel)", guidance="5"), KNOWN)
+    assert asked.requests[0].loras == ()
+    assert asked.notes == ("negative prompt: withLora(mini-pixel) is not applied here, only in the prompt",)
+
+
+# ------------------------------------------------------------------------------------------- A1111's syntax
+
+
+def test_a1111s_syntax_is_translated_where_it_is_named() -> None:
+    draft = replace(
+        APPLE, prompt="a (red:1.3) [apple] <lora:mini-pixel:0.5>", negative_prompt="(blurry)", syntax="a1111"
+    )
+    asked = read(replace(draft, seed="7"), KNOWN)
+    (request,) = asked.requests
+    assert request.prompt == "a (red)1.3 (apple)0.9090909 withLora(mini-pixel, 0.5)"
+    assert request.negative_prompt == "(blurry)1.1" and request.loras == (Lora("mini-pixel", 0.5),)
+    assert asked.notes == () and (request.template, request.syntax) == ("", "")
+    assert read(Draft.from_request(request), KNOWN).requests == (request,)
+    assert lora_names(draft) == ("mini-pixel",) and lora_names(replace(draft, syntax="")) == ()
+    assert read(replace(draft, syntax=" A1111 ", seed="7"), KNOWN).requests == (request,)
+
+
+def test_what_looks_like_a1111s_syntax_is_told_once() -> None:
+    draft = replace(APPLE, prompt="one (two:1.3) [three]", negative_prompt="[x]", guidance="5")
+    (note,) = read(draft, KNOWN).notes
+    assert note == (
+        "prompt, at character 5: '(two:1.3)' looks like A1111's syntax (a weight of 1.3): --syntax a1111 translates it"
+    )
+    assert read(replace(draft, syntax="compel"), KNOWN).notes == ()
+    (note,) = read(replace(draft, prompt="a ((b))"), KNOWN).notes
+    assert note.startswith("negative prompt, at character 1: '[x]'")
+
+
+def test_what_cannot_be_translated_is_told() -> None:
+    notes = read(replace(APPLE, prompt="a [b|c] AND d", syntax="a1111"), KNOWN).notes
+    assert [note.partition(":")[0] for note in notes] == ["prompt, at character 3", "prompt, at character 9"]
+    notes = read(replace(APPLE, prompt="[a|b]" * 5, syntax="a1111"), KNOWN).notes
+    assert len(notes) == 3 and notes[2] == "prompt: 3 more; safelight prompt shows all"
+
+
+def test_an_unknown_syntax_is_refused() -> None:
+    with pytest.raises(InvalidRequest, match="no syntax 'invoke'") as told:
+        read(replace(APPLE, syntax="invoke"), KNOWN)
+    assert told.value.field == "syntax" and "a1111" in told.value.hint
+
+
+# -------------------------------------------------------------------------------------------------- variants
+
+
+def test_every_picture_draws_its_own_text() -> None:
+    draft = replace(APPLE, prompt="a {red|blue|green|black} {cat|dog}", seed="7", count="6", batch="4")
+    asked = read(draft, KNOWN)
+    prompts = [request.prompt for request in asked.requests]
+    seeds = [request.seed + i for request in asked.requests for i in range(request.batch_size)]
+    assert seeds == list(range(7, 13)) and len(set(prompts)) > 2
+    assert all(request.template == draft.prompt for request in asked.requests)
+    assert asked.notes == (f"variants: {prompts[0]}",)
+    for request in asked.requests:
+        again = Draft.from_request(request)
+        assert again.prompt == draft.prompt
+        (alone,) = read(again, KNOWN).requests
+        assert alone == replace(request, batch_size=1)
+        assert from_json(to_json(request)) == request
+    assert [(r.seed, r.batch_size) for r in read(replace(draft, prompt="{a|a}"), KNOWN).requests] == [(7, 4), (11, 2)]
+
+
+def test_loras_may_be_variants() -> None:
+    draft = replace(APPLE, prompt="a {withLora(mini-pixel, 0.5)|withLora(mini-pixel, 2)|} b", seed="1", count="20")
+    found = {request.prompt: request.loras for request in read(draft, KNOWN).requests}
+    assert found == {
+        "a withLora(mini-pixel, 0.5) b": (Lora("mini-pixel", 0.5),),
+        "a withLora(mini-pixel, 2) b": (Lora("mini-pixel", 2.0),),
+        "a  b": (),
+    }
+    assert lora_names(draft) == ("mini-pixel",)
+
+
+def test_variants_in_a1111s_syntax_come_back_as_they_were_typed() -> None:
+    draft = replace(
+        APPLE, prompt="a {(red:1.3)|[blue]} apple", negative_prompt="(x)", guidance="5", syntax="a1111", seed="3"
+    )
+    asked = read(draft, KNOWN)
+    (request,) = asked.requests
+    assert request.prompt in ("a (red)1.3 apple", "a (blue)0.9090909 apple")
+    assert (request.template, request.negative_template, request.syntax) == (draft.prompt, "(x)", "a1111")
+    again = Draft.from_request(request)
+    assert (again.prompt, again.negative_prompt, again.syntax) == (draft.prompt, "(x)", "a1111")
+    assert read(again, KNOWN).requests == (request,)
+
+
+def test_wildcards_are_read_from_the_config_folder(home: Path, tmp_path: Path) -> None:
+    (home / "config" / "wildcards").mkdir(parents=True)
+    (home / "config" / "wildcards" / "animal.txt").write_text("cat\ndog\n")
+    draft = replace(APPLE, prompt="a __animal__", count="8", seed="1")
+    assert {request.prompt for request in read(draft, KNOWN).requests} == {"a cat", "a dog"}
+    asked = read(draft, KNOWN, wildcards=tmp_path)
+    assert {request.prompt for request in asked.requests} == {"a __animal__"}
+    assert asked.notes[0].startswith("prompt, at character 3: there is no wildcards/animal.txt")
+
+
+def test_what_is_drawn_from_an_unknown_seed_is_an_example(monkeypatch: pytest.MonkeyPatch) -> None:
+    draft = replace(APPLE, prompt="{a|b} __animal__", model="mini")
+    notes = read(draft, KNOWN, look=False).notes
+    assert notes == read(draft, KNOWN, look=False).notes
+    assert notes[0].startswith("variants, for instance: ") and "__animal__" in notes[0]
+
+
+def test_variants_in_the_negative_prompt_are_text() -> None:
+    asked = read(replace(APPLE, negative_prompt="{a|b}", guidance="5"), KNOWN)
+    assert asked.requests[0].negative_prompt == "{a|b}"
+    assert asked.notes == ("negative prompt: variants are drawn in the prompt only; here they are text",)
+
+
+def test_a_long_drawn_text_is_a_short_note() -> None:
+    (note,) = read(replace(APPLE, prompt="{x|x}" + "\nword" * 3000), KNOWN).notes
+    assert len(note) < 250 and "\n" not in note

@@ -13,7 +13,7 @@ from fake_engine import NOW, catalogue
 from engines.catalogue import Catalogue
 from engines.entries import Folder, Hub, Model, UnetOver
 from engines.events import Noted, Queued, Vitals
-from engines.requests import Job, Pull, Warm
+from engines.requests import Job, Lora, Pull, Warm
 from tui import stock
 from tui.choice import ChoiceList
 from tui.offers import Offer, OfferList
@@ -253,6 +253,17 @@ async def test_a_lora_that_is_not_here_is_fetched_before_its_picture(home: Path)
         await until(pilot, lambda: bench.store.made)
         assert bench.pulled == ["glow"] and bench.made[0].loras[0].name == "glow"
         assert bench.app.workbench.focused is bench.app.workbench.form.prompt  # what comes later moves no focus
+
+
+async def test_a_lora_that_the_prompt_names_is_fetched_as_well(home: Path) -> None:
+    bench = Bench(home)
+    bench.draft(prompt="a {withLora(glow, 0.5)|withLora(glow, 0.5)} cat")
+    async with bench.app.run_test(size=NARROW) as pilot:
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(bench.app.screen, FetchScreen))
+        await pilot.press("y")
+        await until(pilot, lambda: bench.store.made)
+        assert bench.pulled == ["glow"] and bench.made[0].loras == (Lora("glow", 0.5),)
 
 
 async def test_a_download_of_an_earlier_session_goes_on(home: Path) -> None:

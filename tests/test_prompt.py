@@ -391,7 +391,7 @@ def test_what_is_easily_mistaken_is_noted() -> None:
     ]
     assert messages("4.5++", "note") == ["this is taken as text; to weight it, put the word in brackets"]
     assert messages("withLora(a b)", "error")
-    assert messages("a withLora(x)", "note") == ["LoRAs named in the prompt are not applied yet"]
+    assert messages("a withLora(x)", "note") == []
     for quiet in ("f(x)", "(a cat)2", "a - b", "a+b", "--", "c\\+\\+", "a (red cat)1.3, b++", "it's 16:9, 4k."):
         assert messages(quiet) == []
 

@@ -60,7 +60,7 @@ def _forgiving(encoding: str) -> Callable[[], codecs.IncrementalDecoder]:
 # the program with it; the driver looks the decoder up by this name.
 linux_driver.getincrementaldecoder = _forgiving  # type: ignore[assignment, attr-defined]
 
-linux_driver.XTermParser = Keyboard  # type: ignore[misc, attr-defined]
+linux_driver.XTermParser = Keyboard  # type: ignore[attr-defined]
 
 CLEAN = CleanFilter()
 "One for good: Textual caches what it drew for each filter."

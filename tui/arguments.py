@@ -13,4 +13,7 @@ Threads = Annotated[int, typer.Option("--threads", metavar="N", min=0, max=1024,
 ModelId = Annotated[
     str, typer.Option("-m", "--model", metavar="ID", help="The model; the best that is here if not given.")
 ]
+Syntax = Annotated[
+    str, typer.Option("--syntax", metavar="NAME", help="What prompts are written in: compel, or a1111 to translate.")
+]
 Yes = Annotated[bool, typer.Option("-y", "--yes", help="Don't ask.")]

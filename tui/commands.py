@@ -12,7 +12,7 @@ import typer
 from engines.errors import DiskFull, InvalidRequest, SafelightError, StorageError, near
 from tui import models_commands
 from tui import session as sessions
-from tui.arguments import Debug, Device, Json, ModelId, Threads, Yes
+from tui.arguments import Debug, Device, Json, ModelId, Syntax, Threads, Yes
 from tui.making import say
 from tui.session import Session
 
@@ -163,6 +163,7 @@ def generate(
     rescale_series: Annotated[
         str, typer.Option(SERIES[1], metavar="[X,Y,…]", help="The same for the guidance rescale.")
     ] = "",
+    syntax: Syntax = "",
     out: Annotated[str, typer.Option("--out", metavar="DIR", help="Where the pictures are saved.")] = "",
     yes: Yes = False,
     device: Device = "",
@@ -189,7 +190,6 @@ def generate(
         return 0
     series = _series(guidance_series, rescale_series, bool(guidance), bool(rescale), bool(count or batch))
     session = _begin(debug, device, threads)
-    _fetch_missing(session, model or session.settings.model, lora, vae, yes)
     form = draft.Draft(
         prompt=_prompt(prompt),
         negative_prompt=negative or "",
@@ -207,12 +207,14 @@ def generate(
         loras=tuple(lora),
         vae=vae,
         override="yes" if override else "",
+        syntax=syntax,
         variation_seed=variation_seed,
         variation_strength=variation_strength,
         # a text that is given and empty is meant
         blank_negative=session.settings.blank_negative if negative is None else "empty",
     )
-    asked = draft.read(form, session.catalogue)
+    _fetch_missing(session, form.model, [*lora, *draft.lora_names(form)], vae, yes)
+    asked = draft.read(form, session.catalogue, wildcards=session.folders.wildcards)
     if series is not None:
         asked = _spread(form, asked, *series, session)
     folder = Path(out).expanduser().absolute() if out else session.pictures
@@ -258,15 +260,23 @@ def score(
 def prompt(
     text: Annotated[str, typer.Argument(metavar="PROMPT", help="'-' reads it from stdin.")],
     model: ModelId = "",
+    syntax: Syntax = "",
+    seed: Annotated[str, typer.Option("--seed", metavar="N", help="What variants are drawn from.")] = "",
     json: Json = False,
     debug: Debug = False,
 ) -> int:
-    """Show how a prompt is read: its parts, their weights and places, and its tokens."""
-    from tui import listing
+    """Show how a prompt is read: variants, translation, parts, their weights and places, and tokens."""
+    from engines.requests import check_prompt
+    from engines.variants import Wildcards
+    from tui import fields, listing, texts
 
     session = _begin(debug)
     chosen = session.catalogue.require(model) if model else session.catalogue.default_model()
-    listing.show_prompt(_prompt(text), session.catalogue, chosen, json)
+    drawn_from = fields.seed(seed)
+    typed = _prompt(text)
+    check_prompt(typed, "prompt")
+    read = texts.read(typed, texts.syntax(syntax), drawn_from, Wildcards(session.folders.wildcards))
+    listing.show_prompt(read, drawn_from, session.catalogue, chosen, json)
     return 0
 
 

@@ -9,14 +9,15 @@ from __future__ import annotations
 import dataclasses
 import json
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
-from engines import schedulers
+from engines import folders, schedulers, variants
 from engines.catalogue import Catalogue
 from engines.entries import Model, Recipe
 from engines.errors import CatalogueError, InvalidRequest, LoadError
-from engines.prompt import clean, parse
+from engines.prompt import LoraUse, clean, parse
 from engines.requests import (
     MAX_COUNT,
     MAX_SEED,
@@ -26,7 +27,8 @@ from engines.requests import (
     check_prompt,
     check_seed,
 )
-from tui import fields
+from engines.variants import Wildcards
+from tui import fields, texts
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,8 @@ class Draft:
     "0 to 1; empty is 0."
     blank_negative: str = ""
     "What a negative prompt without words is: 'empty' for the encoded empty text; 'zeros', or empty, for SDXL's zeros."
+    syntax: str = ""
+    "The dialect of both prompts: compel, or a1111 to have them translated; empty is compel's, with a note if in doubt."
 
     def to_json(self) -> str:
         """The draft as one line of JSON."""
@@ -96,11 +100,13 @@ class Draft:
         """The form that asks for this request again, number for number; count, batch and scoring are `keep`'s.
 
         What a form has no field for is not in it: clip skip, and the timestep spacing, which is the model's recipe's.
+        A prompt that was drawn from variants is given back as it was typed; LoRAs that it names are left to it.
         """
         keep = keep or cls()
+        named = {use.name for use in parse(request.prompt).loras}
         return cls(
-            prompt=request.prompt,
-            negative_prompt=request.negative_prompt or "",
+            prompt=request.template or request.prompt,
+            negative_prompt=request.negative_template or request.negative_prompt or "",
             model=request.model,
             steps=str(request.num_inference_steps),
             guidance=fields.exact(request.guidance_scale),
@@ -112,12 +118,13 @@ class Draft:
             batch=keep.batch,
             precision="" if request.precision == "auto" else request.precision,
             score=keep.score,
-            loras=tuple(f"{x.name}:{fields.exact(x.weight)}" for x in request.loras),
+            loras=tuple(f"{x.name}:{fields.exact(x.weight)}" for x in request.loras if x.name not in named),
             vae=request.vae or "",
             override="yes" if request.overrides else "",
             variation_seed="" if request.variation_seed is None else str(request.variation_seed),
             variation_strength="" if request.variation_seed is None else fields.exact(request.variation_strength),
             blank_negative=_blank(request.negative_prompt, keep.blank_negative),
+            syntax=request.syntax,
         )
 
 
@@ -135,7 +142,7 @@ class Asked:
     "So was the variation seed."
 
 
-def read(draft: Draft, catalogue: Catalogue, look: bool = True) -> Asked:
+def read(draft: Draft, catalogue: Catalogue, look: bool = True, wildcards: Path | None = None) -> Asked:
     """The requests that a draft asks for.
 
     Args:
@@ -143,6 +150,7 @@ def read(draft: Draft, catalogue: Catalogue, look: bool = True) -> Asked:
         catalogue: what names mean.
         look: whether to look on the disk for what is named. Without, nothing is read from there, as befits a form at
             every key; the requests are then good for their notes only, and a draft without a model is refused.
+        wildcards: the folder of the files that variants may name; None is the one in the config folder.
 
     Raises:
         InvalidRequest: a field can't be used; `field` names it as Draft does.
@@ -155,8 +163,10 @@ def read(draft: Draft, catalogue: Catalogue, look: bool = True) -> Asked:
     width, height = fields.size(draft.size, recipe)
     count = fields.whole("count", draft.count, 1, MAX_COUNT, 1)
     batch = min(fields.whole("batch", draft.batch, 1, 64, 1), count)
+    syntax = texts.syntax(draft.syntax)
     drawn = not draft.seed.strip()
-    seed = secrets.randbelow(2**32) if drawn else fields.whole("seed", draft.seed, 0, MAX_SEED, 0)
+    # what is only looked at shows the same example of its variants at every key
+    seed = fields.seed(draft.seed) if look or not drawn else 0
     check_seed(seed)
     if seed + count - 1 > MAX_SEED:
         raise InvalidRequest(f"seed {seed} leaves no room for {count} pictures", "take a smaller seed", "seed")
@@ -172,9 +182,15 @@ def read(draft: Draft, catalogue: Catalogue, look: bool = True) -> Asked:
     if reason := schedulers.refusal(chosen, recipe.prediction_type, bool(recipe.rescale_betas_zero_snr)):
         raise InvalidRequest(reason, f"leave the scheduler out for {recipe.scheduler}", "scheduler")
     overrides = _overrides(model, steps, chosen, draft.override.strip().lower() == "yes")
+    typed = clean(draft.prompt)
+    cards = Wildcards(wildcards or folders.find().wildcards) if look and variants.names(typed) else None
+    text = texts.read(typed, syntax, seed, cards)
+    negative = texts.read(clean(draft.negative_prompt), syntax)
+    expanded = text.expansion is not None
+    stack = tuple(_lora(lora, model, catalogue, look) for lora in draft.loras)
     one = Generate(
-        prompt=clean(draft.prompt),
-        negative_prompt=_negative(draft),
+        prompt=text.prompt,
+        negative_prompt=_negative(negative.prompt, draft.blank_negative),
         model=model.id,
         seed=seed,
         width=width,
@@ -184,7 +200,7 @@ def read(draft: Draft, catalogue: Catalogue, look: bool = True) -> Asked:
         guidance_rescale=fields.number("rescale", draft.rescale, 0, 1, recipe.guidance_rescale),
         scheduler=chosen.name,
         timestep_spacing=recipe.timestep_spacing if chosen.spacing else None,
-        loras=tuple(_lora(text, model, catalogue, look) for text in draft.loras),
+        loras=_with_loras(stack, text.prompt, model, catalogue, look),
         precision=fields.precision(draft.precision),
         score=_scorer(draft.score, catalogue) if look else None,
         batch_size=batch,
@@ -192,13 +208,51 @@ def read(draft: Draft, catalogue: Catalogue, look: bool = True) -> Asked:
         overrides=overrides,
         variation_seed=varied,
         variation_strength=strength,
+        template=typed if expanded else "",
+        negative_template=negative.typed if expanded and negative.translation else "",
+        syntax=syntax if expanded else "",
     )
+    prompts = [text.prompt] * count
+    if expanded and look:  # every picture draws from its own seed
+        prompts[1:] = [texts.read(typed, syntax, seed + i, cards).prompt for i in range(1, count)]
+    stacks = {prompt: _with_loras(stack, prompt, model, catalogue, look) for prompt in dict.fromkeys(prompts)}
     requests = tuple(
-        replace(one.single(first), batch_size=min(batch, count - first)) for first in range(0, count, batch)
+        replace(one.single(first), batch_size=many, prompt=prompts[first], loras=stacks[prompts[first]])
+        for first, many in _runs(prompts, batch)
     )
     for request in requests:
         request.validate()
-    return Asked(requests, tuple(_notes(one, model)), drawn, drawn_variation)
+    doubts = texts.listed(texts.doubts(text), "prompt")
+    notes = [
+        *texts.notes(text, "prompt"),
+        *texts.notes(negative, "negative prompt"),
+        *_notes(one, model),
+        *_lora_notes(stack, text.prompt, negative.prompt),
+        *(doubts or texts.listed(texts.doubts(negative), "negative prompt")),
+        *texts.told(text, certain=look or not drawn),
+    ]
+    if variants.find(negative.typed):
+        notes.append("negative prompt: variants are drawn in the prompt only; here they are text")
+    return Asked(requests, tuple(notes), drawn, drawn_variation)
+
+
+def _runs(prompts: list[str], batch: int) -> Iterator[tuple[int, int]]:
+    """(the first picture, how many) of each run of the denoiser: at most `batch`, and of one text."""
+    first = 0
+    while first < len(prompts):
+        end = first + 1
+        while end < min(first + batch, len(prompts)) and prompts[end] == prompts[first]:
+            end += 1
+        yield first, end - first
+        first = end
+
+
+def lora_names(draft: Draft) -> tuple[str, ...]:
+    """The LoRAs that a draft's prompt may come to name, for whoever fetches what is missing."""
+    try:
+        return texts.lora_names(clean(draft.prompt), texts.syntax(draft.syntax))
+    except InvalidRequest:
+        return ()  # told where the draft is read
 
 
 def inactive(guidance_scale: float, negative: bool, rescale: float) -> str:
@@ -227,7 +281,8 @@ def _notes(request: Generate, model: Model) -> list[str]:
     recipe = model.recipe
     if not request.prompt.strip():
         notes.append("the prompt is empty: the model draws whatever it likes")
-    notes += misread(request.prompt, "prompt") + misread(request.negative_prompt or "", "negative prompt")
+    notes += misread(request.prompt, "prompt as drawn" if request.template else "prompt")
+    notes += misread(request.negative_prompt or "", "negative prompt")
     if unused := inactive(request.guidance_scale, bool(request.negative_prompt), request.guidance_rescale):
         notes.append(unused)
     if request.overrides:
@@ -250,19 +305,14 @@ def _notes(request: Generate, model: Model) -> list[str]:
 
 def misread(text: str, what: str, most: int = 2) -> list[str]:
     """What in a prompt is not what it may seem, a line each, the first `most` and how many more there are."""
-    problems = parse(text).problems
-    lines = [f"{what}, at character {p.span[0] + 1}: {p.message}" for p in problems[:most]]
-    if more := len(problems) - most:
-        lines += [f"{what}: {more} more; safelight prompt shows all"] if more > 0 else []
-    return lines
+    return texts.listed(parse(text).problems, what, most)
 
 
-def _negative(draft: Draft) -> str | None:
+def _negative(text: str, blank: str) -> str | None:
     """The negative prompt of a request: the text, or what a blank one is."""
-    text = clean(draft.negative_prompt)
     if parse(text).plain.strip():
         return text
-    return "" if draft.blank_negative.strip().lower() == "empty" else None
+    return "" if blank.strip().lower() == "empty" else None
 
 
 def _blank(negative: str | None, kept: str) -> str:
@@ -375,6 +425,38 @@ def _scorer(text: str, catalogue: Catalogue) -> str | None:
                 return catalogue.scorer(text.strip()).id
             except CatalogueError as e:
                 raise CatalogueError(e.message, e.hint, "score") from None
+
+
+def _with_loras(
+    stack: tuple[Lora, ...], prompt: str, model: Model, catalogue: Catalogue, look: bool
+) -> tuple[Lora, ...]:
+    """The stack, without what the prompt names as well, and what the prompt names."""
+    if not (named := _named(prompt)):
+        return stack
+    try:
+        found = [_lora(f"{use.name}:{fields.exact(use.weight)}", model, catalogue, look) for use in named.values()]
+    except InvalidRequest as e:
+        raise type(e)(e.message, e.hint, "prompt") from None
+    return (*(lora for lora in stack if lora.name not in named), *found)
+
+
+def _named(prompt: str) -> dict[str, LoraUse]:
+    """The LoRAs that a prompt names, each with what it says of it last."""
+    return {use.name: use for use in parse(prompt).loras} if "Lora" in prompt else {}
+
+
+def _lora_notes(stack: tuple[Lora, ...], prompt: str, negative: str) -> list[str]:
+    """Which of several weights of a LoRA counts, and where none does."""
+    named = _named(prompt)
+    notes = [
+        f"LoRA {lora.name} is in the prompt, too; the prompt's {named[lora.name].weight:g} counts"
+        for lora in stack
+        if lora.name in named
+    ]
+    if named and len(named) < len(parse(prompt).loras):
+        notes.append("a LoRA is named twice in the prompt; what is said of it last counts")
+    notes += [f"negative prompt: withLora({name}) is not applied here, only in the prompt" for name in _named(negative)]
+    return notes
 
 
 def _lora(text: str, model: Model, catalogue: Catalogue, look: bool) -> Lora:

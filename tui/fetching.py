@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from engines.catalogue import Catalogue
 from engines.entries import Entry
 from tui import stack
-from tui.draft import Draft
+from tui.draft import Draft, lora_names
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,7 @@ class Fetches:
         known = self._catalogue
         named: list[Entry | None] = [known.models.get(draft.model.strip()), known.vaes.get(draft.vae.strip())]
         named += [known.adapters.get(item.name) for item in stack.read(stack.active(draft).loras)]
+        named += [known.adapters.get(name) for name in lora_names(draft)]
         named.append(known.scorers.get(draft.score.strip()))
         return tuple(dict.fromkeys(e for e in named if e is not None and known.missing(e) and known.can_be_had(e)))
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import re
+import secrets
 
 from engines.entries import Recipe, Size
 from engines.errors import InvalidRequest
-from engines.requests import PRECISIONS, Precision, check_size
+from engines.requests import MAX_SEED, PRECISIONS, Precision, check_size
 
 
 def whole(field: str, text: str, low: int, high: int, default: int) -> int:
@@ -16,10 +17,15 @@ def whole(field: str, text: str, low: int, high: int, default: int) -> int:
     if not text:
         return default
     if not re.fullmatch(r"[+-]?\d{1,30}", text) or not text.isascii():
-        raise InvalidRequest(f"{name} must be a whole number, not '{text[:40]}'", f"{low} to {high}", field)
+        raise InvalidRequest(f"{name} must be a whole number, not '{_said(text)}'", f"{low} to {high}", field)
     if not low <= int(text) <= high:
         raise InvalidRequest(f"{name} must be {low} to {high}, not {text}", "leave it out for the default", field)
     return int(text)
+
+
+def seed(text: str) -> int:
+    """A seed; one that is drawn at random for an empty text. Raises InvalidRequest."""
+    return whole("seed", text, 0, MAX_SEED, 0) if text.strip() else secrets.randbelow(2**32)
 
 
 def number(field: str, text: str, low: float, high: float, default: float) -> float:
@@ -30,10 +36,10 @@ def number(field: str, text: str, low: float, high: float, default: float) -> fl
     try:
         value = float(text)
     except ValueError:
-        raise InvalidRequest(f"{name} must be a number, not '{text[:40]}'", f"{low:g} to {high:g}", field) from None
+        raise InvalidRequest(f"{name} must be a number, not '{_said(text)}'", f"{low:g} to {high:g}", field) from None
     if not math.isfinite(value) or not low <= value <= high:
         raise InvalidRequest(
-            f"{name} must be {low:g} to {high:g}, not {text[:40]}", "leave it out for the default", field
+            f"{name} must be {low:g} to {high:g}, not {_said(text)}", "leave it out for the default", field
         )
     return value
 
@@ -52,7 +58,7 @@ def size(text: str, recipe: Recipe) -> Size:
         return aspect_size(text, recipe)
     match = re.fullmatch(r"([+-]?\d{1,9})\s*[x×*]\s*([+-]?\d{1,9})", text)
     if match is None:
-        raise InvalidRequest(f"size must be WIDTHxHEIGHT in pixels, not '{text[:40]}'", offered(recipe), "size")
+        raise InvalidRequest(f"size must be WIDTHxHEIGHT in pixels, not '{_said(text)}'", offered(recipe), "size")
     width, height = int(match[1]), int(match[2])
     check_size(width, height)
     return width, height
@@ -78,4 +84,9 @@ def precision(text: str) -> Precision:
     for known in PRECISIONS:
         if wanted == known:
             return known
-    raise InvalidRequest(f"no precision '{text[:40]}'", f"one of {', '.join(PRECISIONS)}", "precision")
+    raise InvalidRequest(f"no precision '{_said(text)}'", f"one of {', '.join(PRECISIONS)}", "precision")
+
+
+def _said(text: str) -> str:
+    """What was typed, for a message of one line."""
+    return " ".join(text.split())[:40]

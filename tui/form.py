@@ -122,6 +122,7 @@ class Form(VerticalScroll, can_focus=False):
             variation_seed=self._draft.variation_seed,
             variation_strength=self._draft.variation_strength,
             blank_negative=self._draft.blank_negative or self._blank,
+            syntax=self._draft.syntax,
         )
 
     def show(self, draft: Draft) -> None:
@@ -277,6 +278,7 @@ class Form(VerticalScroll, can_focus=False):
             quiet.append(f"variation {draft.variation_strength} to seed {draft.variation_seed or 'random'}")
         if self._draft.blank_negative and not draft.negative_prompt.strip():
             quiet.append(f"blank negative {'encoded' if draft.blank_negative == 'empty' else 'zeros'}")
+        quiet += [f"syntax {draft.syntax}"] if draft.syntax.strip() not in ("", "compel") else []
         overridden = "override on · nothing is locked"
         self.model.show_departures(quiet, overridden if draft.override == "yes" else "")
 

@@ -9,12 +9,14 @@ from engines import schedulers, tokens
 from engines.catalogue import Catalogue
 from engines.entries import Model
 from engines.errors import LoadError
+from engines.parts import Blend, Emphasis, Part, Prompt, Span
 from engines.prompt import parse
 from engines.requests import Picture, check_prompt
 from engines.store import Store
-from tui import wording
+from tui import texts, wording
 from tui.clean import one_line
 from tui.making import emit
+from tui.texts import Text
 
 MAX_PROBLEMS = 20
 "Of a prompt, that are listed; JSON has them all."
@@ -79,44 +81,123 @@ def show_picture(picture: Picture, as_json: bool) -> None:
     print(f"{'made with':<20} {one_line(', '.join(f'{k} {v}' for k, v in made_with.items()))}")
 
 
-def show_prompt(text: str, catalogue: Catalogue, model: Model, as_json: bool) -> None:
-    """How a prompt is read: parts with weights and places, problems, tokens per encoder. Raises InvalidRequest."""
-    check_prompt(text, "prompt")
-    read = parse(text)
+def show_prompt(text: Text, seed: int, catalogue: Catalogue, model: Model, as_json: bool) -> None:
+    """How a prompt is read: what was drawn and translated, parts with weights and places, problems, tokens per encoder.
+
+    Args:
+        text: the prompt, read.
+        seed: what its variants were drawn from.
+        catalogue: which embeddings may be named.
+        model: whose encoders count the tokens.
+        as_json: one object for programs, a tree for people otherwise.
+
+    Raises:
+        InvalidRequest: the prompt is too long.
+    """
+    check_prompt(text.typed, "prompt")
+    check_prompt(text.prompt, "prompt")
+    read = parse(text.prompt)
     embeddings = _vectors(catalogue, model)
     lengths = [tokens.length(folder, read, embeddings) for folder in tokens.encoders(catalogue, model)]
+    expansion, translation = text.expansion, text.translation
+    problems = [("typed", problem) for problem in (*texts.doubts(text), *(expansion.problems if expansion else ()))]
+    before = "drawn" if expansion else "typed"
+    problems += [(before, problem) for problem in (translation.problems if translation else ())]
+    problems += [("text", problem) for problem in read.problems]
     if as_json:
         emit(
             {
                 "text": read.text,
+                "typed": text.typed,
                 "plain": read.plain,
                 "model": model.id,
                 "parts": [
-                    {"text": p.text, "weight": p.weight, "start": p.span[0], "end": p.span[1], "clause": p.clause}
-                    for p in read.parts
+                    {"text": p.text, "weight": p.weight, **_place(p.span), "clause": p.clause} for p in read.parts
                 ],
                 "loras": [{"name": x.name, "weight": x.weight} for x in read.loras],
+                "variants": expansion
+                and {
+                    "seed": seed,
+                    "text": expansion.text,
+                    "picks": [{"text": p.text, **_place(p.source), "drawn": _place(p.output)} for p in expansion.picks],
+                },
+                "translation": translation
+                and {
+                    "text": translation.text,
+                    "pieces": [{**_place(p.source), "translated": _place(p.output)} for p in translation.pieces],
+                },
                 "problems": [
-                    {"message": p.message, "level": p.level, "start": p.span[0], "end": p.span[1]}
-                    for p in read.problems
+                    {"message": p.message, "level": p.level, **_place(p.span), "in": where} for where, p in problems
                 ],
                 "tokens": [x.tokens for x in lengths],
                 "chunks": [x.chunks for x in lengths],
             }
         )
         return
-    rows = [("WEIGHT", "PLACE", "TEXT")]
-    rows += [(f"{p.weight:.3g}", f"{p.span[0]}–{p.span[1]}", one_line(p.text, 90)) for p in read.parts]
-    table(rows)
-    for p in read.problems[:MAX_PROBLEMS]:
-        print(f"{'problem' if p.level == 'error' else p.level}: {one_line(p.message)} (at {p.span[0]}–{p.span[1]})")
-    if (more := len(read.problems) - MAX_PROBLEMS) > 0:
+    if expansion is not None:
+        print(f"drawn from seed {seed}: {one_line(expansion.text, 500)}")
+        for pick in expansion.picks[:MAX_PROBLEMS]:
+            print(f"  {pick.source[0]}–{pick.source[1]}  {one_line(pick.text, 90)}")
+        if (more := len(expansion.picks) - MAX_PROBLEMS) > 0:
+            print(f"  and {more} more")
+    if translation is not None:
+        print(f"translated: {one_line(translation.text, 500)}")
+    table([("WEIGHT", "PLACE", "TEXT"), *_tree(read)])
+    for where, problem in problems[:MAX_PROBLEMS]:
+        place = f"at {problem.span[0]}–{problem.span[1]}{'' if where == 'text' else f' of what was {where}'}"
+        print(f"{'problem' if problem.level == 'error' else problem.level}: {one_line(problem.message)} ({place})")
+    if (more := len(problems) - MAX_PROBLEMS) > 0:
         print(f"and {wording.plural(more, 'more problem')} of the kind")
     told = ", ".join(
         f"encoder {i}: {wording.plural(x.tokens, 'token')} in {wording.plural(x.chunks, 'chunk')}"
         for i, x in enumerate(lengths, 1)
     )
     print(f"{model.id}: {told}")
+
+
+def _place(span: Span) -> dict[str, int]:
+    return {"start": span[0], "end": span[1]}
+
+
+def _tree(read: Prompt) -> list[tuple[str, str, str]]:
+    """(weight, place, text) of every clause, of every group of several parts, of every part and LoRA, as they nest."""
+    whole = read.tree.clauses[0]
+    kind, weights = "and", read.tree.weights
+    if isinstance(whole, Blend):
+        kind, weights = "blend", whole.weights
+    rows: list[tuple[str, str, str]] = []
+    several = len(read.plains) > 1
+    by_clause: dict[int, list[Part]] = {}
+    for part in read.parts:
+        by_clause.setdefault(part.clause, []).append(part)
+    groups = iter([*read.emphases, None])
+    group = next(groups)
+    for clause in range(len(read.plains)):
+        if several:
+            rows.append((f"{weights[clause]:.3g}", "", f"{kind}, text {clause + 1} of {len(read.plains)}"))
+        open_: list[Emphasis] = []
+        parts = by_clause.get(clause, [])
+        for i, part in enumerate(parts):
+            while open_ and open_[-1].span[1] <= part.span[0]:
+                open_.pop()
+            while group is not None and group.span[0] < part.span[1]:
+                alone = group.span[0] <= part.span[0] and (i + 1 == len(parts) or parts[i + 1].span[0] >= group.span[1])
+                if not alone and group.span[1] > part.span[0]:
+                    shown = one_line(read.text[group.body[0] : min(group.body[1], group.body[0] + 100)], 60)
+                    place = f"{group.span[0]}–{group.span[1]}"
+                    rows.append((f"×{group.weight:.3g}", place, _nested(several + len(open_), f"({shown})")))
+                    open_.append(group)
+                group = next(groups)
+            place = f"{part.span[0]}–{part.span[1]}"
+            said = one_line(part.text, 90) + ("" if part.applied else "  (not applied)")
+            rows.append((f"{part.weight:.3g}", place, _nested(several + len(open_), said)))
+    rows += [(f"{use.weight:.3g}", f"{use.span[0]}–{use.span[1]}", f"LoRA {use.name}") for use in read.loras]
+    return rows
+
+
+def _nested(depth: int, text: str) -> str:
+    """The text under what it is in; very deep ones stand no further in than the rest."""
+    return "  " * (min(depth, 12) - 1) + "└ " + text if depth else text
 
 
 def _vectors(catalogue: Catalogue, model: Model) -> dict[str, int]:

@@ -694,7 +694,7 @@ class Workbench(ComparingScreen):
             case "prompt":
                 told = "prompt"
                 taken = replace(draft, prompt=whole.prompt, negative_prompt=whole.negative_prompt)
-                taken = replace(taken, blank_negative=whole.blank_negative)
+                taken = replace(taken, blank_negative=whole.blank_negative, syntax=whole.syntax)
             case "seed":
                 told, taken = f"seed {request.seed}", replace(draft, seed=whole.seed)
                 # the noise is what a seed is for, and of a variation it is that of both
