@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from driving import WIDE, Bench, toasts, until, write
+from driving import WIDE, Bench, text, toasts, until, write
 
 from engines.prompt import parse
 from tui import snippets
@@ -93,6 +93,22 @@ async def test_a_prompt_of_an_earlier_picture_comes_back(bench: Bench) -> None:
         assert bench.app.workbench.draft.prompt == "picture number 3"
         await pilot.press("ctrl+z")
         assert bench.app.workbench.draft.prompt == "a cat"
+
+
+async def test_a_prompt_in_a1111s_dialect_is_told_and_translated_at_a_key(bench: Bench) -> None:
+    async with bench.app.run_test(size=WIDE) as pilot:
+        write(bench, "a (red:1.3) apple, [fog] <lora:pixel:0.5>")
+        await until(pilot, lambda: "looks like A1111" in text(bench.app, "#note"))
+        assert "alt+t" in text(bench.app, "#note") and "--syntax" not in text(bench.app, "#note")
+        await pilot.press("alt+t")
+        translated = bench.app.workbench.draft.prompt
+        assert "(red)1.3" in translated and "withLora(pixel, 0.5)" in translated and "lora:" not in translated
+        assert not parse(translated).problems
+        await pilot.press("ctrl+z")
+        assert bench.app.workbench.draft.prompt == "a (red:1.3) apple, [fog] <lora:pixel:0.5>"
+        bench.app.workbench.form.prompt.take("a plain cat")
+        await pilot.press("alt+t")
+        assert "nothing here" in toasts(bench.app)
 
 
 async def test_without_any_picture_a_line_says_so(bench: Bench) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from textual import on
 
+from engines import dialects
 from engines.catalogue import Catalogue
 from engines.entries import Entry
 from engines.errors import SafelightError
@@ -92,6 +93,23 @@ class ChoosingScreen(PagedScreen):
                 self.ask([embedding], None)
 
         self._open("embedding", picking.embeddings(self.catalogue, self.form.draft, self.stocks.embeddings), "", taken)
+
+    def action_translate(self) -> None:
+        """Both prompts from A1111's dialect into compel's, in one step each that undo takes back."""
+        told: list[str] = []
+        changed = False
+        for editor in (self.form.prompt, self.form.negative):
+            translation = dialects.translate(editor.text)
+            if translation.text != editor.text:
+                changed = True
+                editor.take(translation.text)
+            told += [problem.message for problem in translation.problems]
+        if not changed:
+            self.notify("nothing here is written as A1111 writes it", timeout=3, markup=False)
+            return
+        self.form.choose(syntax="")
+        lines = ["translated; ctrl+z in the prompt brings the text back", *dict.fromkeys(told)]
+        self.notify(clean("\n".join(lines[:4])), severity="warning" if told else "information", timeout=8, markup=False)
 
     def past_prompts(self) -> Sequence[str]:
         """Prompts of earlier pictures, the newest first, each once; waits for the disk. Raises SafelightError."""

@@ -145,8 +145,10 @@ class Form(VerticalScroll, can_focus=False):
             self.model.offer(self._catalogue, stocks.models)
             self._show_loras(stack.read(self.loras.texts))
 
-    def choose(self, *, vae: str | None = None, precision: str | None = None) -> None:
-        """Another VAE, another precision."""
+    def choose(self, *, vae: str | None = None, precision: str | None = None, syntax: str | None = None) -> None:
+        """Another VAE, another precision, another dialect of the prompts."""
+        if syntax is not None:
+            self._draft = replace(self._draft, syntax=syntax)
         if vae is not None:
             self._draft = replace(self._draft, vae=vae)
         if precision is not None:
@@ -338,7 +340,8 @@ class Form(VerticalScroll, can_focus=False):
             return f"{e.message}; {self._key('override')} overrides" if self.is_locked(e, draft) else ""
         except SafelightError:
             return ""
-        return next((note for note in notes if not note.startswith("the prompt is empty")), "")
+        told = next((note for note in notes if not note.startswith("the prompt is empty")), "")
+        return told.replace("--syntax a1111", self._key("translate"))
 
     def is_locked(self, error: InvalidRequest, draft: Draft) -> bool:
         """Whether a draft is refused only because its model's recipe fixes a field."""

@@ -80,7 +80,9 @@ class Live:
         if plain == self.sketched:
             return None
         try:
-            (asked,) = drafting.read(plain, catalogue, look=False).requests
+            # only what variants name in files is looked for on the disk
+            look = "__" in plain.prompt
+            (asked,) = drafting.read(plain, catalogue, look=look).requests
             model = catalogue.model(asked.model)
             own = self._by_itself(plain)
             by = model if own else quickest(catalogue, model, stocks)
@@ -90,7 +92,7 @@ class Live:
                     plain, model=by.id, steps="", guidance="", rescale="", scheduler="", size=aspect, vae="",
                     override="",
                 )  # fmt: skip
-                (asked,) = drafting.read(quick, catalogue, look=False).requests
+                (asked,) = drafting.read(quick, catalogue, look=look).requests
             elif not model.recipe.fixed_steps and asked.num_inference_steps > LEAST:
                 asked = replace(asked, num_inference_steps=max(LEAST, asked.num_inference_steps // FEWER))
         except (SafelightError, ValueError):
