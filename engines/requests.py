@@ -349,6 +349,8 @@ def _fitting(name: str, annotation: str, value: Any) -> Any:
     match annotation:
         case "str" if isinstance(value, str):
             return value
+        case "bool" if isinstance(value, bool):
+            return value
         case "int" if type(value) is int:  # True is an int to isinstance
             return value
         case "float" if type(value) in (int, float) and math.isfinite(value):

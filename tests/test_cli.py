@@ -201,6 +201,19 @@ def test_a_day_at_the_command_line(home: Path, tmp_path: Path) -> None:
     assert "WARNING" in log and stat.S_IMODE((home / "data" / "safelight.log").stat().st_mode) == 0o600
 
 
+def test_a_score_is_listed_with_the_name_of_its_scorer(home: Path) -> None:
+    from engines import folders
+    from engines.requests import Generate, Seconds
+    from engines.store import Made, Store
+
+    request = Generate("a red apple", "mini", 1, 128, 128, 25, 4.5)
+    store = Store(folders.find().store)
+    (job,) = store.add([request], None, store.register("command"))
+    store.finish(job.id, [Made("/1.png", request, 128, 128, Seconds(), {}, b"", {"mini-clip": 44.151})])
+    store.close()
+    assert "44.15 mini-clip" in safelight("history", "list").stdout
+
+
 def test_without_a_seed_one_is_drawn_and_told() -> None:
     done = safelight("generate", "", "-m", "mini-lightning-2step-lora", "--json")
     assert done.returncode == 0, done.stderr

@@ -253,6 +253,18 @@ def test_what_makes_no_mix_is_one_line(arguments: tuple[str, ...], told: str) ->
     assert told in safelight("models", "merge", *arguments, code=2).stderr
 
 
+# ── scorers ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_scorers_kind_is_told() -> None:
+    (row,) = [line.split() for line in safelight("models", "list").stdout.splitlines() if "aesthetic-v2" in line]
+    assert "aesthetic" in row
+    shown = [line.split() for line in safelight("models", "show", "pickscore").stdout.splitlines()]
+    assert ["kind", "preference"] in shown
+    (told,) = objects(safelight("models", "show", "pickscore", "--json"))
+    assert told["kind"] == "scorer" and told["scorer_kind"] == "preference"
+
+
 # ── what is quick ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
