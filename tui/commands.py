@@ -112,8 +112,8 @@ def generate(
     guidance: Annotated[str, typer.Option("--guidance", metavar="X", help="guidance_scale; acts above 1.")] = "",
     rescale: Annotated[str, typer.Option("--guidance-rescale", metavar="X", help="0 to 1.")] = "",
     scheduler: Annotated[
-        str, typer.Option("--scheduler", metavar="NAME", help="Instead of the model's own; 'list' shows all.")
-    ] = "",
+        str | None, typer.Option("--scheduler", metavar="NAME", help="Instead of the model's own; 'list' shows all.")
+    ] = None,
     size: Annotated[str, typer.Option("--size", metavar="WxH", help="Pixels, multiples of 8.")] = "",
     aspect: Annotated[
         str, typer.Option("--aspect", metavar="W:H", help="The model's trained size nearest to it.")
@@ -149,7 +149,9 @@ def generate(
         raise InvalidRequest(
             f"aspect must be two numbers such as 3:2, not '{aspect[:40]}'", "for instance --aspect 3:2"
         )
-    if scheduler.strip().lower() in ("list", "help", "?"):
+    if scheduler is not None and not scheduler.strip():
+        raise InvalidRequest("--scheduler has no name behind it", "leave it out for the model's own; 'list' shows all")
+    if scheduler is not None and scheduler.strip().lower() in ("list", "help", "?"):
         from tui import listing
 
         listing.list_schedulers(json)
@@ -164,7 +166,7 @@ def generate(
             steps=steps,
             guidance=guidance,
             rescale=rescale,
-            scheduler=scheduler,
+            scheduler=scheduler or "",
             size=aspect or size,
             seed=seed,
             count=count,
