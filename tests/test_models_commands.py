@@ -253,6 +253,54 @@ def test_what_makes_no_mix_is_one_line(arguments: tuple[str, ...], told: str) ->
     assert told in safelight("models", "merge", *arguments, code=2).stderr
 
 
+# ── what is broken, what came with it ───────────────────────────────────────────────────────────────────────────────
+
+
+def test_an_entry_that_lost_what_it_stood_on_can_be_removed(tmp_path: Path, home: Path) -> None:
+    safelight("models", "merge", "mini", "mini-lightning-4step-unet", "--id", "one")
+    safelight("models", "merge", "one", "mini", "--id", "two")
+    safelight("models", "remove", "one", "--yes")
+    assert "model two: no model 'one'" in safelight("models", "list").stderr
+    (told,) = objects(safelight("models", "remove", "two", "--json"))
+    assert told["entry_removed"]
+    assert safelight("models", "list").stderr == ""
+    assert "no entry 'two'" in safelight("models", "remove", "two", code=2).stderr
+
+
+def test_an_entry_with_the_id_of_another_kind_can_be_removed(home: Path) -> None:
+    (home / "config").mkdir()
+    scorer = 'title = "t"\nkind = "clip"\nfolder = "x"\nlicence = "x"\n'
+    (home / "config" / "models.toml").write_text(f'[[scorer]]\nid = "mini"\n{scorer}')
+    shown = safelight("models", "show", "mini", "--json")
+    assert objects(shown)[0]["kind"] == "model" and "there is a model of that id" in shown.stderr
+    assert "is taken out of" in safelight("models", "remove", "mini").stdout
+    assert safelight("models", "list").stderr == ""
+
+
+@pytest.mark.parametrize("yes", [(), ("--yes",)])
+def test_what_came_with_it_is_not_removed(yes: tuple[str, ...]) -> None:
+    assert "mini came with safelight" in safelight("models", "remove", "mini", *yes, code=2).stderr
+
+
+@pytest.mark.parametrize("id", [(), ("mini",)])
+def test_that_there_is_nothing_to_verify_is_told(id: tuple[str, ...]) -> None:
+    (line,) = safelight("models", "verify", *id).stdout.splitlines()
+    assert line.startswith("nothing to verify: ")
+    done = safelight("models", "verify", *id, "--json")
+    assert done.stdout == "" and "nothing to verify" in done.stderr
+
+
+def test_a_file_of_ones_own_that_is_gone_is_not_said_to_be_fetched(tmp_path: Path) -> None:
+    file = tmp_path / "mine.safetensors"
+    file.write_bytes((MINI / "style_lora" / "mini_pixel_lora.safetensors").read_bytes())
+    safelight("models", "add", file, "--id", "mine")
+    assert "nothing to verify" not in safelight("models", "verify", "mine").stdout
+    file.unlink()
+    for command in (("models", "verify", "mine"), ("generate", "x", "--lora", "mine")):
+        told = safelight(*command, code=1).stderr
+        assert "mine.safetensors" in told and "models.toml" in told and "pull" not in told
+
+
 # ── scorers ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
