@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import asdict, dataclass, field, fields
+from pathlib import PurePath
 from typing import Any, Literal, TypeAlias, TypeVar
 
 from engines import blocks
@@ -186,6 +187,8 @@ class Merge:
                 "a merge takes a weight for each model", "safelight models merge A B --weights 0.5,0.5"
             )
         blocks.Formula(self.method, self.weights, blocks.parse(self.blocks))
+        if self.dtype:
+            blocks.check_dtype(self.dtype)
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +201,13 @@ class Convert:
     "Path of the .safetensors file to write."
 
     def validate(self) -> None:
-        """Nothing to check: whether the files can be used is found when they are opened."""
+        """Raises InvalidRequest for a name that no reader would take for what is written. Whether the files can be used
+        is found when they are opened."""
+        if not self.out.endswith(".safetensors"):
+            name = PurePath(self.out)
+            raise InvalidRequest(
+                f"{name.name} doesn't end in .safetensors", f"write it to {name.stem}.safetensors", "out"
+            )
 
 
 Request: TypeAlias = Generate | Score | Warm | Pull | Merge | Convert

@@ -106,6 +106,8 @@ def test_a_pickle_is_refused_with_the_way_to_convert_it_and_that_way_works(tmp_p
     (made,) = objects(safelight("models", "convert", file, "--json"))
     assert made["path"] == str(tmp_path / "old.safetensors") and Path(str(made["path"])).is_file()
     assert "is there already" in safelight("models", "convert", file, code=1).stderr
+    told = safelight("models", "convert", file, "--out", tmp_path / "o.bin", code=2).stderr
+    assert "o.bin doesn't end in .safetensors" in told and not (tmp_path / "o.bin").exists()
 
 
 @pytest.mark.parametrize("beast", ZOO, ids=lambda beast: beast.name)
@@ -135,7 +137,12 @@ def test_another_programs_folder_is_listed_in_place(tmp_path: Path, home: Path) 
 
 def test_what_is_nowhere_is_told(tmp_path: Path) -> None:
     assert "there is no" in safelight("models", "add", tmp_path / "nothing.safetensors", code=2).stderr
-    assert "is no folder" in safelight("models", "scan", tmp_path / "nothing", code=1).stderr
+    assert "is not there" in safelight("models", "scan", tmp_path / "nothing", code=2).stderr
+    (tmp_path / "file").touch()
+    assert "is no folder" in safelight("models", "scan", tmp_path / "file", code=2).stderr
+    assert "there is no" in safelight("models", "convert", tmp_path / "nothing.ckpt", code=2).stderr
+    both = (tmp_path / "a.safetensors", tmp_path / "b.safetensors")
+    assert "there is no" in safelight("models", "merge", *both, "--out", tmp_path / "c.safetensors", code=2).stderr
     assert "no entry 'mimi'" in safelight("models", "show", "mimi", code=2).stderr
 
 
@@ -245,6 +252,10 @@ def test_a_mix_without_a_file_is_a_model_with_its_ratio(home: Path) -> None:
         (("mini", "mini-lightning-4step-unet", "--weights", "1,2,3"), "3 weights"),
         (("mini", "mini-lightning-4step-unet", "--blocks", "in99=1"), "no block is called"),
         (("mini", "mini-lightning-4step-unet", "--method", "magic"), "magic"),
+        (("mini", "mini", "--method", "add-difference"), "add-difference takes three models, not 2"),
+        (("a.safetensors", "b.safetensors", "--method", "add-difference", "--out", "c.safetensors"), "three models"),
+        (("mini", "mini-lightning-4step-unet", "--dtype", "fp4"), "can't be written in 'fp4'"),
+        (("mini", "mini-lightning-4step-unet", "--dtype", "fp16"), "--dtype is for a file"),
         (("mini", "sdxl-base"), "different architecture"),
         (("mini", "nothing"), "no model 'nothing'"),
     ],

@@ -47,6 +47,9 @@ def scan(session: Session, folder: Path, adding: bool, as_json: bool) -> int:
     """Lists the model files in a folder, where they are; adds those that can be used if that is asked."""
     from engines import proposing, scanning
 
+    if not os.path.isdir(folder):
+        told = "is no folder" if os.path.lexists(folder) else "is not there"
+        raise InvalidRequest(f"{one_line(str(folder), 80)} {told}", "name a folder with models in it")
     progress = making.Progress()
     texts: list[str] = []
     rows = [("", "FILE", "WHAT", "PRECISION")]
