@@ -99,6 +99,29 @@ def test_a_lora_for_sd1_is_refused_with_both_sides_named(tmp_path: Path) -> None
     assert "Stable Diffusion 1" in told and "SDXL" in told
 
 
+def test_a_checkpoint_of_other_shapes_than_its_base_is_refused_with_both_sides_named(
+    tmp_path: Path, home: Path
+) -> None:
+    file, folder = tiny.single_file(tmp_path / "other.safetensors"), tiny.folder(tmp_path / "folder")
+    unet = tiny.unet_file(tmp_path / "unet.safetensors")
+    for place in (file, folder, unet):
+        told = safelight("models", "add", place, "--base", "mini", code=2).stderr
+        assert "cross-attention 128" in told and "mini is mini (cross-attention 224)" in told
+        assert "sdxl-base is sdxl" in safelight("models", "add", place, "--base", "sdxl-base", code=2).stderr
+    assert not (home / "config" / "models.toml").exists()
+    safelight("models", "add", folder, "--id", "one")
+    for number, place in enumerate((file, folder, unet)):
+        (told_,) = objects(safelight("models", "add", place, "--base", "one", "--id", f"of{number}", "--json"))
+        assert told_["family"] == "sdxl-shaped-128"
+
+
+def test_the_same_width_alone_makes_no_family(tmp_path: Path) -> None:
+    pruned = tiny.single_file(tmp_path / "pruned.safetensors", architecture="ssd-1b")
+    safelight("models", "add", tiny.folder(tmp_path / "folder"), "--id", "one")
+    told = safelight("models", "add", pruned, "--base", "one", code=2).stderr
+    assert "of other" not in told and "layers have other shapes" in told
+
+
 def test_a_pickle_is_refused_with_the_way_to_convert_it_and_that_way_works(tmp_path: Path) -> None:
     file = tmp_path / "old.ckpt"
     torch.save({"state_dict": {"emb_params": torch.zeros(2, 4)}}, file)

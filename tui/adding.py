@@ -48,8 +48,8 @@ def scan(session: Session, folder: Path, adding: bool, as_json: bool) -> int:
     from engines import proposing, scanning
 
     if not os.path.isdir(folder):
-        told = "is no folder" if os.path.lexists(folder) else "is not there"
-        raise InvalidRequest(f"{one_line(str(folder), 80)} {told}", "name a folder with models in it")
+        why = "is no folder" if os.path.lexists(folder) else "is not there"
+        raise InvalidRequest(f"{one_line(str(folder), 80)} {why}", "name a folder with models in it")
     progress = making.Progress()
     texts: list[str] = []
     rows = [("", "FILE", "WHAT", "PRECISION")]
@@ -143,6 +143,8 @@ def _proposed(
 
     catalogue = session.catalogue
     over = kinship.base_of(catalogue, found, base)
+    if base and over is not None:
+        kinship.check_like(catalogue, found, over, place.path)
     facts: dict[str, Any] = {}
     if over is not None:
         facts["family"] = over.family
