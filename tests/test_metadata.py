@@ -145,6 +145,8 @@ def test_every_field_of_a_stored_request_has_its_type() -> None:
         values = json.loads(to_json(request))
         for name in values.keys() - {"kind"}:
             for wrong in ({"a": 1}, [[]], [None], float("nan"), float("-inf"), True):
+                if wrong is True and isinstance(values[name], bool):
+                    continue
                 with pytest.raises(InvalidRequest):
                     from_json(json.dumps({**values, name: wrong}))
     assert isinstance(from_json('{"kind": "warm", "model": "x", "unknown": 3}'), Warm)
