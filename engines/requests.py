@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import asdict, dataclass, field, fields
-from pathlib import PurePath
 from typing import Any, Literal, TypeAlias, TypeVar
 
 from engines import blocks
@@ -204,10 +203,9 @@ class Convert:
         """Raises InvalidRequest for a name that no reader would take for what is written. Whether the files can be used
         is found when they are opened."""
         if not self.out.endswith(".safetensors"):
-            name = PurePath(self.out)
-            raise InvalidRequest(
-                f"{name.name} doesn't end in .safetensors", f"write it to {name.stem}.safetensors", "out"
-            )
+            name = self.out.rpartition("/")[2]
+            stem = name.rpartition(".")[0] or name
+            raise InvalidRequest(f"{name} doesn't end in .safetensors", f"write it to {stem}.safetensors", "out")
 
 
 Request: TypeAlias = Generate | Score | Warm | Pull | Merge | Convert

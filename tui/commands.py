@@ -151,7 +151,8 @@ def generate(
         )
     if scheduler is not None and not scheduler.strip():
         raise InvalidRequest("--scheduler has no name behind it", "leave it out for the model's own; 'list' shows all")
-    if scheduler is not None and scheduler.strip().lower() in ("list", "help", "?"):
+    scheduler = scheduler or ""
+    if scheduler.strip().lower() in ("list", "help", "?"):
         from tui import listing
 
         listing.list_schedulers(json)
@@ -166,7 +167,7 @@ def generate(
             steps=steps,
             guidance=guidance,
             rescale=rescale,
-            scheduler=scheduler or "",
+            scheduler=scheduler,
             size=aspect or size,
             seed=seed,
             count=count,
