@@ -16,6 +16,8 @@ from engines.errors import InvalidRequest, near
 
 METHODS = ("weighted-sum", "add-difference")
 "How models are mixed; see Formula."
+DTYPES = ("fp16", "bf16", "fp32")
+"What a file of a mix may be written in."
 INS = tuple(f"in{i}" for i in range(9))
 OUTS = tuple(f"out{i}" for i in range(9))
 TEXT = ("text_encoder", "text_encoder_2")
@@ -79,6 +81,12 @@ def of(key: str, component: str = "", layers: int = LAYERS) -> str:
     if key.startswith(("middle_block.", "mid_block.")):
         return "mid"
     return "in0" if key.startswith("conv_in.") else "out8"  # the last layers, and what is unknown, as in sd-mecha
+
+
+def check_dtype(dtype: str) -> None:
+    """Raises InvalidRequest unless a mix can be written in that type."""
+    if dtype not in DTYPES:
+        raise InvalidRequest(f"a mix can't be written in {dtype!r}", f"one of {', '.join(DTYPES)}", "dtype")
 
 
 def layers(keys: Iterable[str]) -> int:

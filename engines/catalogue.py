@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from engines import presence, tables
 from engines.entries import (
+    SCORER_KINDS,
     Adapter,
     Checkpoint,
     Embedding,
@@ -54,7 +55,7 @@ class Catalogue:
     scorers: dict[str, Scorer] = field(default_factory=dict)
     "Judges."
     problems: tuple[str, ...] = ()
-    "One line for every entry that could not be read."
+    "One line for every entry that could not be read or has the id of another kind's."
 
     def model(self, id: str) -> Model:
         """The model of that id. Raises CatalogueError with near names."""
@@ -94,8 +95,12 @@ class Catalogue:
         return best
 
     def default_scorer(self) -> Scorer:
-        """The best scorer that is on this machine. Raises CatalogueError if none is."""
-        ranked = sorted(self.scorers.values(), key=lambda s: -s.rank)
+        """The best scorer that is on this machine. Raises CatalogueError if none is.
+
+        A CLIP comes before all others, whatever their rank: each kind's numbers are on a scale of their own, and the
+        default's stand side by side in the history.
+        """
+        ranked = sorted(self.scorers.values(), key=lambda s: (s.kind != SCORER_KINDS[0], -s.rank))
         best = next((s for s in ranked if not self.missing(s)), None)
         if best is None:
             raise CatalogueError("no scorer is on this machine", "safelight doctor says what is missing", "scorer")
@@ -274,6 +279,9 @@ def _on_hub(source: object) -> bool:
 def _read(path: Path, into: Catalogue) -> Iterable[str]:
     """Adds a file's entries to `into`, yielding a line for each that can't be read."""
     try:
+        if path.exists() and not path.is_file():
+            yield f"{path} is no file"  # a FIFO would be waited for without end
+            return
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         if path == SHIPPED:
@@ -305,6 +313,11 @@ def _read(path: Path, into: Catalogue) -> Iterable[str]:
                 named = table.get("id", "without id") if isinstance(table, dict) else table
                 what = f"'{e.args[0]}' is missing" if isinstance(e, KeyError) else str(e)
                 yield f"{path}: {kind} {named}: {' '.join(what.split())[:300]}"
+                continue
+            # whoever names an id means one thing; an entry of the same kind is overridden
+            other = next((k for k, others, _ in kinds if others is not known and entry.id in others), None)
+            if other is not None:
+                yield f"{path}: {kind} {entry.id}: there is a {other} of that id; choose another"
             else:
                 known[entry.id] = entry
 

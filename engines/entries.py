@@ -300,7 +300,7 @@ class Scorer:
     licence: str
     "SPDX name where there is one."
     rank: int = 0
-    "Which is taken when none is named: the highest rank that is on this machine."
+    "Which is taken when none is named: the highest rank that is on this machine, of kind clip if there is one."
     bytes: int = 0
     "As in Model."
 

@@ -95,7 +95,7 @@ def listing(files: Mapping[str, int], configs: Mapping[str, Mapping[str, Any]], 
         _check_shards(files, configs[shards], shards, name)
     width = unet.get("cross_attention_dim")
     prediction = configs.get("scheduler/scheduler_config.json", {}).get("prediction_type")
-    why_not = "" if kind in ("scorer", "preview_decoder") else _why_not_folder(kind, architecture)
+    why_not = "" if kind == "scorer" else _why_not_folder(kind, architecture)
     found = hints.find(called, (), {})
     if found.prediction_type is None and prediction == "v_prediction":
         found = replace(found, prediction_type=prediction)
@@ -121,6 +121,8 @@ def _why_not_folder(kind: str, architecture: str) -> str:
         )  # fmt: skip
     if kind == "unet":
         return "is a UNet alone; name its .safetensors file"
+    if kind == "preview_decoder" and architecture != "flux":
+        return ""  # of four channels; its family says whose latents it is for
     return "" if architecture in kinds.RUN else f"is {kinds.TITLES[architecture]}; safelight draws with SDXL models"
 
 
@@ -164,6 +166,8 @@ def _of_config(config: Mapping[str, Any], name: str) -> tuple[str, str]:
         full = levels == [128, 256, 512, 512]
         return "vae", ("sd1" if old else "sdxl") if full else "sdxl-shaped"
     if cls == "AutoencoderTiny":
+        if config.get("latent_channels", 4) != 4:
+            return "preview_decoder", "flux"
         plain = hints.words(name)
         levels = config.get("decoder_block_out_channels")
         if levels == [64] * 3:

@@ -286,14 +286,20 @@ def _append(models_toml: Path, text: str) -> None:
     _replace(place, front + text.replace("\n", end), wanted, "added")
 
 
-def listed(models_toml: Path) -> set[str]:
-    """The ids in the user's file; empty if it isn't there or can't be read."""
+def listed(models_toml: Path) -> dict[str, tuple[str, ...]]:
+    """The ids in the user's file, each with the KINDS that have it there, entries that the catalogue refuses among
+    them; empty if the file isn't there or can't be read."""
     try:
         _, _, document = _read(models_toml)
     except CatalogueError:
-        return set()
-    found = (table for kind in document.values() if isinstance(kind, list) for table in kind)
-    return {table["id"] for table in found if isinstance(table, dict) and isinstance(table.get("id"), str)}
+        return {}
+    found: dict[str, tuple[str, ...]] = {}
+    for kind in KINDS:
+        tables = document.get(kind)
+        for table in tables if isinstance(tables, list) else ():
+            if isinstance(table, dict) and isinstance(table.get("id"), str):
+                found[table["id"]] = (*found.get(table["id"], ()), kind)
+    return found
 
 
 def drop(models_toml: Path, id: str, kind: str = "") -> None:
@@ -384,6 +390,8 @@ def _read(models_toml: Path) -> tuple[Path, str, dict[str, Any]]:
     """(the file itself, its text, its contents); an empty one if it isn't there."""
     place = models_toml.resolve()  # a link stays a link
     try:
+        if place.exists() and not place.is_file():  # a FIFO would be waited for without end
+            raise CatalogueError(f"{place} is no file", "put a file there; nothing was changed")
         text = place.read_bytes().decode("utf-8")
         return place, text, tomllib.loads(text)
     except FileNotFoundError:

@@ -219,6 +219,8 @@ class Merge:
                 "a merge takes a weight for each model", "safelight models merge A B --weights 0.5,0.5"
             )
         blocks.Formula(self.method, self.weights, blocks.parse(self.blocks))
+        if self.dtype:
+            blocks.check_dtype(self.dtype)
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +233,12 @@ class Convert:
     "Path of the .safetensors file to write."
 
     def validate(self) -> None:
-        """Nothing to check: whether the files can be used is found when they are opened."""
+        """Raises InvalidRequest for a name that no reader would take for what is written. Whether the files can be used
+        is found when they are opened."""
+        if not self.out.endswith(".safetensors"):
+            name = self.out.rpartition("/")[2]
+            stem = name.rpartition(".")[0] or name
+            raise InvalidRequest(f"{name} doesn't end in .safetensors", f"write it to {stem}.safetensors", "out")
 
 
 Request: TypeAlias = Generate | Score | Warm | Pull | Merge | Convert

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,40 @@ def test_every_shipped_entry_is_whole_and_here_or_can_be_had() -> None:
         assert any(decoder.family == model.space for decoder in known.preview_decoders.values())
     assert known.default_model().id == "mini"
     assert known.default_scorer().id == "mini-clip"
+
+
+SCORER = '[[scorer]]\nid = "{}"\ntitle = "t"\nkind = "{}"\nfolder = "{}"\nlicence = "x"\nrank = {}\n'
+
+
+def test_the_default_scorer_holds_pictures_against_the_text_whatever_the_ranks(tmp_path: Path) -> None:
+    path, folder = tmp_path / "models.toml", catalogue.load().scorers["mini-clip"].source.path
+    path.write_text(SCORER.format("taste", "aesthetic", folder, 99) + SCORER.format("liked", "preference", folder, 98))
+    known = catalogue.load(path)
+    assert known.problems == () and known.default_scorer().id == "mini-clip"
+    others = {id: scorer for id, scorer in known.scorers.items() if scorer.kind != "clip"}
+    assert replace(known, scorers=others).default_scorer().id == "taste"
+
+
+def test_an_id_of_another_kind_is_a_problem_and_the_first_is_kept(tmp_path: Path) -> None:
+    path, folder = tmp_path / "models.toml", catalogue.load().scorers["mini-clip"].source.path
+    path.write_text(SCORER.format("mini", "clip", folder, 1) + SCORER.format("mini-clip", "clip", folder, 1))
+    known = catalogue.load(path)
+    (problem,) = known.problems
+    assert "scorer mini: there is a model of that id" in problem
+    assert known.entry("mini") is known.models["mini"] and "mini" not in known.scorers
+    assert known.scorers["mini-clip"].title == "t", "one of the same kind is overridden"
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
+    import os
+
+    from engines import proposing
+
+    os.mkfifo(path := tmp_path / "models.toml")
+    assert catalogue.load(path).problems == (f"{path} is no file",)
+    assert proposing.listed(path) == {}
+    with pytest.raises(CatalogueError, match="is no file"):
+        proposing.append(path, GOOD)
 
 
 def test_no_code_asks_whether_a_model_is_the_embedded_one() -> None:

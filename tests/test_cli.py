@@ -67,7 +67,10 @@ def refused(done: subprocess.CompletedProcess[str], code: int, says: str) -> Non
         (["generate", "x", "--scheduler", "eular"], "no scheduler"),
         (["generate", "x", "--precision", "fp7"], "no precision"),
         (["generate", "x", "--device", "gpu7"], "no device 'gpu7'"),
+        (["generate", "x", "--scheduler", ""], "--scheduler has no name behind it"),
         (["generate", "x", "--lora", "nobody"], "no LoRA"),
+        (["generate", "x", "--lora", "mini-pixel:"], "no weight behind it"),
+        (["generate", "x", "--lora", "mini-pixel:0.5", "--lora", "mini-pixel:0.7"], "mini-pixel is named twice"),
         (["generate", "x" * 100_000], "100,000 characters"),
         (["prompt", "x" * 100_000], "100,000 characters"),
         (["score", "/nowhere.png", "--prompt", "x"], "is no file"),
@@ -253,6 +256,19 @@ def test_a_day_at_the_command_line(home: Path, tmp_path: Path) -> None:
     refused(safelight("history", "path", "last"), 1, "is gone")
     log = (home / "data" / "safelight.log").read_text()
     assert "WARNING" in log and stat.S_IMODE((home / "data" / "safelight.log").stat().st_mode) == 0o600
+
+
+def test_a_score_is_listed_with_the_name_of_its_scorer(home: Path) -> None:
+    from engines import folders
+    from engines.requests import Generate, Seconds
+    from engines.store import Made, Store
+
+    request = Generate("a red apple", "mini", 1, 128, 128, 25, 4.5)
+    store = Store(folders.find().store)
+    (job,) = store.add([request], None, store.register("command"))
+    store.finish(job.id, [Made("/1.png", request, 128, 128, Seconds(), {}, b"", {"mini-clip": 44.151})])
+    store.close()
+    assert "44.15 mini-clip" in safelight("history", "list").stdout
 
 
 def test_without_a_seed_one_is_drawn_and_told() -> None:

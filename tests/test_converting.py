@@ -68,6 +68,15 @@ def test_stopping_leaves_nothing(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["a.pt"]
 
 
+def test_a_checkpoint_that_is_cut_short_is_told(tmp_path: Path) -> None:
+    torch.save({"a": torch.ones(300)}, whole := tmp_path / "a.ckpt")
+    for length, told in ((whole.stat().st_size // 2, "cut short or damaged"), (0, "empty")):
+        (tmp_path / "cut.ckpt").write_bytes(whole.read_bytes()[:length])
+        with pytest.raises(LoadError, match=f"cut.ckpt is {told}") as caught:
+            list(converting.convert(tmp_path / "cut.ckpt", tmp_path / "out.safetensors"))
+        assert "name a .ckpt" not in caught.value.hint
+
+
 def test_what_is_no_pickle_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.pt").write_bytes(b"<html>")
     with pytest.raises(LoadError, match="is no pickled file but a web page"):

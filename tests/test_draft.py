@@ -181,6 +181,17 @@ def test_a_lora_of_another_family_is_refused_with_both_named() -> None:
         read(replace(APPLE, loras=("other",)), replace(KNOWN, adapters={"other": other}))
 
 
+def test_a_lora_of_ones_own_that_is_gone_is_told_with_its_path(tmp_path: Path) -> None:
+    gone = replace(KNOWN.adapters["mini-pixel"], id="mine", file=Local(tmp_path / "mine.safetensors"))
+    with pytest.raises(LoadError, match=r"mine\.safetensors is missing") as told:
+        read(replace(APPLE, loras=("mine",)), replace(KNOWN, adapters={"mine": gone}))
+    assert "models.toml" in told.value.hint and "pull" not in told.value.hint
+
+
+def test_an_empty_scheduler_in_the_form_is_the_recipes() -> None:
+    assert read(replace(APPLE, scheduler=" "), KNOWN).requests[0].scheduler == "euler"
+
+
 def test_a_requests_form_asks_for_the_same_request() -> None:
     draft = Draft(
         "a (red)1.3 apple", "blurry", "mini", "9", "3.25", "0.5", "heun", "104x152", "77", loras=("mini-pixel:0.5",)

@@ -127,6 +127,15 @@ def test_folders_are_told(tmp_path: Path) -> None:
     assert identify.folder(tiny.vae_folder(tmp_path / "vae")).kind == "vae"
 
 
+@pytest.mark.parametrize("network", ["AutoencoderTiny", "AutoencoderKL"])
+@pytest.mark.parametrize("levels", [3, 4])
+def test_a_decoder_of_sixteen_channels_is_no_stable_diffusions(network: str, levels: int) -> None:
+    files = {"config.json": 1, "diffusion_pytorch_model.safetensors": 10}
+    config = {"_class_name": network, "latent_channels": 16, "decoder_block_out_channels": [64] * levels}
+    found = identify.listing(files, {"config.json": config}, "taef1")
+    assert (found.architecture, found.supported) == ("flux", False) and "Flux" in found.why_not
+
+
 def test_a_repository_is_told_from_its_index() -> None:
     files = {"model_index.json": 1, "unet/config.json": 1}
     for part in identify.COMPONENTS:

@@ -99,6 +99,29 @@ def test_a_lora_for_sd1_is_refused_with_both_sides_named(tmp_path: Path) -> None
     assert "Stable Diffusion 1" in told and "SDXL" in told
 
 
+def test_a_checkpoint_of_other_shapes_than_its_base_is_refused_with_both_sides_named(
+    tmp_path: Path, home: Path
+) -> None:
+    file, folder = tiny.single_file(tmp_path / "other.safetensors"), tiny.folder(tmp_path / "folder")
+    unet = tiny.unet_file(tmp_path / "unet.safetensors")
+    for place in (file, folder, unet):
+        told = safelight("models", "add", place, "--base", "mini", code=2).stderr
+        assert "cross-attention 128" in told and "mini is mini (cross-attention 224)" in told
+        assert "sdxl-base is sdxl" in safelight("models", "add", place, "--base", "sdxl-base", code=2).stderr
+    assert not (home / "config" / "models.toml").exists()
+    safelight("models", "add", folder, "--id", "one")
+    for number, place in enumerate((file, folder, unet)):
+        (told_,) = objects(safelight("models", "add", place, "--base", "one", "--id", f"of{number}", "--json"))
+        assert told_["family"] == "sdxl-shaped-128"
+
+
+def test_the_same_width_alone_makes_no_family(tmp_path: Path) -> None:
+    pruned = tiny.single_file(tmp_path / "pruned.safetensors", architecture="ssd-1b")
+    safelight("models", "add", tiny.folder(tmp_path / "folder"), "--id", "one")
+    told = safelight("models", "add", pruned, "--base", "one", code=2).stderr
+    assert "of other" not in told and "layers have other shapes" in told
+
+
 def test_a_pickle_is_refused_with_the_way_to_convert_it_and_that_way_works(tmp_path: Path) -> None:
     file = tmp_path / "old.ckpt"
     torch.save({"state_dict": {"emb_params": torch.zeros(2, 4)}}, file)
@@ -106,6 +129,8 @@ def test_a_pickle_is_refused_with_the_way_to_convert_it_and_that_way_works(tmp_p
     (made,) = objects(safelight("models", "convert", file, "--json"))
     assert made["path"] == str(tmp_path / "old.safetensors") and Path(str(made["path"])).is_file()
     assert "is there already" in safelight("models", "convert", file, code=1).stderr
+    told = safelight("models", "convert", file, "--out", tmp_path / "o.bin", code=2).stderr
+    assert "o.bin doesn't end in .safetensors" in told and not (tmp_path / "o.bin").exists()
 
 
 @pytest.mark.parametrize("beast", ZOO, ids=lambda beast: beast.name)
@@ -135,7 +160,12 @@ def test_another_programs_folder_is_listed_in_place(tmp_path: Path, home: Path) 
 
 def test_what_is_nowhere_is_told(tmp_path: Path) -> None:
     assert "there is no" in safelight("models", "add", tmp_path / "nothing.safetensors", code=2).stderr
-    assert "is no folder" in safelight("models", "scan", tmp_path / "nothing", code=1).stderr
+    assert "is not there" in safelight("models", "scan", tmp_path / "nothing", code=2).stderr
+    (tmp_path / "file").touch()
+    assert "is no folder" in safelight("models", "scan", tmp_path / "file", code=2).stderr
+    assert "there is no" in safelight("models", "convert", tmp_path / "nothing.ckpt", code=2).stderr
+    both = (tmp_path / "a.safetensors", tmp_path / "b.safetensors")
+    assert "there is no" in safelight("models", "merge", *both, "--out", tmp_path / "c.safetensors", code=2).stderr
     assert "no entry 'mimi'" in safelight("models", "show", "mimi", code=2).stderr
 
 
@@ -245,12 +275,76 @@ def test_a_mix_without_a_file_is_a_model_with_its_ratio(home: Path) -> None:
         (("mini", "mini-lightning-4step-unet", "--weights", "1,2,3"), "3 weights"),
         (("mini", "mini-lightning-4step-unet", "--blocks", "in99=1"), "no block is called"),
         (("mini", "mini-lightning-4step-unet", "--method", "magic"), "magic"),
+        (("mini", "mini", "--method", "add-difference"), "add-difference takes three models, not 2"),
+        (("a.safetensors", "b.safetensors", "--method", "add-difference", "--out", "c.safetensors"), "three models"),
+        (("mini", "mini-lightning-4step-unet", "--dtype", "fp4"), "can't be written in 'fp4'"),
+        (("mini", "mini-lightning-4step-unet", "--dtype", "fp16"), "--dtype is for a file"),
         (("mini", "sdxl-base"), "different architecture"),
         (("mini", "nothing"), "no model 'nothing'"),
     ],
 )
 def test_what_makes_no_mix_is_one_line(arguments: tuple[str, ...], told: str) -> None:
     assert told in safelight("models", "merge", *arguments, code=2).stderr
+
+
+# ── what is broken, what came with it ───────────────────────────────────────────────────────────────────────────────
+
+
+def test_an_entry_that_lost_what_it_stood_on_can_be_removed(tmp_path: Path, home: Path) -> None:
+    safelight("models", "merge", "mini", "mini-lightning-4step-unet", "--id", "one")
+    safelight("models", "merge", "one", "mini", "--id", "two")
+    safelight("models", "remove", "one", "--yes")
+    assert "model two: no model 'one'" in safelight("models", "list").stderr
+    (told,) = objects(safelight("models", "remove", "two", "--json"))
+    assert told["entry_removed"]
+    assert safelight("models", "list").stderr == ""
+    assert "no entry 'two'" in safelight("models", "remove", "two", code=2).stderr
+
+
+def test_an_entry_with_the_id_of_another_kind_can_be_removed(home: Path) -> None:
+    (home / "config").mkdir()
+    scorer = 'title = "t"\nkind = "clip"\nfolder = "x"\nlicence = "x"\n'
+    (home / "config" / "models.toml").write_text(f'[[scorer]]\nid = "mini"\n{scorer}')
+    shown = safelight("models", "show", "mini", "--json")
+    assert objects(shown)[0]["kind"] == "model" and "there is a model of that id" in shown.stderr
+    assert "is taken out of" in safelight("models", "remove", "mini").stdout
+    assert safelight("models", "list").stderr == ""
+
+
+@pytest.mark.parametrize("yes", [(), ("--yes",)])
+def test_what_came_with_it_is_not_removed(yes: tuple[str, ...]) -> None:
+    assert "mini came with safelight" in safelight("models", "remove", "mini", *yes, code=2).stderr
+
+
+@pytest.mark.parametrize("id", [(), ("mini",)])
+def test_that_there_is_nothing_to_verify_is_told(id: tuple[str, ...]) -> None:
+    (line,) = safelight("models", "verify", *id).stdout.splitlines()
+    assert line.startswith("nothing to verify: ")
+    done = safelight("models", "verify", *id, "--json")
+    assert done.stdout == "" and "nothing to verify" in done.stderr
+
+
+def test_a_file_of_ones_own_that_is_gone_is_not_said_to_be_fetched(tmp_path: Path) -> None:
+    file = tmp_path / "mine.safetensors"
+    file.write_bytes((MINI / "style_lora" / "mini_pixel_lora.safetensors").read_bytes())
+    safelight("models", "add", file, "--id", "mine")
+    assert "nothing to verify" not in safelight("models", "verify", "mine").stdout
+    file.unlink()
+    for command in (("models", "verify", "mine"), ("generate", "x", "--lora", "mine")):
+        told = safelight(*command, code=1).stderr
+        assert "mine.safetensors" in told and "models.toml" in told and "pull" not in told
+
+
+# ── scorers ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_scorers_kind_is_told() -> None:
+    (row,) = [line.split() for line in safelight("models", "list").stdout.splitlines() if "aesthetic-v2" in line]
+    assert "aesthetic" in row
+    shown = [line.split() for line in safelight("models", "show", "pickscore").stdout.splitlines()]
+    assert ["kind", "preference"] in shown
+    (told,) = objects(safelight("models", "show", "pickscore", "--json"))
+    assert told["kind"] == "scorer" and told["scorer_kind"] == "preference"
 
 
 # ── what is quick ───────────────────────────────────────────────────────────────────────────────────────────────────

@@ -47,6 +47,9 @@ def scan(session: Session, folder: Path, adding: bool, as_json: bool) -> int:
     """Lists the model files in a folder, where they are; adds those that can be used if that is asked."""
     from engines import proposing, scanning
 
+    if not os.path.isdir(folder):
+        why = "is no folder" if os.path.lexists(folder) else "is not there"
+        raise InvalidRequest(f"{one_line(str(folder), 80)} {why}", "name a folder with models in it")
     progress = making.Progress()
     texts: list[str] = []
     rows = [("", "FILE", "WHAT", "PRECISION")]
@@ -140,6 +143,8 @@ def _proposed(
 
     catalogue = session.catalogue
     over = kinship.base_of(catalogue, found, base)
+    if base and over is not None:
+        kinship.check_like(catalogue, found, over, place.path)
     facts: dict[str, Any] = {}
     if over is not None:
         facts["family"] = over.family

@@ -130,8 +130,8 @@ def generate(
     guidance: Annotated[str, typer.Option("--guidance", metavar="X", help="guidance_scale; acts above 1.")] = "",
     rescale: Annotated[str, typer.Option("--guidance-rescale", metavar="X", help="0 to 1.")] = "",
     scheduler: Annotated[
-        str, typer.Option("--scheduler", metavar="NAME", help="Instead of the model's own; 'list' shows all.")
-    ] = "",
+        str | None, typer.Option("--scheduler", metavar="NAME", help="Instead of the model's own; 'list' shows all.")
+    ] = None,
     size: Annotated[str, typer.Option("--size", metavar="WxH", help="Pixels, multiples of 8.")] = "",
     aspect: Annotated[
         str, typer.Option("--aspect", metavar="W:H", help="The model's trained size nearest to it.")
@@ -183,6 +183,9 @@ def generate(
         raise InvalidRequest(
             f"aspect must be two numbers such as 3:2, not '{aspect[:40]}'", "for instance --aspect 3:2"
         )
+    if scheduler is not None and not scheduler.strip():
+        raise InvalidRequest("--scheduler has no name behind it", "leave it out for the model's own; 'list' shows all")
+    scheduler = scheduler or ""
     if scheduler.strip().lower() in ("list", "help", "?"):
         from tui import listing
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from engines import folders, schedulers, variants
 from engines.catalogue import Catalogue
-from engines.entries import Model, Recipe
+from engines.entries import Adapter, Model, Recipe, Vae
 from engines.errors import CatalogueError, InvalidRequest, LoadError
 from engines.prompt import LoraUse, clean, parse
 from engines.requests import (
@@ -187,7 +187,7 @@ def read(draft: Draft, catalogue: Catalogue, look: bool = True, wildcards: Path 
     text = texts.read(typed, syntax, seed, cards)
     negative = texts.read(clean(draft.negative_prompt), syntax)
     expanded = text.expansion is not None
-    stack = tuple(_lora(lora, model, catalogue, look) for lora in draft.loras)
+    stack = _loras(draft.loras, model, catalogue, look)
     one = Generate(
         prompt=text.prompt,
         negative_prompt=_negative(negative.prompt, draft.blank_negative),
@@ -402,7 +402,7 @@ def _vae(id: str, model: Model, catalogue: Catalogue, look: bool) -> str | None:
             "vae",
         )
     if look and catalogue.missing(vae):
-        raise LoadError(f"VAE {id} is not on this machine", f"safelight models pull {id} fetches it")
+        raise _not_here(f"VAE {id}", vae, catalogue)
     return vae.id
 
 
@@ -459,9 +459,28 @@ def _lora_notes(stack: tuple[Lora, ...], prompt: str, negative: str) -> list[str
     return notes
 
 
+def _not_here(what: str, entry: Adapter | Vae, catalogue: Catalogue) -> LoadError:
+    """That an entry's file is missing, and whether it can be fetched."""
+    told = f"{what} is not on this machine"
+    if catalogue.can_be_had(entry):
+        return LoadError(told, f"safelight models pull {entry.id} fetches it")
+    return LoadError(f"{told}: {catalogue.missing(entry)[0]} is missing", "put it there, or mend models.toml")
+
+
+def _loras(texts: tuple[str, ...], model: Model, catalogue: Catalogue, look: bool) -> tuple[Lora, ...]:
+    """The LoRAs that are named, each once: of two weights nobody can say which is meant."""
+    loras = tuple(_lora(text, model, catalogue, look) for text in texts)
+    names = [lora.name for lora in loras]
+    if twice := next((name for name in names if names.count(name) > 1), ""):
+        raise InvalidRequest(f"LoRA {twice} is named twice", "name it once, with one weight", "loras")
+    return loras
+
+
 def _lora(text: str, model: Model, catalogue: Catalogue, look: bool) -> Lora:
-    name, _, weight = text.strip().partition(":")
+    name, colon, weight = text.strip().partition(":")
     adapter = catalogue.adapter(name)
+    if colon and not weight.strip():
+        raise InvalidRequest(f"LoRA {name} has a colon and no weight behind it", "for instance :0.8", "loras")
     if adapter.family != model.family:
         raise CatalogueError(
             f"LoRA {name} is for the {adapter.family} family; {model.id} is {model.family}",
@@ -469,7 +488,7 @@ def _lora(text: str, model: Model, catalogue: Catalogue, look: bool) -> Lora:
             "loras",
         )
     if look and catalogue.missing(adapter):
-        raise LoadError(f"LoRA {name} is not on this machine", f"safelight models pull {name} fetches it")
+        raise _not_here(f"LoRA {name}", adapter, catalogue)
     try:
         return Lora(name, fields.number("loras", weight, -10, 10, 1.0))
     except InvalidRequest as e:

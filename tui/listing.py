@@ -48,7 +48,8 @@ def list_history(store: Store, limit: int, search: str, as_json: bool) -> None:
     now = time.time()
     rows = [("ID", "MADE", "MODEL", "SEED", "SIZE", "SCORE", "PROMPT")]
     for p in pictures:
-        score = next(iter(p.scores.values()), None)
+        # each scorer's numbers are on a scale of their own
+        score = next((f"{value:.2f} {one_line(scorer, 20)}" for scorer, value in p.scores.items()), "")
         rows.append(
             (
                 str(p.id),
@@ -56,7 +57,7 @@ def list_history(store: Store, limit: int, search: str, as_json: bool) -> None:
                 p.request.model,
                 str(p.request.seed),
                 f"{p.width}x{p.height}",
-                "" if score is None else f"{score:.2f}",
+                score,
                 one_line(p.request.prompt, 60),
             )
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from engines.catalogue import Catalogue
 from engines.errors import InvalidRequest
 from engines.requests import Convert, Merge
 from tui import adding, making, shelf, stocking
+from tui.clean import one_line
 from tui.session import Session
 
 
@@ -36,6 +38,15 @@ def merge(session: Session, mix: Mix, out: str, id: str, as_json: bool) -> int:
 
     if not 2 <= len(mix.models) <= 3:
         raise InvalidRequest(f"{len(mix.models)} models make no mix", "name two or three")
+    if mix.method == "add-difference" and len(mix.models) != 3:
+        raise InvalidRequest(f"add-difference takes three models, not {len(mix.models)}", "A + share·(B − C)")
+    if mix.dtype:
+        blocks.check_dtype(mix.dtype)
+        if not out:
+            raise InvalidRequest(
+                "--dtype is for a file; what is mixed in memory has the first model's type",
+                "leave it out, or write a file with --out",
+            )
     weights = _weights(mix)
     formula = blocks.Formula(mix.method, weights, blocks.parse(mix.blocks))
     if not out:
@@ -87,7 +98,7 @@ def _weights(mix: Mix) -> tuple[float, ...]:
 def _parent(catalogue: Catalogue, name: str) -> Path:
     """The one file that a parent of a file merge is."""
     if name.endswith(".safetensors") or "/" in name:
-        return Path(name).expanduser().absolute()
+        return _there(Path(name))
     model = catalogue.require(name)
     file = getattr(model.source, "file", None)
     if file is None or getattr(model.source, "base", None):
@@ -98,11 +109,20 @@ def _parent(catalogue: Catalogue, name: str) -> Path:
     return Path(file.path)
 
 
+def _there(file: Path) -> Path:
+    """The whole path of a file that was named. Raises InvalidRequest if nothing is there."""
+    path = file.expanduser().absolute()
+    if not os.path.lexists(path):
+        raise InvalidRequest(f"there is no {one_line(str(file), 80)}", "name a file that is there")
+    return path
+
+
 def convert(session: Session, file: Path, out: str, as_json: bool) -> int:
     """Makes a .safetensors file of a pickled one."""
-    source = file.expanduser().absolute()
+    source = _there(file)
     target = Path(out).expanduser().absolute() if out else source.with_suffix(".safetensors")
     request = Convert(str(source), str(target))
+    request.validate()
     return stocking.run(session, [request], as_json)
 
 

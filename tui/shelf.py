@@ -76,7 +76,10 @@ def list_all(catalogue: Catalogue, as_json: bool) -> None:
         if entries:
             print(f"\n{heading}:")
             table(
-                [("", e.id, here(catalogue, e), _for(e), one_line(getattr(e, "title", ""))) for e in entries.values()]
+                [
+                    ("", e.id, here(catalogue, e), _for(e) or _scale(e), one_line(getattr(e, "title", "")))
+                    for e in entries.values()
+                ]
             )
 
 
@@ -105,6 +108,7 @@ def show(catalogue: Catalogue, entry: Entry, as_json: bool) -> None:
     if isinstance(entry, Model) and entry.about:
         print(f"  {one_line(entry.about)}")
     pairs = [("here", _presence(catalogue, entry)), ("source", source(entry)), ("fits", _for(entry))]
+    pairs += [("kind", _scale(entry))]
     pairs += [("licence", entry.licence), ("notice", getattr(entry, "notice", ""))]
     pairs += [("words", getattr(entry, "words", "")), ("card", getattr(entry, "card", ""))]
     if isinstance(entry, Model):
@@ -147,6 +151,11 @@ def _place(source: Folder | Hub | Local | HubFile) -> str:
 def _for(entry: Entry) -> str:
     """The family or latents that it fits."""
     return entry.latents if isinstance(entry, Vae) else "" if isinstance(entry, Scorer) else entry.family
+
+
+def _scale(entry: Entry) -> str:
+    """How a scorer makes its numbers: those of one kind can be compared, if at all."""
+    return entry.kind if isinstance(entry, Scorer) else ""
 
 
 def _presence(catalogue: Catalogue, entry: Entry) -> str:
@@ -197,6 +206,8 @@ def _told(catalogue: Catalogue, entry: Entry, default: Model) -> dict[str, Any]:
     if isinstance(entry, Model):
         recipe = {**asdict(entry.recipe), "sizes": [list(size) for size in entry.recipe.sizes]}
         told |= {"about": entry.about, "default": entry is default, "notice": entry.notice, "recipe": recipe}
+    if isinstance(entry, Scorer):
+        told["scorer_kind"] = entry.kind
     return told
 
 

@@ -108,12 +108,13 @@ def verify(session: Session, id: str, as_json: bool) -> int:
     wanted = dict.fromkeys(want for entry in entries for want in choosing.wants(entry))
     own = [path for entry in entries for path in shelf.own_files(entry)]
     progress = making.Progress()
-    wrong = 0
+    wrong = checked = 0
     for told in holdings.verify(wanted, own):
         if isinstance(told, holdings.Checking):
             progress.show(f"{told.name} {wording.bar(told.done / told.of if told.of else None, 16)}")
             continue
         progress.clear()
+        checked += 1
         # what the hub itself calls by this hash is whole, and another file than the catalogue knows
         changed = told.state == "wrong" and hub.sha256_of(told.path) == told.found
         wrong += told.state in ("wrong", "missing") and not changed
@@ -134,10 +135,18 @@ def verify(session: Session, id: str, as_json: bool) -> int:
             else:
                 print(f"missing           {one_line(str(path))}", flush=True)
     if wrong:
+        lost = [path for entry in entries if not catalogue.can_be_had(entry) for path in catalogue.missing(entry)]
         raise LoadError(
             f"{wording.plural(wrong, 'file')} of {id or 'the models'} damaged or missing",
-            f"safelight models pull {id or 'ID'} fetches what is missing",
+            f"put {lost[0]} there, or mend models.toml"
+            if lost
+            else f"safelight models pull {id or 'ID'} fetches what is missing",
         )
+    if not checked:
+        told_nothing = (
+            f"nothing to verify: {f'{id} has no files' if id else 'no files here'} beside what came with safelight"
+        )
+        making.say([told_nothing]) if as_json else print(told_nothing)
     return 0
 
 
@@ -147,9 +156,21 @@ def remove(session: Session, id: str, yes: bool, as_json: bool) -> int:
     from engines import choosing, holdings, proposing
 
     catalogue = session.catalogue
+    kinds = proposing.listed(session.folders.models).get(id, ())
+    known = next((entry for entry in catalogue.entries() if entry.id == id), None)
+    if kinds and (known is None or shelf.KINDS[type(known)] not in kinds):
+        # the catalogue refuses what stands there, for instance because what it stands on is gone
+        proposing.drop(session.folders.models, id, kinds[0])
+        if as_json:
+            making.emit({"id": id, "bytes": 0, "entry_removed": True, "kept": []})
+        else:
+            print(f"{id} is taken out of {session.folders.models}; it could not be used")
+        return 0
     entry = catalogue.entry(id)
-    listed = id in proposing.listed(session.folders.models)
+    listed = bool(kinds)
     wanted = choosing.wants(entry)
+    if not wanted and not listed:
+        raise InvalidRequest(f"{id} came with safelight", "there is nothing of it to remove")
     others = [e for e in catalogue.entries() if e is not entry and not catalogue.missing(e)]
     keep = [w for e in others for w in choosing.wants(e, catalogue.needs(e) if isinstance(e, Model) else ())]
     users = [m.id for m in catalogue.models.values() if isinstance(entry, Model) and entry in catalogue.needs(m)]
@@ -161,8 +182,6 @@ def remove(session: Session, id: str, yes: bool, as_json: bool) -> int:
         )
     if users:
         making.say([f"{', '.join(users)} can't be used without {id}"])
-    if not wanted and not listed:
-        raise InvalidRequest(f"{id} came with safelight", "there is nothing of it to remove")
     if not yes and wanted and not catalogue.missing(entry):
         _ask(f"remove {id} from {hub.cache()}?", f"{id} would be removed", "nothing was removed")
     freed = holdings.remove(wanted, keep) if wanted else None

@@ -81,6 +81,9 @@ def _check(file: Path) -> int:
         raise LoadError(f"{name} is too large to be converted: {size >> 30} GB", "name a smaller one")
     with file.open("rb") as f:
         start = f.read(8)
+    if not size or (start.startswith(b"PK") and not zipfile.is_zipfile(file)):
+        # an archive ends with its directory, which is what a download that broke off lacks
+        raise LoadError(f"{name} is {'cut short or damaged' if size else 'empty'}", headers.AGAIN)
     kind = headers.what_it_is(file, start)
     if kind is None or "pickle" not in kind:
         raise LoadError(f"{name} is no pickled file{f' but {kind}' if kind else ''}", "name a .ckpt, .pt, .pth or .bin")

@@ -27,6 +27,7 @@ from engines import blocks, folders, headers
 from engines.blocks import Formula
 from engines.diffusion.mixing import PIECE, Tally, blend, check_finite, check_same_unet, never, unlike
 from engines.errors import DiskFull, InvalidRequest, LoadError, Stopped, StorageError
+from engines.wire import size as told
 
 FLOATS = {
     "F64": torch.float64,
@@ -37,8 +38,8 @@ FLOATS = {
     "F8_E5M2": torch.float8_e5m2,
 }
 "Types that can be mixed, by safetensors' names."
-DTYPES = {"fp16": "F16", "bf16": "BF16", "fp32": "F32"}
-"What a mix may be written in."
+DTYPES = dict(zip(blocks.DTYPES, ("F16", "BF16", "F32"), strict=True))
+"What a mix may be written in, and what safetensors calls it."
 COPIED = {"BOOL", "I16", "I32", "I64"}
 "Types that hold no weights (positions, say): the first model's are taken."
 
@@ -116,8 +117,8 @@ def to_file(
     """
     if len(parents) != len(formula.weights):
         raise InvalidRequest(f"{len(parents)} models have {len(formula.weights)} weights", "one for each", "weights")
-    if dtype and dtype not in DTYPES:
-        raise InvalidRequest(f"a mix can't be written in {dtype!r}", f"one of {', '.join(DTYPES)}", "dtype")
+    if dtype:
+        blocks.check_dtype(dtype)
     _check_out(out, parents, overwrite)
     found = [headers.read(path) for path in parents]
     plan, tally = _plan(found, DTYPES.get(dtype, ""))
@@ -383,7 +384,7 @@ def _check_space(folder: Path, size: int) -> None:
         raise _unwritten(folder, e) from e
     if free < size:
         raise DiskFull(
-            f"the mix takes {size / 1e9:.1f} GB and {folder} has {free / 1e9:.1f} GB free",
+            f"the mix takes {told(size)} and {folder} has {told(free)} free",
             "free some space, or choose another folder",
         )
 

@@ -258,7 +258,11 @@ class HistoryPane(ScrollView, can_focus=True):
         if line == 0:
             return one_line(request.prompt, width) or "no prompt"
         if line == 1:
-            scores = [f"★ {score:.1f}" for score in list(picture.scores.values())[:1]]
             against = ["overridden"] if request.overrides else []
-            return one_line(" · ".join([*scores, *against, self._titles(request.model)]), width)
+            parts = [*against, self._titles(request.model)]
+            for scorer, score in list(picture.scores.items())[:1]:
+                named = one_line(" · ".join([f"★ {score:.1f} {scorer}", *parts]))
+                # whose number it is, where that pushes nothing out
+                parts.insert(0, f"★ {score:.1f} {scorer}" if len(named) <= width else f"★ {score:.1f}")
+            return one_line(" · ".join(parts), width)
         return one_line(f"seed {request.seed} · {ago(picture.created, self._clock())}", width)
