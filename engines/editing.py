@@ -19,7 +19,8 @@ STEP = 0.1
 MOST_SIGNS = 12
 "Of + or - that a key writes: 1.1 to the 12th is 3.1."
 
-_WORD = re.compile(r"(?:\\[()\",.+\-=]|[^\s()\",])+")
+_WORD = re.compile(r"(?:\\[()\",.+\-=]|[^\s()\",{}|])+")
+_GROUP = re.compile(r"[{}|]|::|\$\$")  # of variants, which are drawn before the text is read
 _TAIL = re.compile(r"[.;:!?]+\Z|(?<![+\-])[+\-]+\Z")
 
 
@@ -91,6 +92,9 @@ def nudge(prompt: Prompt, start: int, end: int, by: int, signs: bool = False) ->
     found = target(prompt, start, end)
     if found is None:
         return None
+    body = found.body if isinstance(found, Emphasis) else found
+    if "{" in prompt.text and _GROUP.search(prompt.text, *body):
+        return None  # brackets across the bar of a group would be drawn apart
     weight = found.weight if isinstance(found, Emphasis) else 1.0
     if signs:
         count = max(-MOST_SIGNS, min(MOST_SIGNS, _signs(weight) + by))
@@ -112,7 +116,9 @@ def weigh(prompt: Prompt, emphasis: Emphasis, weight: float, written: str | None
         written: how; a number if None, so that a slider that passes 1 keeps its brackets. Empty takes the brackets or
             signs away.
     """
-    written = number(weight) if written is None else written
+    if written is None:
+        written = number(weight)
+        weight = float(written)  # what is written is what is meant, to the last digit
     return _first(prompt, emphasis, _ways(prompt.text, emphasis.span, emphasis.body, written), weight)
 
 
@@ -145,6 +151,8 @@ def _word(text: str, place: int) -> Span | None:
             return None
         if place <= found.end():
             start, end = found.span()
+            if "{" in text and (weight := found[0].rfind("::")) >= 0:  # of an option
+                start += weight + 2
             end -= len(tail[0]) if (tail := _TAIL.search(found[0])) else 0
             return (start, end) if start < end else None
     return None

@@ -95,9 +95,13 @@ class LocalEngine:
                 raise StorageError("safelight is closing; nothing more is queued", "open it again")
             (job,) = self.store.add([request], group, self._id)
             lane = self._lane(job)
-            lane.waiting.append(job)
+            sketch = isinstance(request, Generate) and request.sketch
+            if sketch:
+                lane.waiting.appendleft(job)  # somebody looks on: it is quick, and the pictures wait for it
+            else:
+                lane.waiting.append(job)
             self._events.put(Queued(job))
-            if not isinstance(request, Warm):
+            if not isinstance(request, Warm) and not sketch:
                 lane.paused = ""
             self._wake.notify_all()
         return job.id

@@ -408,6 +408,11 @@ class Store:
                     (time.time(), engine),
                 )
             db.execute("DELETE FROM engines WHERE id = ?", (engine,))
+            # sketches were looked at, and nothing of them is kept
+            db.execute(
+                "DELETE FROM jobs WHERE engine = ? AND state NOT IN ('queued', 'running') AND request LIKE ?",
+                (engine, '%"sketch": true%'),
+            )
         self._forget(engine)
 
     # ── queue ───────────────────────────────────────────────────────────────────────────────────────────────────

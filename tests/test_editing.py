@@ -83,6 +83,27 @@ def test_a_word_with_signs_becomes_a_number_on_a_slider() -> None:
     assert edit and edit.apply(prompt.text) == "a (red)0.35 apple, blue"
 
 
+@pytest.mark.parametrize("signs", ["+" * n for n in range(1, 13)] + ["-" * n for n in range(1, 13)] + ["1.255"])
+def test_arrows_move_every_weight(signs: str) -> None:
+    prompt = parse(f"a (cat){signs} b")
+    for by in (0.05, -0.05, 0.25):
+        wanted = max(0.0, prompt.emphases[0].weight + by)
+        edit = editing.weigh(prompt, prompt.emphases[0], wanted)
+        assert edit is not None
+        assert parse(edit.apply(prompt.text)).emphases[0].weight == pytest.approx(wanted, abs=0.006)
+
+
+def test_brackets_never_cross_the_bar_of_a_group() -> None:
+    text = "{red car|blue} apple, {3::tall|small} tree"
+    for place in range(len(text) + 1):
+        edit = editing.nudge(parse(text), place, place, 1)
+        if edit is not None:
+            inside = text[slice(*edit.span)]
+            assert not set("{}|:") & set(inside), inside
+            assert edit.apply(text).count("(") == 1
+    assert editing.nudge(parse(text), 1, 13, 1) is None, "a selection across the bar"
+
+
 def test_muted_and_back_keeps_what_is_inside() -> None:
     prompt = parse("a ((red)1.2 apple)1.1 here")
     muted = editing.weigh(prompt, prompt.emphases[0], 0.0)

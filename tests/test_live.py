@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from driving import WIDE, Bench, toasts, until, write
+from driving import WIDE, Bench, text, toasts, until, write
 
 from engines import catalogue
 from engines.requests import Generate
@@ -118,7 +118,7 @@ async def test_a_sketch_that_is_out_of_date_is_dropped_within_a_step(
             await pilot.press("alt+w", "right")
             await until(pilot, lambda count=count: len(sketches(bench)) == count)
         # all but the newest are cancelled, though the engine has not come to an end of any
-        await until(pilot, lambda: bench.app.workbench._sketches == {bench.app.workbench._live.job})
+        await until(pilot, lambda: set(bench.app.workbench._sketches) == {bench.app.workbench._live.job})
         bench.engine.advance(50)
         await until(pilot, lambda: not bench.app.workbench._sketches)
         assert sketches(bench)[-1].prompt == "a (red)1.35 apple"
@@ -145,6 +145,63 @@ async def test_a_picture_that_is_made_while_hands_rest_is_dropped_too(
         bench.engine.advance(50)
         await until(pilot, lambda: bench.store.made)
         assert [picture.request.prompt for picture in bench.store.made] == ["a (red)1.25 apple"]
+
+
+async def test_without_a_seed_in_the_form_live_keeps_its_own(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tui.workbench.REST", 0.1)
+    bench.draft(prompt="a (red)1.2 apple", seed="7")
+    async with bench.app.run_test(size=WIDE) as pilot:
+        await until(pilot, lambda: bench.app.workbench.stocks.models)
+        await pilot.press("alt+i")
+        await until(pilot, lambda: bench.store.made)
+        bench.app.workbench.form.settings.set_seed("")
+        await pilot.press("alt+w", "right")
+        await until(pilot, lambda: len(bench.store.made) == 2)
+        assert {request.seed for request in bench.made} == {7}
+
+
+async def test_enter_while_live_makes_the_picture_once(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tui.workbench.REST", 0.2)
+    bench.draft(prompt="a (red)1.2 apple", seed="7")
+    async with bench.app.run_test(size=WIDE) as pilot:
+        await until(pilot, lambda: bench.app.workbench.stocks.models)
+        await pilot.press("alt+i")
+        await until(pilot, lambda: bench.store.made)
+        await pilot.press("alt+w", "right", "ctrl+g")
+        await until(pilot, lambda: len(bench.store.made) == 2)
+        await pilot.pause(0.5)
+        assert len(pictures(bench)) == 2
+
+
+async def test_what_is_not_here_is_neither_sketched_nor_fetched_unasked(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tui.workbench.REST", 0.05)
+    bench.draft(prompt="a cat", seed="7")
+    async with bench.app.run_test(size=WIDE) as pilot:
+        await until(pilot, lambda: bench.app.workbench.stocks.models)
+        await pilot.press("alt+i")
+        await until(pilot, lambda: bench.store.made)
+        asked = len(bench.made)
+        bench.app.workbench.form.model.choice._take("far")
+        await until(pilot, lambda: "live waits for far" in text(bench.app, "#caption"))
+        await pilot.pause(0.3)
+        assert len(bench.made) == asked and bench.app.screen is bench.app.workbench and not bench.pulled
+
+
+async def test_off_and_cancel_all_leave_no_sketch_behind(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "SETTLE", 0.01)
+    bench = Bench(home, held=True)
+    bench.draft(prompt="a cat", seed="7")
+    async with bench.app.run_test(size=WIDE) as pilot:
+        await until(pilot, lambda: bench.app.workbench.stocks.models)
+        for key in ("alt+i", "alt+x"):
+            if not bench.app.workbench._live.on:
+                await pilot.press("alt+i")
+            write(bench, " more")
+            await until(pilot, lambda: bench.app.workbench._sketches)
+            await pilot.press(key)
+            await until(pilot, lambda: not bench.app.workbench._sketches)
 
 
 async def test_without_a_seed_one_is_kept_and_off_is_off(bench: Bench) -> None:

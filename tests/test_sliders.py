@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from driving import MEDIUM, WIDE, Bench, toasts, until, write
+from textual import events
 
 from tui import sliders
 from tui.draft import Draft
@@ -88,6 +89,38 @@ async def test_arrows_move_the_number_in_the_text_and_the_cursor_stays(bench: Be
         await pilot.press("down", "left", "shift+left")
         assert bench.app.workbench.draft.prompt == "a (red)1.5 apple on a (blue)0.5 cloth"
         assert values(bench)[:2] == [("red", 1.5), ("blue", 0.5)]
+
+
+async def test_keys_that_come_faster_than_the_screen_all_count(bench: Bench) -> None:
+    """Three keys in one read, as over a slow line: none may build on what the pane showed before them."""
+    async with bench.app.run_test(size=WIDE) as pilot:
+        write(bench, "a (red)1.2 apple, (blue)1.2 leaf")
+        await pilot.press("alt+w")
+        for _ in range(3):
+            pane(bench).action_weight_more()
+        await until(pilot, lambda: "(red)1.35" in bench.app.workbench.draft.prompt)
+        pane(bench).action_weight_less()
+        for letter in "1.35":
+            await pane(bench)._on_key(events.Key(letter, letter))
+        await pilot.pause(0.05)
+        assert "(red)1.35" in bench.app.workbench.draft.prompt
+        for _ in range(2):
+            pane(bench).action_weight_mute()
+        await pilot.pause(0.05)
+        assert "(red)1.35" in bench.app.workbench.draft.prompt
+        for _ in range(2):
+            pane(bench).action_weight_remove()
+        await pilot.pause(0.05)
+        assert bench.app.workbench.draft.prompt == "a red apple, blue leaf"
+
+
+async def test_two_weights_of_one_word_are_muted_and_back_each_by_itself(bench: Bench) -> None:
+    async with bench.app.run_test(size=WIDE) as pilot:
+        write(bench, "a (cat)1.2 and a (cat)0.8")
+        await pilot.press("alt+w", "space", "down", "space")
+        assert bench.app.workbench.draft.prompt == "a (cat)0.0 and a (cat)0.0"
+        await pilot.press("up", "space", "down", "space")
+        assert bench.app.workbench.draft.prompt == "a (cat)1.2 and a (cat)0.8"
 
 
 async def test_a_weight_slides_through_one_and_stops_at_its_ends(bench: Bench) -> None:

@@ -106,9 +106,11 @@ async def test_a_prompt_in_a1111s_dialect_is_told_and_translated_at_a_key(bench:
         assert not parse(translated).problems
         await pilot.press("ctrl+z")
         assert bench.app.workbench.draft.prompt == "a (red:1.3) apple, [fog] <lora:pixel:0.5>"
-        bench.app.workbench.form.prompt.take("a plain cat")
-        await pilot.press("alt+t")
-        assert "nothing here" in toasts(bench.app)
+        for text_of_compel in ("a plain cat", "cat++ (dog)0.8", '("a", "b").blend(1, 2)', "(cat)1.3"):
+            bench.app.workbench.form.prompt.take(text_of_compel)
+            await pilot.press("alt+t")
+            assert "nothing here" in toasts(bench.app)
+            assert bench.app.workbench.draft.prompt == text_of_compel
 
 
 async def test_without_any_picture_a_line_says_so(bench: Bench) -> None:

@@ -98,7 +98,10 @@ class ChoosingScreen(PagedScreen):
         """Both prompts from A1111's dialect into compel's, in one step each that undo takes back."""
         told: list[str] = []
         changed = False
+        foreign = self.form.draft.syntax == "a1111"
         for editor in (self.form.prompt, self.form.negative):
+            if not foreign and not any(sign.strong for sign in dialects.signs(editor.text)):
+                continue  # compel's already: read as A1111's it would be spoilt
             translation = dialects.translate(editor.text)
             if translation.text != editor.text:
                 changed = True

@@ -75,6 +75,9 @@ class ComparingScreen(ChoosingScreen):
 
     def _spread(self, field: series.Field) -> None:
         draft = stack.active(self.form.draft)
+        if not draft.seed.strip():
+            seed = self.shown.request.seed if self.shown is not None else secrets.randbelow(2**32)
+            draft = replace(draft, seed=str(seed))
         try:
             model = self.catalogue.model(draft.model)
             values = series.default_values(draft, model.recipe, field)

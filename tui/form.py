@@ -300,6 +300,11 @@ class Form(VerticalScroll, can_focus=False):
                 editor.show_length(told.words, told.borders)
 
     def _show_sliders(self, draft: Draft) -> None:
+        foreign = draft.syntax == "a1111"  # weights are written otherwise there
+        for editor in (self.prompt, self.negative):
+            editor.foreign = foreign
+        if foreign:
+            draft = replace(draft, prompt="", negative_prompt="")
         model = self._catalogue.models.get(draft.model)
         pane = self.weights
         pane.show(sliders.read(draft, model.recipe if model else None, settings=pane.has_focus))

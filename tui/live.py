@@ -66,17 +66,28 @@ class Live:
     "The model that made it."
     waiting: float = 0.0
     "Since when a change waits to be sketched; 0 for none."
+    seed: str = ""
+    "What all sketches and pictures are drawn from where the form names none."
 
-    def due(self, now: float) -> float:
-        """Seconds until a sketch shall be asked for, after a change at this moment."""
+    def due(self, now: float, busy: bool = False) -> float:
+        """Seconds until a sketch shall be asked for, after a change at this moment. While one is made and changes go
+        on, it is not driven away by the next: only when they have settled."""
         self.waiting = self.waiting or now
-        return max(0.0, min(SETTLE, self.waiting + PATIENCE - now))
+        return SETTLE if busy else max(0.0, min(SETTLE, self.waiting + PATIENCE - now))
+
+    def plain(self, draft: Draft) -> Draft:
+        """The draft as live takes it: one picture of one seed, and of one variation."""
+        varied = draft.variation_strength.strip() and not draft.variation_seed.strip()
+        return replace(
+            draft, seed=draft.seed.strip() or self.seed, count="", batch="",
+            variation_seed=self.seed if varied else draft.variation_seed,
+        )  # fmt: skip
 
     def sketch(self, draft: Draft, catalogue: Catalogue, stocks: Mapping[str, Having]) -> Generate | None:
         """The request for a sketch of a draft; None where nothing that is seen was changed, or where it can't be read
         as it stands: what is wrong is told when the picture is asked for."""
         self.waiting = 0.0
-        plain = replace(draft, count="", batch="", score="no")
+        plain = replace(self.plain(draft), score="no")
         if plain == self.sketched:
             return None
         try:
@@ -102,9 +113,9 @@ class Live:
 
     def picture(self, draft: Draft) -> bool:
         """Whether the picture itself shall be made now that the hands rest."""
-        if not self.on or draft == self.made or not draft.prompt.strip():
+        if not self.on or self.plain(draft) == self.made or not draft.prompt.strip():
             return False
-        self.made = draft
+        self.made = self.plain(draft)
         return True
 
     def queued(self, job_id: JobId, open_ones: Iterable[JobId]) -> list[JobId]:

@@ -111,7 +111,9 @@ class Workbench(ComparingScreen):
         self._fetches = Fetches(catalogue)
         self._device: Device | None = None
         self._live = Live()
-        self._sketches: set[JobId] = set()
+        self._sketches: dict[JobId, str] = {}
+        self._live_group = ""
+        self._live_picture: Picture | None = None
         self._resting: list[JobId] = []
         self._live_timer: Timer | None = None
         self._rest_timer: Timer | None = None
@@ -205,11 +207,13 @@ class Workbench(ComparingScreen):
                 if isinstance(job.request, Warm):
                     self._warming[job.id] = "waiting"
                 elif isinstance(job.request, Generate) and job.request.sketch:
-                    self._sketches.add(job.id)
+                    self._sketches[job.id] = job.request.model
                     self._cancel(*self._live.queued(job.id, self._sketches))
                 else:
                     if (job.group or "").startswith(LIVE):
                         self._resting.append(job.id)
+                        if job.group != self._live_group:
+                            self._cancel(job.id)  # the form was changed while it was on its way
                     self._add(self._jobs.add(job))
             case ev.Started(job_id):
                 if job_id in self._warming:
@@ -239,7 +243,8 @@ class Workbench(ComparingScreen):
                 if job_id == self._live.job and self._live.on:
                     self._following = True
                     self.picture.show_preview(image)
-                    self.picture.show_waiting(f"sketch by {self._title(self._live.by)}", self.draft.prompt)
+                    by = self._title(self._sketches.get(job_id, self._live.by))
+                    self.picture.show_waiting(f"sketch by {by}", self.draft.prompt)
             case ev.Finishing(job_id, what):
                 if progress := self._jobs.get(job_id):
                     progress.step, progress.doing = progress.of, what
@@ -252,32 +257,38 @@ class Workbench(ComparingScreen):
                 pass  # the workbench asks for no scores of other files, and for no files but pictures
             case ev.Done(job_id, pictures):
                 self._warming.pop(job_id, None)
-                self._sketches.discard(job_id)
+                self._sketches.pop(job_id, None)
                 if (done := self._jobs.drop(job_id)) and isinstance(done.job.request, Pull):
                     self._came(done, done.job.request.id)
+                if done is not None and done.job.group and done.job.group == self._live_group:
+                    self._live_picture = next(iter(pictures), None)
                 self._show_done(pictures)
             case ev.Failed(job_id, message, hint):
                 sketch = job_id in self._sketches
-                self._sketches.discard(job_id)
+                self._sketches.pop(job_id, None)
                 if sketch and job_id != self._live.job:
                     return  # nobody waits for it
                 if self._warming.pop(job_id, None) is not None or sketch:
                     self.notify(f"{clean(message)}\n{clean(hint)}".strip(), severity="error", markup=False)
                 elif progress := self._jobs.get(job_id):
                     progress.state, progress.message, progress.hint = "failed", message, hint
+                    self._not_made(progress.job.group)
                     if isinstance(progress.job.request, Pull):
                         self._did_not_come(progress.job.request.id)
                     elif self._following:
                         self.picture.show_failure(progress.prompt, message, hint)
             case ev.Cancelled(job_id):
                 self._warming.pop(job_id, None)
-                self._sketches.discard(job_id)
+                self._sketches.pop(job_id, None)
                 gone = self._jobs.drop(job_id)
                 if gone is not None and isinstance(gone.job.request, Pull):
                     self._did_not_come(gone.job.request.id)
                     self._look()  # of what it stands on, something may be here now
-                elif gone is not None and gone.state == "running" and self._following:
-                    self._show_last("cancelled")
+                elif gone is not None:
+                    of_live = self._not_made(gone.job.group)
+                    # live shows the next sketch there in a moment
+                    if gone.state == "running" and self._following and not (of_live and self._live.on):
+                        self._show_last("cancelled")
             case ev.Vitals():
                 self.query_one(Header).show_vitals(event)
                 if (device := Device.of(event)) is not None and device != self._device:
@@ -291,6 +302,14 @@ class Workbench(ComparingScreen):
                 self._warming.clear()
             case _:
                 assert_never(event)
+
+    def _not_made(self, group: str | None) -> bool:
+        """A picture of this group will not come; whether it was live that asked for it, who may ask again."""
+        if not (group or "").startswith(LIVE):
+            return False
+        if group == self._live_group:
+            self._live.made, self._live_group = None, ""
+        return True
 
     def _gather(self, text: str) -> None:
         """What is said of memory comes a line a reason: it is shown as one notice, and the same not twice."""
@@ -340,6 +359,8 @@ class Workbench(ComparingScreen):
         if running := self._jobs.running:
             what = running.doing or (f"step {running.step}/{running.of}" if running.of else "starting")
             header.show_state(what, busy=True)
+        elif self._sketches:
+            header.show_state("sketching", busy=True)
         elif self._warming:
             header.show_state(f"warming up: {next(iter(self._warming.values()))}", busy=True)
         else:
@@ -389,6 +410,9 @@ class Workbench(ComparingScreen):
             self.ask(wanted, draft)
             return
         self._following = self._following or pressed
+        if self._live.on and pressed:
+            self._live_picture = None
+            self._live.made = self._live.plain(draft)  # it is asked for: not a second time when the hands rest
         if not self._jobs.pictures and self._following:
             self.picture.show_waiting("queued")
         if self.single and pressed:
@@ -463,6 +487,7 @@ class Workbench(ComparingScreen):
     def action_cancel_all(self) -> None:
         """Every job, and those that are still being queued."""
         self._sending += 1
+        self._end_live()
         self._cancel(*[progress.job.id for progress in self._jobs.open][::-1])
 
     @on(CancelRequested)
@@ -579,15 +604,15 @@ class Workbench(ComparingScreen):
 
     def action_live(self) -> None:
         """On, with a seed that stays; or off."""
-        self._live = Live(on=not self._live.on)
-        self._stop_live()
+        seed = self.shown.request.seed if self.shown is not None else secrets.randbelow(2**32)
+        self._end_live()
+        self._live = Live(on=not self._live.on, seed=self.draft.seed.strip() or str(seed))
         self.query_one(Header).show_live(self._live.on)
         if not self._live.on:
             self.notify("live is off", timeout=3, markup=False)
             return
         if not self.draft.seed.strip():
-            seed = self.shown.request.seed if self.shown is not None else secrets.randbelow(2**32)
-            self.form.settings.set_seed(str(seed))
+            self.form.settings.set_seed(self._live.seed)
         self.notify("live: every change is sketched with this seed; the picture follows", timeout=5, markup=False)
         self._changed()
 
@@ -598,32 +623,46 @@ class Workbench(ComparingScreen):
         if not self._live.on:
             return
         self._stop_live()
-        self._live_timer = self.set_timer(self._live.due(self._clock()), self._sketch)
+        self._live_timer = self.set_timer(self._live.due(self._clock(), bool(self._sketches)), self._sketch)
 
     def _sketch(self) -> None:
         draft = stack.active(self.draft)
+        if missing := self._fetches.wanted(draft):
+            # nothing is fetched unasked: Enter asks
+            self._live.waiting = 0.0
+            self.picture.show_waiting(f"live waits for {missing[0].id}, which is not here", "Enter asks to fetch it")
+            return
         request = self._live.sketch(draft, self.catalogue, self.stocks.models)
         if request is not None:
             # the picture of a draft that is not wanted any more, too
             unwanted = [id for id in self._resting if self._jobs.get(id)]
             self._cancel(*self._sketches, *unwanted)
-            if unwanted:
-                self._live.made = None
-            self._resting.clear()
+            if unwanted or self._live_group:
+                self._live.made = None if self._live_picture is None else self._live.made
+            self._live_group = ""
             self.run_worker(self._submit((request,)), group="engine")
         self._rest_timer = self.set_timer(REST, self._rest)
 
     def _rest(self) -> None:
         draft = stack.active(self.draft)
         if self._live.picture(draft):
-            self._make(replace(self.draft, count="", batch=""), pressed=False, group=f"{LIVE}{secrets.token_hex(4)}")
-        elif self._live.on and self.shown is not None and not self._jobs.running and draft == self._live.made:
-            self._show_picture(self.shown)  # changed, and changed back: it is there already
+            self._live_group, self._live_picture = f"{LIVE}{secrets.token_hex(4)}", None
+            plain = self._live.plain(self.draft)
+            self._make(plain, pressed=False, group=self._live_group)
+        elif self._live_picture is not None and self._live.plain(draft) == self._live.made:
+            self._show_picture(self._live_picture)  # changed, and changed back: it is there already
 
     def _stop_live(self) -> None:
         for timer in (self._live_timer, self._rest_timer):
             if timer is not None:
                 timer.stop()
+
+    def _end_live(self) -> None:
+        """Nothing that live asked for goes on."""
+        self._stop_live()
+        self._cancel(*self._sketches, *(id for id in self._resting if self._jobs.get(id)))
+        self._resting.clear()
+        self._live_group, self._live_picture = "", None
 
     # ── the form ────────────────────────────────────────────────────────────────────────────────────────────────
 

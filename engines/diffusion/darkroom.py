@@ -388,14 +388,15 @@ class Darkroom:
 
     def _sketch(self, components: loading.Components, latents: torch.Tensor) -> Pixels:
         """The first picture, by the small decoder if there is one for these latents."""
-        with torch.inference_mode():
+        with torch.inference_mode(), self._memory():
             if components.preview is not None:
                 return to_pixels(decode_tiny(components.preview, latents[:1]), SKETCH_SIDE)
             pixels, _ = decoding.finish(
                 components, latents[:1], self.device, lambda: self._forget({components.vae_key})
             )
-        rows = pixels[0]
-        return Pixels(rows.shape[1], rows.shape[0], rows.numpy().tobytes())
+        image = Image.fromarray(pixels[0].numpy())
+        image.thumbnail((SKETCH_SIDE, SKETCH_SIDE))
+        return Pixels(image.width, image.height, image.tobytes())
 
     def _judged(self, scorer: str, images: list[Image.Image], text: str) -> tuple[list[float], str]:
         """Scores, and what to tell of them; none where memory runs out twice: a picture is not lost for its score."""

@@ -43,6 +43,8 @@ class PromptEditor(TextArea):
         self.border_title = title
         self.cursor_blink = False  # every blink would be sent over the wire
         self._told = ""
+        self.foreign = False
+        "Whether the text is in a dialect that the keys for weights can't write."
         self._borders: tuple[int, ...] = ()
         self.signs = signs
         "Whether the keys for weights write + and - instead of numbers."
@@ -120,6 +122,9 @@ class PromptEditor(TextArea):
         self._nudge(-1)
 
     def _nudge(self, by: int) -> None:
+        if self.foreign:
+            self.notify("this is in A1111's syntax; the palette's translate makes it compel's", timeout=4, markup=False)
+            return
         first, last = (self._place(end) for end in self.selection)
         start, end = min(first, last), max(first, last)
         prompt = prompts.parse(self.text)

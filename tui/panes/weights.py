@@ -6,6 +6,7 @@ It takes no room while there is none. With the focus it unfolds: guidance and re
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import ClassVar
 
 from textual import events
@@ -82,6 +83,8 @@ class WeightsPane(Widget, can_focus=True):
         self._cursor = places.get(here.key, min(self._cursor, max(0, len(rows) - 1))) if here else 0
         changed = min(len(rows), MOST) != min(len(self._rows), MOST)
         self._rows = rows
+        still = {row.key for row in rows if row.value == 0}
+        self._muted = {key: value for key, value in self._muted.items() if key in still}
         self.display = bool(rows) or self.has_focus
         self._see()
         self._entitle()
@@ -173,7 +176,7 @@ class WeightsPane(Widget, can_focus=True):
         if (row := self.chosen) is None:
             return
         self._typed = ""
-        name = (row.field, row.kind, row.label)
+        name = row.key
         if row.value != 0:
             self._muted[name] = row.value
             self._put(row, 0.0)
@@ -182,8 +185,16 @@ class WeightsPane(Widget, can_focus=True):
 
     def action_weight_remove(self) -> None:
         """The words stay, their weight goes."""
-        if (row := self.chosen) is not None:
+        if (row := self.chosen) is not None and row.kind == "weight":
             self._typed = ""
+            self._rows = tuple(
+                replace(other, place=other.place - 1)
+                if (other.field, other.kind) == (row.field, row.kind) and other.place > row.place
+                else other
+                for other in self._rows
+                if other is not row
+            )
+            self._cursor = max(0, min(self._cursor, len(self._rows) - 1))
             self.post_message(self.Removed(row))
 
     def action_made(self) -> None:
@@ -220,6 +231,10 @@ class WeightsPane(Widget, can_focus=True):
 
     def _put(self, row: Slider, value: float) -> None:
         if value != row.value:
+            # at once: the next key may be here before the text has changed, and goes on from this one
+            rows = list(self._rows)
+            rows[self._cursor] = replace(row, value=value)
+            self._rows = tuple(rows)
             self.post_message(self.Moved(row, value))
         self.refresh()
 
