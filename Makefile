@@ -84,7 +84,7 @@ lint: $(READY)
 	@echo '== lint-imports';        $(BIN)/lint-imports --no-logo
 
 test: lint
-	@echo '== pytest';              $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
+	@echo '== pytest';              $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache

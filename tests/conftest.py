@@ -7,18 +7,6 @@ from pathlib import Path
 
 import pytest
 
-SLOW = (
-    "test_cli", "test_every_model", "test_bench", "test_readme", "test_models_bench", "test_models_commands",
-    "test_terminal", "test_doctor", "test_darkroom", "test_packaging", "test_conditioning",
-)  # fmt: skip
-"Files that take a minute or more, the longest first: a worker that gets one of them last keeps all others waiting."
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The slow files first; within a file nothing moves."""
-    places = {name: place for place, name in enumerate(SLOW)}
-    items.sort(key=lambda item: places.get(item.path.stem, len(SLOW)))
-
 
 def pytest_configure(config: pytest.Config) -> None:
     """huggingface_hub reads these once, when it is imported, which may be while the tests are collected.

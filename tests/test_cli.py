@@ -9,7 +9,7 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -328,8 +328,11 @@ def test_a_blank_negative_is_what_the_setting_says_and_an_empty_one_that_is_give
     assert "blank_negative can't be 'nothing'" in safelight("models", "list").stderr
 
 
+STARTED: list[subprocess.Popen[str]] = []
+
+
 def start(*arguments: str, **environment: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
+    program = subprocess.Popen(
         [*SAFELIGHT, *arguments],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -338,6 +341,8 @@ def start(*arguments: str, **environment: str) -> subprocess.Popen[str]:
         env={**os.environ, **environment},
         start_new_session=True,
     )
+    STARTED.append(program)
+    return program
 
 
 def wait_for(what: Callable[[], Any], seconds: float = 90) -> None:
@@ -347,6 +352,17 @@ def wait_for(what: Callable[[], Any], seconds: float = 90) -> None:
             return
         time.sleep(0.05)
     raise AssertionError("it never came")
+
+
+@pytest.fixture(autouse=True)
+def _nothing_goes_on() -> Iterator[None]:
+    """What a test that fails leaves running would slow down all that come after it."""
+    yield
+    for program in STARTED:
+        if program.poll() is None:
+            program.kill()
+            program.wait()
+    STARTED.clear()
 
 
 def in_log(home: Path, text: str) -> bool:

@@ -255,11 +255,14 @@ def _gb(n: int) -> str:
 
 
 def set_threads(threads: int) -> None:
-    """CPU threads for torch; 0 takes one for every core that this process, or its container, may use."""
+    """CPU threads for torch; 0 takes OMP_NUM_THREADS, else one for every core that this process, or its container, may
+    use."""
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if quota := machine.cpu_quota():
         available = max(min(available, math.ceil(quota)), 1)
-    torch.set_num_threads(min(threads, available) if threads > 0 else available)
+    said = os.environ.get("OMP_NUM_THREADS", "")
+    wanted = threads or (int(said) if said.isascii() and said.isdecimal() else 0)
+    torch.set_num_threads(min(wanted, available) if wanted > 0 else available)
 
 
 class Pace:
