@@ -61,11 +61,13 @@ def test_a_sketch_is_the_students_recipe_at_the_drafts_seed_and_shape() -> None:
     assert first is not None and first.sketch and first.model == "sdxl-turbo"
     assert (first.seed, first.num_inference_steps, first.guidance_scale) == (7, 1, 0.0)
     assert (first.width, first.height, first.score, first.preview_every) == (512, 512, None, 0)
+    state.asked(draft)
     assert state.sketch(draft, known, here) is None, "nothing was changed"
     assert state.sketch(replace(draft, count="9"), known, here) is None, "nothing that is seen was changed"
     # what the student has no say in is sketched by the model itself, in fewer steps
     own = state.sketch(replace(draft, guidance="5.5"), known, here)
     assert own is not None and (own.model, own.num_inference_steps, own.guidance_scale) == ("sdxl-base", 10, 5.5)
+    state.asked(replace(draft, guidance="5.5"))
     # and then words again by the student
     words = state.sketch(replace(draft, guidance="5.5", prompt="a (cat)1.3"), known, here)
     assert words is not None and words.model == "sdxl-turbo"
@@ -88,7 +90,7 @@ def test_steady_changes_are_sketched_all_the_same() -> None:
 
 
 async def test_a_slider_is_sketched_and_the_picture_follows(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tui.workbench.REST", 0.15)
+    monkeypatch.setattr("tui.sketching.REST", 0.15)
     bench.draft(prompt="a (red)1.2 apple", seed="7")
     async with bench.app.run_test(size=WIDE) as pilot:
         await until(pilot, lambda: bench.app.workbench.stocks.models)
@@ -129,7 +131,7 @@ async def test_a_picture_that_is_made_while_hands_rest_is_dropped_too(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(live, "SETTLE", 0.01)
-    monkeypatch.setattr("tui.workbench.REST", 0.05)
+    monkeypatch.setattr("tui.sketching.REST", 0.05)
     bench = Bench(home, held=True)
     bench.draft(prompt="a (red)1.2 apple", seed="7")
     async with bench.app.run_test(size=WIDE) as pilot:
@@ -148,7 +150,7 @@ async def test_a_picture_that_is_made_while_hands_rest_is_dropped_too(
 
 
 async def test_without_a_seed_in_the_form_live_keeps_its_own(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tui.workbench.REST", 0.1)
+    monkeypatch.setattr("tui.sketching.REST", 0.1)
     bench.draft(prompt="a (red)1.2 apple", seed="7")
     async with bench.app.run_test(size=WIDE) as pilot:
         await until(pilot, lambda: bench.app.workbench.stocks.models)
@@ -161,7 +163,7 @@ async def test_without_a_seed_in_the_form_live_keeps_its_own(bench: Bench, monke
 
 
 async def test_enter_while_live_makes_the_picture_once(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tui.workbench.REST", 0.2)
+    monkeypatch.setattr("tui.sketching.REST", 0.2)
     bench.draft(prompt="a (red)1.2 apple", seed="7")
     async with bench.app.run_test(size=WIDE) as pilot:
         await until(pilot, lambda: bench.app.workbench.stocks.models)
@@ -176,7 +178,7 @@ async def test_enter_while_live_makes_the_picture_once(bench: Bench, monkeypatch
 async def test_what_is_not_here_is_neither_sketched_nor_fetched_unasked(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tui.workbench.REST", 0.05)
+    monkeypatch.setattr("tui.sketching.REST", 0.05)
     bench.draft(prompt="a cat", seed="7")
     async with bench.app.run_test(size=WIDE) as pilot:
         await until(pilot, lambda: bench.app.workbench.stocks.models)
@@ -196,7 +198,7 @@ async def test_off_and_cancel_all_leave_no_sketch_behind(home: Path, monkeypatch
     async with bench.app.run_test(size=WIDE) as pilot:
         await until(pilot, lambda: bench.app.workbench.stocks.models)
         for key in ("alt+i", "alt+x"):
-            if not bench.app.workbench._live.on:
+            if not bench.app.workbench.live:
                 await pilot.press("alt+i")
             write(bench, " more")
             await until(pilot, lambda: bench.app.workbench._sketches)

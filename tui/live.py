@@ -21,8 +21,6 @@ SETTLE = 0.1
 "Seconds without a change after which a sketch is asked for."
 PATIENCE = 0.3
 "Seconds of steady changes after which one is asked for all the same."
-REST = 1.5
-"Seconds without a change after which the picture itself is made."
 FEWER = 3
 "A sketch by a slow model takes so many times fewer steps."
 LEAST = 4
@@ -62,8 +60,6 @@ class Live:
     "The draft of which the picture itself was last asked for."
     sketched: Draft | None = None
     "The draft of which the last sketch was asked for."
-    by: str = ""
-    "The model that made it."
     waiting: float = 0.0
     "Since when a change waits to be sketched; 0 for none."
     seed: str = ""
@@ -85,9 +81,8 @@ class Live:
 
     def sketch(self, draft: Draft, catalogue: Catalogue, stocks: Mapping[str, Having]) -> Generate | None:
         """The request for a sketch of a draft; None where nothing that is seen was changed, or where it can't be read
-        as it stands: what is wrong is told when the picture is asked for."""
-        self.waiting = 0.0
-        plain = replace(self.plain(draft), score="no")
+        as it stands: what is wrong is told when the picture is asked for. It may wait for the disk."""
+        plain = self._seen(draft)
         if plain == self.sketched:
             return None
         try:
@@ -108,8 +103,11 @@ class Live:
                 asked = replace(asked, num_inference_steps=max(LEAST, asked.num_inference_steps // FEWER))
         except (SafelightError, ValueError):
             return None
-        self.sketched, self.by = plain, by.id
         return replace(asked, sketch=True, preview_every=0, score=None)
+
+    def asked(self, draft: Draft) -> None:
+        """The sketch of this draft is asked for now."""
+        self.sketched = self._seen(draft)
 
     def picture(self, draft: Draft) -> bool:
         """Whether the picture itself shall be made now that the hands rest."""
@@ -122,6 +120,10 @@ class Live:
         """A sketch that came into the queue is the wanted one if it is the newest; which are out of date now."""
         self.job = job_id if self.job is None else max(self.job, job_id)
         return [one for one in open_ones if one < self.job]
+
+    def _seen(self, draft: Draft) -> Draft:
+        """A draft without what a sketch doesn't show."""
+        return replace(self.plain(draft), score="no")
 
     def _by_itself(self, draft: Draft) -> bool:
         """Whether something was changed that only the model itself can show."""

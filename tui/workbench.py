@@ -29,17 +29,14 @@ from engines.requests import Generate, JobId, Picture, Pull, Request, Warm
 from tui import draft as drafting
 from tui import fields, keys, stack, stock
 from tui.clean import clean
-from tui.comparing import ComparingScreen
 from tui.draft import Draft
 from tui.drafts import DraftFile
 from tui.fetching import Fetches
 from tui.form import Form
 from tui.jobs import Jobs, Progress
-from tui.live import REST, Live
 from tui.messages import (
     CancelRequested,
     CopyRequested,
-    DraftChanged,
     FromEngine,
     LookRequested,
     MakeRequested,
@@ -57,11 +54,10 @@ from tui.panes.picture import EMPTY, PicturePane
 from tui.panes.queue import QueuePane
 from tui.panes.tabs import Tabs
 from tui.pictures.view import Mode
+from tui.sketching import SketchingScreen
 from tui.stock import Device
 from tui.wording import plural
 
-LIVE = "live-"
-"What the groups of pictures that live makes begin with."
 PAST = 1000
 "Pictures whose prompts are offered again."
 WARM_AFTER = 0.4
@@ -74,7 +70,7 @@ TOLD_TOGETHER = 0.3
 "Seconds in which what is said of memory is gathered into one notice."
 
 
-class Workbench(ComparingScreen):
+class Workbench(SketchingScreen):
     """All panes. Wide screens show them at once, narrow ones a page of them."""
 
     BINDINGS: ClassVar[list[BindingType]] = keys.bindings("workbench")
@@ -91,7 +87,7 @@ class Workbench(ComparingScreen):
         clock: Callable[[], float] = time.time,
         keymap: Mapping[str, str] | None = None,
     ) -> None:
-        super().__init__(catalogue)
+        super().__init__(catalogue, clock)
         self._keymap = keymap or {}
         self.signs = False
         "Whether the keys for weights write + and -; set before it is shown."
@@ -100,7 +96,6 @@ class Workbench(ComparingScreen):
         self._file = file
         self._default = default
         self._mode: Mode = mode
-        self._clock = clock
         self._jobs = Jobs()
         self._warming: dict[JobId, str] = {}
         self._lane = asyncio.Lock()
@@ -110,13 +105,6 @@ class Workbench(ComparingScreen):
         self._warm_timer: Timer | None = None
         self._fetches = Fetches(catalogue)
         self._device: Device | None = None
-        self._live = Live()
-        self._sketches: dict[JobId, str] = {}
-        self._live_group = ""
-        self._live_picture: Picture | None = None
-        self._resting: list[JobId] = []
-        self._live_timer: Timer | None = None
-        self._rest_timer: Timer | None = None
         self._memory: list[str] = []
         self._memory_told = ""
 
@@ -206,15 +194,9 @@ class Workbench(ComparingScreen):
             case ev.Queued(job):
                 if isinstance(job.request, Warm):
                     self._warming[job.id] = "waiting"
-                elif isinstance(job.request, Generate) and job.request.sketch:
-                    self._sketches[job.id] = job.request.model
-                    self._cancel(*self._live.queued(job.id, self._sketches))
-                else:
-                    if (job.group or "").startswith(LIVE):
-                        self._resting.append(job.id)
-                        if job.group != self._live_group:
-                            self._cancel(job.id)  # the form was changed while it was on its way
+                elif not self.sketch_came(job):
                     self._add(self._jobs.add(job))
+                    self.rest_came(job)
             case ev.Started(job_id):
                 if job_id in self._warming:
                     self._warming[job_id] = "starting"
@@ -240,11 +222,10 @@ class Workbench(ComparingScreen):
                 if self._following and self._jobs.get(job_id):
                     self.picture.show_preview(image)
             case ev.Sketched(job_id, image):
-                if job_id == self._live.job and self._live.on:
+                if by := self.sketched(job_id):
                     self._following = True
                     self.picture.show_preview(image)
-                    by = self._title(self._sketches.get(job_id, self._live.by))
-                    self.picture.show_waiting(f"sketch by {by}", self.draft.prompt)
+                    self.picture.show_waiting(f"sketch by {self._title(by)}", self.draft.prompt)
             case ev.Finishing(job_id, what):
                 if progress := self._jobs.get(job_id):
                     progress.step, progress.doing = progress.of, what
@@ -257,37 +238,36 @@ class Workbench(ComparingScreen):
                 pass  # the workbench asks for no scores of other files, and for no files but pictures
             case ev.Done(job_id, pictures):
                 self._warming.pop(job_id, None)
-                self._sketches.pop(job_id, None)
+                self.sketch_over(job_id)
                 if (done := self._jobs.drop(job_id)) and isinstance(done.job.request, Pull):
                     self._came(done, done.job.request.id)
-                if done is not None and done.job.group and done.job.group == self._live_group:
-                    self._live_picture = next(iter(pictures), None)
+                if done is not None:
+                    self.rest_over(done.job, pictures)
                 self._show_done(pictures)
             case ev.Failed(job_id, message, hint):
-                sketch = job_id in self._sketches
-                self._sketches.pop(job_id, None)
-                if sketch and job_id != self._live.job:
+                awaited = self.awaited(job_id)
+                if self.sketch_over(job_id) and not awaited:
                     return  # nobody waits for it
-                if self._warming.pop(job_id, None) is not None or sketch:
+                if self._warming.pop(job_id, None) is not None or awaited:
                     self.notify(f"{clean(message)}\n{clean(hint)}".strip(), severity="error", markup=False)
                 elif progress := self._jobs.get(job_id):
                     progress.state, progress.message, progress.hint = "failed", message, hint
-                    self._not_made(progress.job.group)
+                    self.rest_over(progress.job)
                     if isinstance(progress.job.request, Pull):
                         self._did_not_come(progress.job.request.id)
                     elif self._following:
                         self.picture.show_failure(progress.prompt, message, hint)
             case ev.Cancelled(job_id):
                 self._warming.pop(job_id, None)
-                self._sketches.pop(job_id, None)
+                self.sketch_over(job_id)
                 gone = self._jobs.drop(job_id)
                 if gone is not None and isinstance(gone.job.request, Pull):
                     self._did_not_come(gone.job.request.id)
                     self._look()  # of what it stands on, something may be here now
                 elif gone is not None:
-                    of_live = self._not_made(gone.job.group)
+                    of_live = self.rest_over(gone.job)
                     # live shows the next sketch there in a moment
-                    if gone.state == "running" and self._following and not (of_live and self._live.on):
+                    if gone.state == "running" and self._following and not (of_live and self.live):
                         self._show_last("cancelled")
             case ev.Vitals():
                 self.query_one(Header).show_vitals(event)
@@ -302,14 +282,6 @@ class Workbench(ComparingScreen):
                 self._warming.clear()
             case _:
                 assert_never(event)
-
-    def _not_made(self, group: str | None) -> bool:
-        """A picture of this group will not come; whether it was live that asked for it, who may ask again."""
-        if not (group or "").startswith(LIVE):
-            return False
-        if group == self._live_group:
-            self._live.made, self._live_group = None, ""
-        return True
 
     def _gather(self, text: str) -> None:
         """What is said of memory comes a line a reason: it is shown as one notice, and the same not twice."""
@@ -359,7 +331,7 @@ class Workbench(ComparingScreen):
         if running := self._jobs.running:
             what = running.doing or (f"step {running.step}/{running.of}" if running.of else "starting")
             header.show_state(what, busy=True)
-        elif self._sketches:
+        elif self.sketching:
             header.show_state("sketching", busy=True)
         elif self._warming:
             header.show_state(f"warming up: {next(iter(self._warming.values()))}", busy=True)
@@ -397,58 +369,74 @@ class Workbench(ComparingScreen):
     def _make(self, draft: Draft, pressed: bool = True, group: str | None = None) -> None:
         """Reads a draft and submits it; what is made later than its key was `pressed` moves no focus."""
         draft = stack.active(draft)
-        try:
-            wanted = self._fetches.wanted(draft)
-            asked = drafting.read(draft, self.catalogue, look=not wanted)
-        except SafelightError as e:
-            self.tell(e)
-            if pressed:
-                self.show_page("form")
-                self.form.mark(e)
-            return
-        if wanted:
-            self.ask(wanted, draft)
-            return
-        self._following = self._following or pressed
-        if self._live.on and pressed:
-            self._live_picture = None
-            self._live.made = self._live.plain(draft)  # it is asked for: not a second time when the hands rest
-        if not self._jobs.pictures and self._following:
-            self.picture.show_waiting("queued")
-        if self.single and pressed:
-            self.go("picture")
-        group = group or (secrets.token_hex(4) if len(asked.requests) > 1 else None)
-        self.run_worker(self._submit(asked.requests, group), group="engine")
+        if pressed:
+            self.pressed(draft)
+        self.run_worker(self._ask_for(draft, pressed, group), group="engine")
+
+    async def _ask_for(self, draft: Draft, pressed: bool, group: str | None) -> None:
+        """Draft after draft, in the order of their keys: reading one may wait for the disk."""
+        ticket = self._sending
+        async with self._lane:
+            try:
+                wanted = await asyncio.to_thread(self._fetches.wanted, draft)
+                asked = await asyncio.to_thread(drafting.read, draft, self.catalogue, look=not wanted)
+            except SafelightError as e:
+                self.tell(e)
+                if pressed:
+                    self.show_page("form")
+                    self.form.mark(e)
+                return
+            if wanted:
+                self.ask(wanted, draft)
+                return
+            self._following = self._following or pressed
+            if not self._jobs.pictures and self._following:
+                self.picture.show_waiting("queued")
+            if self.single and pressed:
+                self.go("picture")
+            group = group or (secrets.token_hex(4) if len(asked.requests) > 1 else None)
+            await self._send(asked.requests, group, ticket)
 
     def make_all(self, drafts: Sequence[Draft]) -> None:
         """As in ComparingScreen."""
-        try:
-            requests = [one for draft in drafts for one in drafting.read(draft, self.catalogue).requests]
-        except SafelightError as e:
-            self.tell(e)
-            return
-        self._following = True
-        if self.single:
-            self.go("picture")
-        self.run_worker(self._submit(requests, secrets.token_hex(4)), group="engine")
-        self.notify(f"{plural(len(requests), 'picture')} of one seed", timeout=3, markup=False)
+        self.run_worker(self._ask_for_all(drafts), group="engine")
 
-    async def _submit(self, requests: Sequence[Request], group: str | None = None) -> None:
-        """One submission after another, in the order in which they were asked for."""
+    async def _ask_for_all(self, drafts: Sequence[Draft]) -> None:
+        def read() -> list[Generate]:
+            return [one for draft in drafts for one in drafting.read(draft, self.catalogue).requests]
+
         ticket = self._sending
+        async with self._lane:
+            try:
+                requests = await asyncio.to_thread(read)
+            except SafelightError as e:
+                self.tell(e)
+                return
+            self._following = True
+            if self.single:
+                self.go("picture")
+            self.notify(f"{plural(len(requests), 'picture')} of one seed", timeout=3, markup=False)
+            await self._send(requests, secrets.token_hex(4), ticket)
+
+    async def _send(self, requests: Sequence[Request], group: str | None, ticket: int) -> None:
+        """Hands requests to the engine, until all is cancelled; `_lane` is held meanwhile."""
 
         def send() -> None:
             for request in requests:
                 if ticket != self._sending:
-                    return  # all was cancelled meanwhile
+                    return
                 self._engine.submit(request, group)
 
+        try:
+            await asyncio.to_thread(send)
+        except SafelightError as e:
+            self.tell(e)
+            self.form.mark(e)
+
+    async def _submit(self, *requests: Request) -> None:
+        ticket = self._sending
         async with self._lane:
-            try:
-                await asyncio.to_thread(send)
-            except SafelightError as e:
-                self.tell(e)
-                self.form.mark(e)
+            await self._send(requests, None, ticket)
 
     def warm(self) -> None:
         """Gets the picked model ready; one that was picked before it need not be."""
@@ -458,15 +446,17 @@ class Workbench(ComparingScreen):
             self._show_state()
             return  # told when a picture is asked for
         for job_id in self._warming:
-            self._cancel(job_id)
+            self.cancel(job_id)
         precision = self.draft.precision
         try:
             warm = Warm(model.id, fields.precision(precision))
         except SafelightError:
             return  # told then, too
-        self.run_worker(self._submit((warm,)), group="engine")
+        self.run_worker(self._submit(warm), group="engine")
 
-    def _cancel(self, *job_ids: JobId) -> None:
+    def cancel(self, *job_ids: JobId) -> None:
+        """As in SketchingScreen."""
+
         async def send() -> None:
             for job_id in job_ids:
                 await asyncio.to_thread(self._engine.cancel, job_id)
@@ -480,15 +470,15 @@ class Workbench(ComparingScreen):
     def action_cancel(self) -> None:
         """The running picture; a download goes on until it is cancelled in the queue."""
         if running := self._jobs.running:
-            self._cancel(running.job.id)
+            self.cancel(running.job.id)
         elif self._jobs.pulls:
             self.notify(f"{self._key('cancel-job')} in the queue cancels the download", timeout=3, markup=False)
 
     def action_cancel_all(self) -> None:
         """Every job, and those that are still being queued."""
         self._sending += 1
-        self._end_live()
-        self._cancel(*[progress.job.id for progress in self._jobs.open][::-1])
+        self.end_live()
+        self.cancel(*[progress.job.id for progress in self._jobs.open][::-1])
 
     @on(CancelRequested)
     def _cancel_one(self, message: CancelRequested) -> None:
@@ -497,7 +487,7 @@ class Workbench(ComparingScreen):
             self._jobs.drop(message.job_id)
             self.queue.show(self._jobs, self._jobs.ends(self._clock()))
         else:
-            self._cancel(message.job_id)
+            self.cancel(message.job_id)
 
     # ── what is not on this machine ─────────────────────────────────────────────────────────────────────────────
 
@@ -600,69 +590,27 @@ class Workbench(ComparingScreen):
             told = "can't be fetched: " + having.told if having and having.place == 2 else "is here"
             self.notify(clean(f"{self._title(draft.model)} {told}"), timeout=4, markup=False)
 
-    # ── live ────────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── live: as in SketchingScreen ─────────────────────────────────────────────────────────────────────────────
 
-    def action_live(self) -> None:
-        """On, with a seed that stays; or off."""
-        seed = self.shown.request.seed if self.shown is not None else secrets.randbelow(2**32)
-        self._end_live()
-        self._live = Live(on=not self._live.on, seed=self.draft.seed.strip() or str(seed))
-        self.query_one(Header).show_live(self._live.on)
-        if not self._live.on:
-            self.notify("live is off", timeout=3, markup=False)
-            return
-        if not self.draft.seed.strip():
-            self.form.settings.set_seed(self._live.seed)
-        self.notify("live: every change is sketched with this seed; the picture follows", timeout=5, markup=False)
-        self._changed()
+    def missing(self, draft: Draft) -> Sequence[Entry]:
+        """What would have to be fetched."""
+        return self._fetches.wanted(draft)
 
-    @on(DraftChanged)
-    @on(ModelChanged)
-    def _changed(self) -> None:
-        """A change of the form, while live is on."""
-        if not self._live.on:
-            return
-        self._stop_live()
-        self._live_timer = self.set_timer(self._live.due(self._clock(), bool(self._sketches)), self._sketch)
+    def submit(self, *requests: Generate) -> None:
+        """In the order in which they were asked for."""
+        self.run_worker(self._submit(*requests), group="engine")
 
-    def _sketch(self) -> None:
-        draft = stack.active(self.draft)
-        if missing := self._fetches.wanted(draft):
-            # nothing is fetched unasked: Enter asks
-            self._live.waiting = 0.0
-            self.picture.show_waiting(f"live waits for {missing[0].id}, which is not here", "Enter asks to fetch it")
-            return
-        request = self._live.sketch(draft, self.catalogue, self.stocks.models)
-        if request is not None:
-            # the picture of a draft that is not wanted any more, too
-            unwanted = [id for id in self._resting if self._jobs.get(id)]
-            self._cancel(*self._sketches, *unwanted)
-            if unwanted or self._live_group:
-                self._live.made = None if self._live_picture is None else self._live.made
-            self._live_group = ""
-            self.run_worker(self._submit((request,)), group="engine")
-        self._rest_timer = self.set_timer(REST, self._rest)
+    def make(self, draft: Draft, group: str) -> None:
+        """No focus moves."""
+        self._make(draft, pressed=False, group=group)
 
-    def _rest(self) -> None:
-        draft = stack.active(self.draft)
-        if self._live.picture(draft):
-            self._live_group, self._live_picture = f"{LIVE}{secrets.token_hex(4)}", None
-            plain = self._live.plain(self.draft)
-            self._make(plain, pressed=False, group=self._live_group)
-        elif self._live_picture is not None and self._live.plain(draft) == self._live.made:
-            self._show_picture(self._live_picture)  # changed, and changed back: it is there already
+    def wait_for(self, text: str, hint: str) -> None:
+        """In the caption."""
+        self.picture.show_waiting(text, hint)
 
-    def _stop_live(self) -> None:
-        for timer in (self._live_timer, self._rest_timer):
-            if timer is not None:
-                timer.stop()
-
-    def _end_live(self) -> None:
-        """Nothing that live asked for goes on."""
-        self._stop_live()
-        self._cancel(*self._sketches, *(id for id in self._resting if self._jobs.get(id)))
-        self._resting.clear()
-        self._live_group, self._live_picture = "", None
+    def show_again(self, picture: Picture) -> None:
+        """In the middle."""
+        self._show_picture(picture)
 
     # ── the form ────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -1,0 +1,200 @@
+"""The workbench while it is live: every change is sketched, what is out of date is dropped, the picture follows.
+
+What is asked for, `tui.live` decides; here are the timers, the jobs that are on their way, and what becomes of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import Callable, Sequence
+
+from textual import on
+from textual.timer import Timer
+
+from engines.catalogue import Catalogue
+from engines.entries import Entry
+from engines.requests import Generate, Job, JobId, Picture
+from tui import stack
+from tui.comparing import ComparingScreen
+from tui.draft import Draft
+from tui.live import Live
+from tui.messages import DraftChanged, ModelChanged
+from tui.panes.header import Header
+
+GROUP = "live-"
+"What the groups of pictures that live makes begin with."
+REST = 1.5
+"Seconds without a change after which the picture itself is made."
+
+
+class SketchingScreen(ComparingScreen):
+    """Asks for sketches while live is on, and for the picture when the hands rest."""
+
+    def __init__(self, catalogue: Catalogue, clock: Callable[[], float] = time.time) -> None:
+        super().__init__(catalogue)
+        self._clock = clock
+        self._live = Live()
+        self._sketches: dict[JobId, str] = {}
+        self._group = ""
+        "Of the picture that is wanted; empty while none is."
+        self._rested: Picture | None = None
+        "That picture, when it is there."
+        self._rests: list[JobId] = []
+        self._sketch_timer: Timer | None = None
+        self._rest_timer: Timer | None = None
+
+    # ── what whoever builds on it does ──────────────────────────────────────────────────────────────────────────
+
+    def missing(self, draft: Draft) -> Sequence[Entry]:
+        """What a draft names that is not here and could be fetched; looks on the disk."""
+        raise NotImplementedError
+
+    def submit(self, *requests: Generate) -> None:
+        """Hands requests to the engine."""
+        raise NotImplementedError
+
+    def cancel(self, *job_ids: JobId) -> None:
+        """Cancels jobs; those that have ended are left alone."""
+        raise NotImplementedError
+
+    def make(self, draft: Draft, group: str) -> None:
+        """Makes the picture of a draft, unasked by any key."""
+        raise NotImplementedError
+
+    def wait_for(self, text: str, hint: str) -> None:
+        """Says where the picture stands why none comes."""
+        raise NotImplementedError
+
+    def show_again(self, picture: Picture) -> None:
+        """Shows a picture that was made before as the newest."""
+        raise NotImplementedError
+
+    # ── how it stands ───────────────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def live(self) -> bool:
+        """Whether changes are sketched."""
+        return self._live.on
+
+    @property
+    def sketching(self) -> bool:
+        """Whether a sketch is on its way."""
+        return bool(self._sketches)
+
+    def awaited(self, job_id: JobId) -> bool:
+        """Whether a job is the sketch that is wanted now."""
+        return job_id in self._sketches and job_id == self._live.job
+
+    # ── what changes ────────────────────────────────────────────────────────────────────────────────────────────
+
+    def action_live(self) -> None:
+        """On, with a seed that stays; or off."""
+        seed = self.shown.request.seed if self.shown is not None else secrets.randbelow(2**32)
+        self.end_live()
+        typed = self.form.draft.seed.strip()
+        self._live = Live(on=not self._live.on, seed=typed or str(seed))
+        self.query_one(Header).show_live(self._live.on)
+        if not self._live.on:
+            self.notify("live is off", timeout=3, markup=False)
+            return
+        if not typed:
+            self.form.settings.set_seed(self._live.seed)
+        self.notify("live: every change is sketched with this seed; the picture follows", timeout=5, markup=False)
+        self._changed()
+
+    @on(DraftChanged)
+    @on(ModelChanged)
+    def _changed(self) -> None:
+        if not self._live.on:
+            return
+        self._stop()
+        self._sketch_timer = self.set_timer(self._live.due(self._clock(), self.sketching), self._sketch_now)
+
+    def _sketch_now(self) -> None:
+        self.run_worker(self._sketch(), group="live", exclusive=True)
+
+    async def _sketch(self) -> None:
+        draft = stack.active(self.form.draft)
+        self._live.waiting = 0.0
+        if missing := await asyncio.to_thread(self.missing, draft):
+            # nothing is fetched unasked: Enter asks
+            self.wait_for(f"live waits for {missing[0].id}, which is not here", "Enter asks to fetch it")
+            return
+        # variants may name files, which are read: not here
+        request = await asyncio.to_thread(self._live.sketch, draft, self.catalogue, self.stocks.models)
+        if request is not None:
+            # the picture of a draft that is not wanted any more, too
+            rests = [*self._rests]
+            self.cancel(*self._sketches, *rests)
+            if rests or self._group:
+                self._live.made = None if self._rested is None else self._live.made
+            self._group = ""
+            self._live.asked(draft)
+            self.submit(request)
+        self._rest_timer = self.set_timer(REST, self._rest)
+
+    def _rest(self) -> None:
+        draft = stack.active(self.form.draft)
+        if self._live.picture(draft):
+            self._group, self._rested = f"{GROUP}{secrets.token_hex(4)}", None
+            self.make(self._live.plain(self.form.draft), self._group)
+        elif self._rested is not None and self._live.plain(draft) == self._live.made:
+            self.show_again(self._rested)  # changed, and changed back: it is there already
+
+    def pressed(self, draft: Draft) -> None:
+        """A key asked for the picture of this draft: it is not made a second time when the hands rest."""
+        if self._live.on:
+            self._rested = None
+            self._live.made = self._live.plain(draft)
+
+    def _stop(self) -> None:
+        self.workers.cancel_group(self, "live")
+        for timer in (self._sketch_timer, self._rest_timer):
+            if timer is not None:
+                timer.stop()
+
+    def end_live(self) -> None:
+        """Nothing that live asked for goes on."""
+        self._stop()
+        self.cancel(*self._sketches, *self._rests)
+        self._rests.clear()
+        self._group, self._rested = "", None
+
+    # ── what the engine tells ───────────────────────────────────────────────────────────────────────────────────
+
+    def sketch_came(self, job: Job) -> bool:
+        """Whether a job that came into the queue is a sketch; older ones are out of date now."""
+        if not isinstance(job.request, Generate) or not job.request.sketch:
+            return False
+        self._sketches[job.id] = job.request.model
+        self.cancel(*self._live.queued(job.id, self._sketches))
+        return True
+
+    def sketched(self, job_id: JobId) -> str:
+        """The model whose sketch this is, if it shall be shown; else empty."""
+        return self._sketches.get(job_id, "") if self._live.on and self.awaited(job_id) else ""
+
+    def sketch_over(self, job_id: JobId) -> bool:
+        """A job has ended; whether it was a sketch."""
+        return self._sketches.pop(job_id, None) is not None
+
+    def rest_came(self, job: Job) -> None:
+        """A job that is no sketch came into the queue: the picture that follows sketches may be out of date already."""
+        if (job.group or "").startswith(GROUP):
+            self._rests.append(job.id)
+            if job.group != self._group:
+                self.cancel(job.id)  # the form was changed while it was on its way
+
+    def rest_over(self, job: Job, pictures: Sequence[Picture] = ()) -> bool:
+        """A picture was made, or will not come; whether it was live that asked for it, who may ask again."""
+        if not (job.group or "").startswith(GROUP):
+            return False
+        if job.id in self._rests:
+            self._rests.remove(job.id)
+        if job.group == self._group:
+            self._rested = next(iter(pictures), None)
+            if self._rested is None:
+                self._live.made, self._group = None, ""
+        return True
