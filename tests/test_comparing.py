@@ -7,9 +7,15 @@ from pathlib import Path
 
 import pytest
 from driving import WIDE, Bench, text, toasts, until, write
+from hypothesis import given
+from hypothesis import strategies as st
+from textual.pilot import Pilot
+from textual.widgets import Static
 
 from engines.requests import Generate, Lora
-from tui.comparing import NEARBY, differences
+from tui import differing
+from tui.comparing import NEARBY
+from tui.draft import Draft
 
 BASE = Generate("a (red)1.2 apple on a table", "mini", 7, 128, 128, 4, 4.5)
 
@@ -27,13 +33,13 @@ def bench(home: Path) -> Bench:
         ({"prompt": "a (red)1.3 apple on a table"}, "prompt (red)1.2 → (red)1.3"),
         ({"prompt": "a (red)1.2 apple"}, "prompt on a table → ∅"),
         ({"width": 64, "model": "quick"}, "model mini → quick · size 128x128 → 64x128"),
-        ({"loras": (Lora("x"),), "negative_prompt": "fog"}, "negative none → fog · LoRAs"),
+        ({"loras": (Lora("x"),), "negative_prompt": "fog"}, "LoRAs none → x:1 · negative ∅ → fog"),
         ({"variation_seed": 3, "variation_strength": 0.25}, "variation 0 → 0.25 · to seed none → 3"),
     ],
     ids=str,
 )
 def test_what_differs_is_told_in_few_words(change: dict[str, object], told: str) -> None:
-    assert differences(BASE, replace(BASE, **change)) == told  # type: ignore[arg-type]
+    assert differing.line(BASE, replace(BASE, **change)) == told  # type: ignore[arg-type]
 
 
 async def test_flipping_shows_the_picture_before_and_comes_back(bench: Bench) -> None:
@@ -88,3 +94,78 @@ async def test_a_series_where_guidance_does_nothing_is_told(bench: Bench) -> Non
     async with bench.app.run_test(size=WIDE) as pilot:
         await pilot.press("alt+d")
         assert "guidance does nothing here" in toasts(bench.app) and not bench.made
+
+
+def test_what_differs_is_marked_word_by_word() -> None:
+    one, other = differing.words("a (red)1.2 apple on a table", "a (red)1.3 apple under a table")
+    assert one == [("a", False), ("(red)1.2", True), ("apple", False), ("on", True), ("a table", False)]
+    assert other == [("a", False), ("(red)1.3", True), ("apple", False), ("under", True), ("a table", False)]
+    assert differing.words("", "a cat") == ([], [("a cat", True)])
+    many = " ".join(f"w{i}" for i in range(20_000))
+    assert differing.words(f"x {many} z", f"y {many} z") == (
+        [("x", True), (f"{many} z", False)],
+        [("y", True), (f"{many} z", False)],
+    )
+
+
+@given(st.lists(st.sampled_from("abcd")), st.lists(st.sampled_from("abcd")))
+def test_no_word_is_lost_where_texts_are_compared(one: list[str], other: list[str]) -> None:
+    told = differing.words(" ".join(one), " ".join(other))
+    assert [" ".join(text for text, _ in side).split() for side in told] == [one, other]
+    alike = [" ".join(text for text, changed in side if not changed) for side in told]
+    assert alike[0] == alike[1]
+
+
+def facts(bench: Bench, side: str) -> str:
+    """What stands under a picture, while two are side by side."""
+    found = bench.app.screen.query(f"#{side}-facts")
+    return str(found.first(Static).render()) if found else ""
+
+
+async def pair(bench: Bench, pilot: Pilot[None]) -> None:
+    """Three pictures, of which the last two differ in seed, guidance and a word."""
+    for number, (words, guidance) in enumerate((("a cat", ""), ("a red cat", "5"), ("a blue cat", "6")), 1):
+        bench.app.workbench.form.show(Draft(words, model="mini", seed=str(number), guidance=guidance))
+        await pilot.press("ctrl+g")
+        await until(pilot, lambda number=number: f"seed {number}" in text(bench.app, "#caption"))
+
+
+async def test_side_by_side_tells_what_differs_and_an_arrow_keeps_one(bench: Bench) -> None:
+    async with bench.app.run_test(size=WIDE) as pilot:
+        await pilot.press("alt+c")
+        assert "no two pictures" in toasts(bench.app) and bench.app.screen is bench.app.workbench
+        await pair(bench, pilot)
+        await pilot.press("alt+c")
+        await until(pilot, lambda: "seed" in facts(bench, "right"))
+        left, right = facts(bench, "left"), facts(bench, "right")
+        assert "seed      2" in left and "guidance  5" in left and "prompt    a red cat" in left
+        assert "seed      3" in right and "guidance  6" in right and "prompt    a blue cat" in right
+        assert "steps" not in left and len(left.splitlines()) == len(right.splitlines())
+        views = [bench.app.screen.query_one(f"#{side}-view") for side in ("left", "right")]
+        await until(pilot, lambda: all(view._strips for view in views))  # type: ignore[attr-defined]
+        await pilot.press("left")
+        await until(pilot, lambda: bench.app.screen is bench.app.workbench)
+        assert "seed 2" in text(bench.app, "#caption")
+        await pilot.press("alt+c", "escape")
+        await until(pilot, lambda: bench.app.screen is bench.app.workbench)
+        assert "seed 2" in text(bench.app, "#caption"), "escape changes nothing"
+
+
+async def test_side_by_side_walks_to_older_pictures_and_back_and_swaps(bench: Bench) -> None:
+    async with bench.app.run_test(size=WIDE) as pilot:
+        await pair(bench, pilot)
+        await pilot.press("alt+c", "down")
+        await until(pilot, lambda: "seed      1" in facts(bench, "left"))
+        await pilot.press("down")
+        await until(pilot, lambda: "no older picture" in toasts(bench.app))
+        assert "seed      1" in facts(bench, "left") and "seed      3" in facts(bench, "right")
+        await pilot.press("up")
+        await until(pilot, lambda: "seed      2" in facts(bench, "left"))
+        await pilot.press("s")
+        await until(pilot, lambda: "seed      3" in facts(bench, "left"))
+        # the older one than 3 is 2, which stands on the right already
+        await pilot.press("down")
+        await until(pilot, lambda: "seed      1" in facts(bench, "left"))
+        await pilot.press("right")
+        await until(pilot, lambda: bench.app.screen is bench.app.workbench)
+        assert "seed 2" in text(bench.app, "#caption")

@@ -15,6 +15,7 @@ from engines.folders import Folders
 from engines.requests import Generate, Pull
 from tui.app import SafelightApp
 from tui.draft import Draft
+from tui.pictures.view import PictureView
 from tui.settings import Settings
 
 SIZES = [(80, 24), (100, 30), (160, 45)]
@@ -231,3 +232,20 @@ def test_one_column(snap_compare: Snap, home: Path) -> None:
         await still(pilot, lambda: app.workbench.picture.view._strips)
 
     assert snap_compare(app, terminal_size=(50, 20), run_before=before)
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_side_by_side(snap_compare: Snap, home: Path, size: tuple[int, int]) -> None:
+    app, _ = bench(home, pictures=4)
+
+    async def before(pilot: Pilot[None]) -> None:
+        await still(pilot, lambda: ready(pilot))
+        for key in ("f7", "down", "down"):
+            await pilot.press(key)
+            await still(pilot)
+        await still(pilot, lambda: app.workbench.before is not None)
+        await pilot.press("alt+c")
+        views = app.screen.query(PictureView)
+        await still(pilot, lambda: len(views) == 2 and all(view._strips for view in views))
+
+    assert snap_compare(app, terminal_size=size, run_before=before)

@@ -1,4 +1,4 @@
-"""Pictures beside one another: the last two in one place, neighbours of one, and one at several guidances."""
+"""Pictures beside one another: the last two, in one place or in two, neighbours of one, one at several guidances."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from engines.errors import SafelightError
-from engines.requests import Generate, Picture
+from engines.requests import Picture
+from tui import differing, fields, series, stack
 from tui import draft as drafting
-from tui import fields, series, stack
 from tui.choosing import ChoosingScreen
 from tui.draft import Draft
+from tui.panes.beside import BesideScreen
+from tui.pictures.view import Mode
 
 NEIGHBOURS = 4
 "Pictures that one press of vary makes."
@@ -26,6 +28,16 @@ class ComparingScreen(ChoosingScreen):
     "In the middle."
     before: Picture | None = None
     "What was there before it."
+    mode: Mode = "halfblocks"
+    "How pictures are shown."
+
+    def title_of(self, model: str) -> str:
+        """What people call a model."""
+        raise NotImplementedError
+
+    def older(self, id: int) -> Picture | None:
+        """The picture that was made before this one; waits for the disk, and may raise SafelightError."""
+        raise NotImplementedError
 
     def show_one(self, picture: Picture, note: str = "") -> None:
         """Puts a picture into the middle; `note` stands below it in place of its file's name."""
@@ -50,7 +62,19 @@ class ComparingScreen(ChoosingScreen):
             self.notify("there are no two pictures yet", timeout=3, markup=False)
             return
         one, other = self.shown, self.before
-        self.show_one(other, f"⇄ {differences(one.request, other.request)}")
+        self.show_one(other, f"⇄ {differing.line(one.request, other.request)}")
+
+    def action_beside(self) -> None:
+        """The picture before and this one, side by side, with what differs; one may be kept in the middle."""
+        if self.shown is None or self.before is None:
+            self.notify("there are no two pictures yet", timeout=3, markup=False)
+            return
+
+        def kept(picture: Picture | None) -> None:
+            if picture is not None and picture != self.shown:
+                self.show_one(picture)
+
+        self.app.push_screen(BesideScreen(self.before, self.shown, self.title_of, self.older, self.mode), kept)
 
     def action_vary(self) -> None:
         """Four pictures near the one that is shown."""
@@ -88,40 +112,3 @@ class ComparingScreen(ChoosingScreen):
             self.tell(e)
             return
         self.make_all(drafts)
-
-
-def differences(before: Generate, after: Generate) -> str:
-    """What differs between two requests, as short as it can be told: 'seed 7 → 8 · guidance 4.5 → 6'."""
-    told = []
-    for name, field in (
-        ("model", "model"), ("seed", "seed"), ("steps", "num_inference_steps"), ("guidance", "guidance_scale"),
-        ("rescale", "guidance_rescale"), ("sampler", "scheduler"), ("VAE", "vae"), ("precision", "precision"),
-        ("variation", "variation_strength"), ("to seed", "variation_seed"), ("negative", "negative_prompt"),
-    ):  # fmt: skip
-        one, other = getattr(before, field), getattr(after, field)
-        if one != other:
-            told.append(f"{name} {_short(one)} → {_short(other)}")
-    if (before.width, before.height) != (after.width, after.height):
-        told.append(f"size {before.width}x{before.height} → {after.width}x{after.height}")
-    if before.loras != after.loras:
-        told.append("LoRAs")
-    if before.prompt != after.prompt:
-        told.append(f"prompt {_changed(before.prompt, after.prompt)}")
-    return " · ".join(told) or "the same request"
-
-
-def _short(value: object) -> str:
-    if value is None:
-        return "none"
-    text = f"{value:g}" if isinstance(value, float) else str(value)
-    return text if len(text) <= 24 else text[:23] + "…"
-
-
-def _changed(one: str, other: str) -> str:
-    """The words in which two prompts differ, from the first to the last one that does."""
-    left, right = one.split(), other.split()
-    while left and right and left[0] == right[0]:
-        left, right = left[1:], right[1:]
-    while left and right and left[-1] == right[-1]:
-        left, right = left[:-1], right[:-1]
-    return f"{_short(' '.join(left) or '∅')} → {_short(' '.join(right) or '∅')}"

@@ -57,6 +57,7 @@ TABLE: tuple[Action, ...] = (
     Action("cancel-all", "alt+x", "cancel all", "Cancel the running job and all that wait."),
     Action("live", "alt+i", "live", "Sketch every change at the same seed, and make the picture when the hands rest."),
     Action("flip", "alt+f", "flip", "Show the picture before this one in its place, and back; what differs is told."),
+    Action("beside", "alt+c", "side by side", "Show the picture before and this one side by side, with what differs."),
     Action("vary", "alt+y", "vary", "Make four pictures near the shown one, of noise a quarter of the way to others."),
     Action("guidance-series", "alt+s", "guidance series", "Make the picture at five guidances, all of one seed."),
     Action("rescale-series", "alt+d", "rescale series", "Make the picture at five guidance rescales, all of one seed."),
@@ -74,7 +75,7 @@ TABLE: tuple[Action, ...] = (
     Action("command-palette", "ctrl+p", "palette", "Find any action by name.", "app", footer=True),
     Action("next-theme", "ctrl+t", "next theme", "Change to the next theme.", "app"),
     Action("quit", "ctrl+q", "quit", "Leave; the draft and the queue are kept.", "app", footer=True),
-    Action("raise-weight", "ctrl+up,alt+up", "weight +", "Raise the weight of the selection, or of the word at the "
+    Action("raise-weight", "ctrl+up,alt+up", "weight", "Raise the weight of the selection, or of the word at the "
            "cursor.", "prompt", footer=True, display="ctrl+↑↓"),
     Action("lower-weight", "ctrl+down,alt+down", "weight -", "Lower the weight of the selection, or of the word at the "
            "cursor.", "prompt"),

@@ -95,7 +95,7 @@ class Workbench(SketchingScreen):
         self._shelf = shelf
         self._file = file
         self._default = default
-        self._mode: Mode = mode
+        self.mode = mode
         self._jobs = Jobs()
         self._warming: dict[JobId, str] = {}
         self._lane = asyncio.Lock()
@@ -116,15 +116,15 @@ class Workbench(SketchingScreen):
             yield Form(self.catalogue, self._file, self._keymap, self.signs)
             with Container(id="side"):
                 yield QueuePane()
-                yield HistoryPane(self._shelf, self._title, self._clock)
-            yield PicturePane(self._mode)
+                yield HistoryPane(self._shelf, self.title_of, self._clock)
+            yield PicturePane(self.mode)
         yield Static("terminal too small", id="too-small", markup=False)
         yield KeyLine()
 
     def on_mount(self) -> None:
         """The draft is there before the first paint; everything that waits comes after it."""
         self.form.open(self._default)
-        self.query_one(Header).show_model(self._title(self.draft.model))
+        self.query_one(Header).show_model(self.title_of(self.draft.model))
         self.set_interval(1.0, self._tick)
         self.call_after_refresh(self._begin)
 
@@ -164,11 +164,12 @@ class Workbench(SketchingScreen):
         """The form as it stands."""
         return self.form.draft
 
-    def _title(self, model: str) -> str:
+    def title_of(self, model: str) -> str:
+        """As in ComparingScreen."""
         known = self.catalogue.models.get(model)
         return known.title if known else model
 
-    def _title_of(self, id: str) -> str:
+    def _title_of_entry(self, id: str) -> str:
         """The title of an entry of any kind."""
         try:
             return getattr(self.catalogue.entry(id), "title", "") or id
@@ -225,7 +226,7 @@ class Workbench(SketchingScreen):
                 if by := self.sketched(job_id):
                     self._following = True
                     self.picture.show_preview(image)
-                    self.picture.show_waiting(f"sketch by {self._title(by)}", self.draft.prompt)
+                    self.picture.show_waiting(f"sketch by {self.title_of(by)}", self.draft.prompt)
             case ev.Finishing(job_id, what):
                 if progress := self._jobs.get(job_id):
                     progress.step, progress.doing = progress.of, what
@@ -310,13 +311,17 @@ class Workbench(SketchingScreen):
 
     def _show_picture(self, picture: Picture) -> None:
         self.keep_shown(picture)
-        self.picture.show_picture(picture, self._title(picture.request.model))
+        self.picture.show_picture(picture, self.title_of(picture.request.model))
 
     def show_one(self, picture: Picture, note: str = "") -> None:
         """As in ComparingScreen; what is made meanwhile does not take its place."""
         self._following = False
         self.keep_shown(picture)
-        self.picture.show_picture(picture, self._title(picture.request.model), note)
+        self.picture.show_picture(picture, self.title_of(picture.request.model), note)
+
+    def older(self, id: int) -> Picture | None:
+        """As in ComparingScreen."""
+        return next(iter(self._shelf.pictures(before=id, limit=1)), None)
 
     def _show_last(self, why: str) -> None:
         """After a cancelled job: the picture before it."""
@@ -556,7 +561,7 @@ class Workbench(SketchingScreen):
             return
         id = progress.job.request.id
         self._fetches.going.add(id)
-        progress.title = self._title_of(id)
+        progress.title = self._title_of_entry(id)
         for other in list(self._jobs):
             if other.state == "failed" and other.job.request == progress.job.request:
                 self._jobs.drop(other.job.id)
@@ -588,7 +593,7 @@ class Workbench(SketchingScreen):
         else:
             having = self.stocks.models.get(draft.model)
             told = "can't be fetched: " + having.told if having and having.place == 2 else "is here"
-            self.notify(clean(f"{self._title(draft.model)} {told}"), timeout=4, markup=False)
+            self.notify(clean(f"{self.title_of(draft.model)} {told}"), timeout=4, markup=False)
 
     # ── live: as in SketchingScreen ─────────────────────────────────────────────────────────────────────────────
 
@@ -616,7 +621,7 @@ class Workbench(SketchingScreen):
 
     @on(ModelChanged)
     def _picked(self) -> None:
-        self.query_one(Header).show_model(self._title(self.draft.model))
+        self.query_one(Header).show_model(self.title_of(self.draft.model))
         if self._warm_timer is not None:
             self._warm_timer.stop()
         self._warm_timer = self.set_timer(WARM_AFTER, self.warm)
