@@ -39,6 +39,8 @@ MAX_DRAWS = 10_000
 "Choices for one text, so that files which name one another end; the rest is left out."
 MAX_DEPTH = 16
 "Files within files."
+MAX_NAMES = 5_000
+"Files of wildcards that are listed."
 MAX_FILE = 4_000_000
 "Bytes of a file that are read."
 
@@ -107,6 +109,19 @@ def lines(folder: Path, name: str) -> tuple[str, ...]:
         return ()
     stripped = (line.strip() for line in clean(text).split("\n"))
     return tuple(line for line in stripped if line and not line.startswith("#"))
+
+
+def available(folder: Path) -> tuple[str, ...]:
+    """The names under which a folder's files can be drawn from, sorted: `name`, or `within/name`; at most MAX_NAMES."""
+    found: list[str] = []
+    for at, folders, files in os.walk(folder):  # links are not followed: no circles
+        folders.sort()
+        prefix = Path(at).relative_to(folder).as_posix()
+        names = (name.removesuffix(".txt") for name in sorted(files) if name.endswith(".txt"))
+        found += [name if prefix == "." else f"{prefix}/{name}" for name in names]
+        if len(found) >= MAX_NAMES:
+            break
+    return tuple(sorted(name for name in found[:MAX_NAMES] if _TOKEN.fullmatch(f"__{name}__")))
 
 
 def find(text: str) -> bool:

@@ -133,8 +133,8 @@ class OfferList(ScrollView, can_focus=False):
     def on_click(self, event: events.Click) -> None:
         """Moves the cursor to the pointer and tells."""
         event.stop()
-        row = (event.y + self.scroll_offset.y) // self._tall
-        if row < len(self._rows):
+        row = (event.y - self.gutter.top + self.scroll_offset.y) // self._tall
+        if 0 <= row < len(self._rows):
             self.move(row - self._cursor)
             self.post_message(self.Clicked())
 

@@ -46,6 +46,7 @@ from tui.messages import (
     TakeBack,
 )
 from tui.pages import Shelf
+from tui.panes.completions import Completions
 from tui.panes.fetching import FetchScreen
 from tui.panes.footer import KeyLine
 from tui.panes.header import Header
@@ -120,6 +121,7 @@ class Workbench(SketchingScreen):
             yield PicturePane(self.mode)
         yield Static("terminal too small", id="too-small", markup=False)
         yield KeyLine()
+        yield Completions()
 
     def on_mount(self) -> None:
         """The draft is there before the first paint; everything that waits comes after it."""

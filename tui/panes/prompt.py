@@ -7,17 +7,21 @@ from typing import ClassVar
 from textual import events
 from textual.binding import Binding, BindingType
 from textual.content import Content
+from textual.message import Message
 from textual.widgets import TextArea
 from textual.widgets.text_area import Selection
 
 from engines import editing
 from engines import prompt as prompts
 from engines.editing import Edit
-from tui import keys
+from tui import completing, keys
 from tui.clean import clean
+from tui.completing import Wish
 from tui.messages import DraftChanged, MakeRequested
 from tui.tinting import marks, tints
 
+TAKES, CLOSES, MOVES = "tab", "escape", {"up": -1, "down": 1}
+"Keys of the list of names that is open under the cursor."
 MAX_PASTE = 20_000
 "Bytes of one paste; a megabyte would cost Textual's editor seconds, and then a second a key."
 
@@ -48,6 +52,29 @@ class PromptEditor(TextArea):
         self._borders: tuple[int, ...] = ()
         self.signs = signs
         "Whether the keys for weights write + and - instead of numbers."
+
+        self._typing = False
+        "Whether the next change of the text was typed."
+        self.wish: Wish | None = None
+        "The name at the cursor for which a list is open."
+        self._chose = False
+        "Whether an arrow went into that list."
+
+    class NameWanted(Message):
+        """A name is being typed; None where none is any more."""
+
+        def __init__(self, editor: PromptEditor, wish: Wish | None) -> None:
+            super().__init__()
+            self.editor = editor
+            self.wish = wish
+
+    class ListKey(Message):
+        """A key for the open list: one of MOVES, TAKES or CLOSES."""
+
+        def __init__(self, editor: PromptEditor, key: str) -> None:
+            super().__init__()
+            self.editor = editor
+            self.key = key
 
     def show(self, text: str) -> None:
         """Replaces the text, in one step that undo takes back."""
@@ -104,6 +131,11 @@ class PromptEditor(TextArea):
         self.selection = Selection(self._location(start), self._location(end))
         self.history.checkpoint()
 
+    @property
+    def place(self) -> int:
+        """Where in the text the cursor is."""
+        return self._place(self.selection.end)
+
     def _place(self, location: tuple[int, int]) -> int:
         """A (line, column) as a place in the text."""
         row, column = location
@@ -148,10 +180,43 @@ class PromptEditor(TextArea):
 
     async def _on_key(self, event: events.Key) -> None:
         """Enter is not for the editor; Textual calls its handler after this one for all other keys."""
-        if event.key == "enter":
+        self._typing = event.is_printable or event.key == "backspace"
+        if self.wish is not None and self._for_list(event.key):
+            event.stop()
+            event.prevent_default()
+            self.post_message(self.ListKey(self, TAKES if event.key == "enter" else event.key))
+        elif event.key == "enter":
             event.stop()
             event.prevent_default()
             self.post_message(MakeRequested())
+
+    def _for_list(self, key: str) -> bool:
+        """Whether the open list has this key. Enter makes the picture until an arrow went into the list."""
+        self._chose = self._chose or key in MOVES
+        return key in (TAKES, CLOSES) or key in MOVES or (key == "enter" and self._chose)
+
+    def complete(self, wish: Wish, text: str) -> None:
+        """Writes a whole name in place of what was typed of it, in one step that undo takes back."""
+        start, end = wish.span
+        self.edit_text(Edit((start, end), text))
+        self.move_cursor(self._location(start + len(text)))
+
+    def _want(self, wish: Wish | None) -> None:
+        """Tells what is typed at the cursor, if that is news."""
+        if wish != self.wish:
+            self._chose = False
+            self.post_message(self.NameWanted(self, wish))
+
+    def on_text_area_selection_changed(self, event: TextArea.SelectionChanged) -> None:
+        """A cursor that leaves the name closes its list."""
+        event.stop()
+        if self.wish is not None and self.place != self.wish.span[1] and not self._typing:
+            self._want(None)
+
+    def on_blur(self) -> None:
+        """So does a focus that goes elsewhere."""
+        if self.wish is not None:
+            self._want(None)
 
     async def _on_paste(self, event: events.Paste) -> None:
         """Takes a paste of bearable size, cleaned, as one step."""
@@ -169,9 +234,12 @@ class PromptEditor(TextArea):
     def on_text_area_changed(self, event: TextArea.Changed) -> None:
         """Tells of what was typed, not of what was shown."""
         event.stop()
+        typing, self._typing = self._typing, False
         if self.text != self._told:
             self._told = self.text
             self.post_message(DraftChanged())
+            at = self.selection
+            self._want(completing.wish(self.text, self.place) if typing and at.is_empty else None)
 
     def notify_style_update(self) -> None:
         """Another theme has other tints."""
