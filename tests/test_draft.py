@@ -386,7 +386,9 @@ def test_a1111s_syntax_is_translated_where_it_is_named() -> None:
     (request,) = asked.requests
     assert request.prompt == "a (red)1.3 (apple)0.9090909 withLora(mini-pixel, 0.5)"
     assert request.negative_prompt == "(blurry)1.1" and request.loras == (Lora("mini-pixel", 0.5),)
-    assert asked.notes == () and (request.template, request.syntax) == ("", "")
+    assert asked.notes == (f"prompt, translation: {request.prompt}", "negative prompt, translation: (blurry)1.1")
+    assert (request.template, request.syntax) == ("", "")
+    assert read(replace(draft, prompt="a cat", negative_prompt=""), KNOWN).notes == (), "nothing was changed"
     assert read(Draft.from_request(request), KNOWN).requests == (request,)
     assert lora_names(draft) == ("mini-pixel",) and lora_names(replace(draft, syntax="")) == ()
     assert read(replace(draft, syntax=" A1111 ", seed="7"), KNOWN).requests == (request,)
@@ -405,9 +407,10 @@ def test_what_looks_like_a1111s_syntax_is_told_once() -> None:
 
 def test_what_cannot_be_translated_is_told() -> None:
     notes = read(replace(APPLE, prompt="a [b|c] AND d", syntax="a1111"), KNOWN).notes
-    assert [note.partition(":")[0] for note in notes] == ["prompt, at character 3", "prompt, at character 9"]
+    told = ["prompt, at character 3", "prompt, at character 9", "prompt, translation"]
+    assert [note.partition(":")[0] for note in notes] == told
     notes = read(replace(APPLE, prompt="[a|b]" * 5, syntax="a1111"), KNOWN).notes
-    assert len(notes) == 3 and notes[2] == "prompt: 3 more; safelight prompt shows all"
+    assert len(notes) == 4 and notes[2] == "prompt: 3 more; safelight prompt shows all"
 
 
 def test_an_unknown_syntax_is_refused() -> None:
@@ -426,7 +429,7 @@ def test_every_picture_draws_its_own_text() -> None:
     seeds = [request.seed + i for request in asked.requests for i in range(request.batch_size)]
     assert seeds == list(range(7, 13)) and len(set(prompts)) > 2
     assert all(request.template == draft.prompt for request in asked.requests)
-    assert asked.notes == (f"variants: {prompts[0]}",)
+    assert asked.notes == (f"prompt, variants: {prompts[0]}",)
     for request in asked.requests:
         again = Draft.from_request(request)
         assert again.prompt == draft.prompt
@@ -474,7 +477,7 @@ def test_what_is_drawn_from_an_unknown_seed_is_an_example(monkeypatch: pytest.Mo
     draft = replace(APPLE, prompt="{a|b} __animal__", model="mini")
     notes = read(draft, KNOWN, look=False).notes
     assert notes == read(draft, KNOWN, look=False).notes
-    assert notes[0].startswith("variants, for instance: ") and "__animal__" in notes[0]
+    assert notes[0].startswith("prompt, variants, for instance: ") and "__animal__" in notes[0]
 
 
 def test_variants_in_the_negative_prompt_are_text() -> None:

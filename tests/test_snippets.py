@@ -113,6 +113,24 @@ async def test_a_prompt_in_a1111s_dialect_is_told_and_translated_at_a_key(bench:
             assert bench.app.workbench.draft.prompt == text_of_compel
 
 
+async def test_a_syntax_that_was_chosen_holds_and_its_translation_is_seen(bench: Bench) -> None:
+    async with bench.app.run_test(size=WIDE) as pilot:
+        await until(pilot, lambda: bench.app.workbench.stocks.models)
+        write(bench, "a (red:1.3) apple, [fog]")
+        await pilot.press("alt+u")
+        await choose(bench, pilot, "a1111")
+        await until(pilot, lambda: "prompt, translation: a (red)1.3 apple, (fog)0.909" in text(bench.app, "#note"))
+        assert "syntax a1111" in text(bench.app, "#model-departs")
+        assert not bench.app.workbench.form.weights.display, "its weights are written otherwise"
+        await pilot.press("ctrl+g")
+        await until(pilot, lambda: bench.made)
+        assert bench.made[0].prompt.startswith("a (red)1.3 apple") and "red:1.3" in bench.app.workbench.draft.prompt
+        await pilot.press("alt+u")
+        await choose(bench, pilot, "compel")
+        await until(pilot, lambda: "looks like A1111" in text(bench.app, "#note"))
+        assert bench.app.workbench.draft.syntax == ""
+
+
 async def test_without_any_picture_a_line_says_so(bench: Bench) -> None:
     async with bench.app.run_test(size=WIDE) as pilot:
         await pilot.press("alt+h")

@@ -175,7 +175,7 @@ class ChoosingScreen(PagedScreen):
 
     def action_past_prompts(self) -> None:
         """A prompt of an earlier picture comes back; undo brings this one back."""
-        self.run_worker(self._recall(), group="store", exclusive=True)
+        self.run_worker(self._recall(), group="past", exclusive=True)
 
     async def _recall(self) -> None:
         try:
@@ -230,6 +230,15 @@ class ChoosingScreen(PagedScreen):
             self.warm()
 
         self._open("precision", picking.precisions(), value, taken)
+
+    def action_syntax(self) -> None:
+        """Which dialect the prompts are in; the texts stay as they are."""
+        value = self.form.draft.syntax.strip().lower() or "compel"
+
+        def taken(name: str) -> None:
+            self.form.choose(syntax="" if name == "compel" else name)
+
+        self._open("syntax", picking.syntaxes(), value, taken)
 
     def _open(self, title: str, offers: Sequence[Offer], value: str, taken: Callable[[str], None]) -> None:
         """A list to choose from."""

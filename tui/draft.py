@@ -229,7 +229,8 @@ def read(draft: Draft, catalogue: Catalogue, look: bool = True, wildcards: Path 
         *_notes(one, model),
         *_lora_notes(stack, text.prompt, negative.prompt),
         *(doubts or texts.listed(texts.doubts(negative), "negative prompt")),
-        *texts.told(text, certain=look or not drawn),
+        *texts.told(text, "prompt", certain=look or not drawn),
+        *texts.told(negative, "negative prompt"),
     ]
     if variants.find(negative.typed):
         notes.append("negative prompt: variants are drawn in the prompt only; here they are text")

@@ -294,8 +294,9 @@ class Form(VerticalScroll, can_focus=False):
 
     async def _measure(self) -> None:
         draft = self.draft
-        for editor, text in ((self.prompt, draft.prompt), (self.negative, draft.negative_prompt)):
-            told = await asyncio.to_thread(lengths.look, self._catalogue, draft.model, text)
+        for editor in (self.prompt, self.negative):
+            text = editor.text
+            told = await asyncio.to_thread(lengths.look, self._catalogue, draft, editor is self.negative)
             if editor.text == text:
                 editor.show_length(told.words, told.borders)
 
@@ -345,8 +346,10 @@ class Form(VerticalScroll, can_focus=False):
             return f"{e.message}; {self._key('override')} overrides" if self.is_locked(e, draft) else ""
         except SafelightError:
             return ""
-        told = next((note for note in notes if not note.startswith("the prompt is empty")), "")
-        return told.replace("--syntax a1111", self._key("translate"))
+        told = [note for note in notes if not note.startswith("the prompt is empty")]
+        # one thing at a time, but what becomes of a text that is translated is always to be seen
+        shown = [*told[:1], *(note for note in told[1:] if note.startswith("prompt, ") and "translation: " in note)]
+        return "\n".join(shown).replace("--syntax a1111", self._key("translate"))
 
     def is_locked(self, error: InvalidRequest, draft: Draft) -> bool:
         """Whether a draft is refused only because its model's recipe fixes a field."""

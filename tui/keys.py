@@ -63,6 +63,7 @@ TABLE: tuple[Action, ...] = (
     Action("rescale-series", "alt+d", "rescale series", "Make the picture at five guidance rescales, all of one seed."),
     Action("past-prompts", "alt+h", "earlier prompts", "Take an earlier picture's prompt; undo brings this one back."),
     Action("translate", "alt+t", "translate", "Translate the prompts from A1111's syntax into compel's."),
+    Action("syntax", "alt+u", "choose syntax", "Choose what the prompts are written in: compel's syntax or A1111's."),
     Action("snippet", "alt+k", "snippets", "Insert words from the library of styles, lights and negative prompts."),
     Action("weights", "alt+w", "weights", "Go to the sliders: weights, ratios, guidance and rescale."),
     Action("loras", "alt+l", "LoRAs", "Go to the stack of LoRAs; on it, or while there is none, add one."),

@@ -54,6 +54,14 @@ def precisions() -> list[Offer]:
     return [Offer(name, name, _ABOUT.get(name, "")) for name in PRECISIONS]
 
 
+def syntaxes() -> list[Offer]:
+    """The dialects of prompts, in words."""
+    return [
+        Offer("compel", "compel", "word++ word-- (some words)1.3, blends; what may be meant otherwise is told"),
+        Offer("a1111", "A1111", "(some words:1.3) ((word)) [word] <lora:name:0.8>, translated for the picture"),
+    ]
+
+
 def word(name: str) -> str:
     """How an embedding is named in a prompt: bare, or in <> where its end would be read as a weight."""
     return name if re.fullmatch(r"\w(?:[\w.-]*\w)?", name) and "--" not in name else f"<{name}>"

@@ -92,13 +92,15 @@ def doubts(text: Text) -> tuple[Problem, ...]:
     return ()
 
 
-def told(text: Text, certain: bool) -> list[str]:
-    """What was drawn, if anything was; only an example where the seed is not known yet."""
-    if text.expansion is None:
+def told(text: Text, what: str, certain: bool = True) -> list[str]:
+    """What is drawn in place of what was typed, if that is another text; `certain` is whether the seed is known yet."""
+    drawn, translated = text.expansion is not None, text.translation is not None
+    if not drawn and not (translated and text.prompt != text.typed):
         return []
-    shown = " ".join(text.drawn.split())
+    shown = " ".join(text.prompt.split())
     shown = shown if len(shown) <= SHOWN else shown[: SHOWN - 1] + "…"
-    return [f"variants{'' if certain else ', for instance'}: {shown or 'nothing'}"]
+    how = " and ".join(["variants"] * drawn + ["translation"] * translated)
+    return [f"{what}, {how}{'' if certain or not drawn else ', for instance'}: {shown or 'nothing'}"]
 
 
 def listed(problems: Sequence[Problem], what: str, most: int = 2) -> list[str]:

@@ -132,7 +132,7 @@ class BesideScreen(ModalScreen[Picture | None]):
 
 
 def facts(left: Picture, right: Picture, titles: Callable[[str], str], width: int) -> tuple[Content, Content]:
-    """What stands under each of two pictures: its name and scores, then, line by line, only what differs.
+    """What stands under each of two pictures: its scores and name, then, line by line, only what differs.
 
     Args:
         width: cells of each column. Both texts have equally many lines.
@@ -140,7 +140,7 @@ def facts(left: Picture, right: Picture, titles: Callable[[str], str], width: in
     sides: tuple[list[Content], list[Content]] = ([], [])
     for side, picture in zip(sides, (left, right), strict=True):
         scores = [f"{name} {score:.1f}" for name, score in picture.scores.items()]
-        head = " · ".join([titles(picture.request.model), f"seed {picture.request.seed}", *scores])
+        head = " · ".join([*scores, titles(picture.request.model), f"seed {picture.request.seed}"])
         side.append(Content.styled(one_line(head, width), "bold"))
     one, other = left.request, right.request
     rows = [(d.name, _plain(d.before), _plain(d.after)) for d in differing.differences(one, other)]
