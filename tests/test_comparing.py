@@ -71,6 +71,10 @@ async def test_vary_makes_four_neighbours_of_the_shown_picture(bench: Bench) -> 
         write(bench, " and something else that is typed meanwhile")
         await pilot.press("alt+y")
         await until(pilot, lambda: len(bench.store.made) == 5)
+        strip = bench.app.workbench.strip
+        assert strip.display and [frame.label for frame in strip._frames][:2] == ["this one", "near 1"]
+        await until(pilot, lambda: all(frame.picture for frame in strip._frames))
+        assert strip._frames[0].picture == bench.store.made[0]
         near = bench.made[1:]
         assert {r.prompt for r in near} == {"a cat"} and {r.seed for r in near} == {5}
         assert {r.variation_strength for r in near} == {NEARBY} and len({r.variation_seed for r in near}) == 4
@@ -87,6 +91,37 @@ async def test_a_series_is_of_one_seed(bench: Bench) -> None:
         await pilot.press("alt+d")
         await until(pilot, lambda: len(bench.made) == 10)
         assert [r.guidance_rescale for r in bench.made[5:]] == [0.0, 0.25, 0.5, 0.7, 1.0]
+
+
+async def test_the_strip_fills_is_stepped_through_and_goes_with_the_next_picture(home: Path) -> None:
+    bench = Bench(home, held=True)
+    bench.draft(prompt="a cat", seed="7")
+    async with bench.app.run_test(size=WIDE) as pilot:
+        await pilot.press("alt+right")
+        assert "no strip" in toasts(bench.app)
+        await pilot.press("alt+s")
+        strip = bench.app.workbench.strip
+        await until(pilot, lambda: len(bench.made) == 5 and all(frame.job for frame in strip._frames))
+        labels = [str(one.query_one(Static).render()) for one in strip._smalls()]
+        assert labels == [f"guidance {r.guidance_scale:g}" for r in bench.made]
+        bench.engine.advance(2 * (bench.made[0].num_inference_steps + 1))
+        await until(pilot, lambda: len(bench.store.made) == 2)
+        await until(
+            pilot, lambda: [bool(frame.picture) for frame in strip._frames] == [True, True, False, False, False]
+        )
+        await pilot.press("alt+left")
+        await until(pilot, lambda: str(strip._smalls()[0].query_one(Static).render()).startswith("▸"))
+        assert bench.app.workbench.shown == bench.store.made[0]
+        assert f"guidance {bench.made[0].guidance_scale:g}" in text(bench.app, "#caption")
+        assert bench.app.workbench.form.prompt.has_focus, "the hands stay where they are"
+        await pilot.press("alt+right")
+        await until(pilot, lambda: bench.app.workbench.shown == bench.store.made[1])
+        await pilot.press("alt+x")
+        await until(pilot, lambda: all(frame.failed for frame in strip._frames[2:]))
+        await pilot.click(strip._smalls()[0])
+        await until(pilot, lambda: bench.app.workbench.shown == bench.store.made[0])
+        await pilot.press("ctrl+g")
+        await until(pilot, lambda: not strip.display)
 
 
 async def test_a_series_where_guidance_does_nothing_is_told(bench: Bench) -> None:

@@ -482,12 +482,12 @@ async def test_pages_of_a_narrow_screen(bench: Bench) -> None:
     async with bench.app.run_test(size=NARROW) as pilot:
         seen = []
         for _ in range(4):
-            shown = [name for name in ("form", "centre", "side") if bench.app.workbench.query_one(f"#{name}").display]
+            shown = [name for name in ("form", "middle", "side") if bench.app.workbench.query_one(f"#{name}").display]
             seen += shown
             assert bench.app.workbench.focused is not None
             await pilot.press("ctrl+n")
             await pilot.pause()
-        assert seen == ["form", "centre", "side", "form"]
+        assert seen == ["form", "middle", "side", "form"]
 
 
 async def test_two_columns_keep_the_picture(bench: Bench) -> None:

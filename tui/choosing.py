@@ -50,6 +50,11 @@ class ChoosingScreen(PagedScreen):
         """The left column."""
         return self.query_one(Form)
 
+    @property
+    def gone(self) -> bool:
+        """Whether the panes are closed already, while something was waited for."""
+        return not self.query(Form)
+
     def ask(self, wanted: Sequence[Entry], draft: Draft | None) -> None:
         """Whether to fetch entries; the draft, if there is one, becomes a picture when they are here."""
         raise NotImplementedError
@@ -115,7 +120,8 @@ class ChoosingScreen(PagedScreen):
 
     async def _look_for_files(self, editor: PromptEditor, wish: Wish) -> None:
         self._wildcards = await asyncio.to_thread(lambda: variants.available(folders.find().wildcards))
-        self._complete(editor, wish)
+        if not self.gone:
+            self._complete(editor, wish)
 
     def _complete(self, editor: PromptEditor, wish: Wish) -> None:
         found = completing.offers(wish, self.catalogue, self.form.draft, self.stocks, self._wildcards)

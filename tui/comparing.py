@@ -6,6 +6,8 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import replace
 
+from textual import on
+
 from engines.errors import SafelightError
 from engines.requests import Picture
 from tui import differing, fields, series, stack
@@ -13,6 +15,7 @@ from tui import draft as drafting
 from tui.choosing import ChoosingScreen
 from tui.draft import Draft
 from tui.panes.beside import BesideScreen
+from tui.panes.strip import Strip
 from tui.pictures.view import Mode
 
 NEIGHBOURS = 4
@@ -43,8 +46,8 @@ class ComparingScreen(ChoosingScreen):
         """Puts a picture into the middle; `note` stands below it in place of its file's name."""
         raise NotImplementedError
 
-    def make_all(self, drafts: Sequence[Draft]) -> None:
-        """Makes a picture of each, together."""
+    def make_all(self, drafts: Sequence[tuple[str, Draft]], first: tuple[str, Picture] | None = None) -> None:
+        """Makes a picture of each, together, in a strip under these names, after one that is there already."""
         raise NotImplementedError
 
     def tell(self, error: SafelightError) -> None:
@@ -55,6 +58,7 @@ class ComparingScreen(ChoosingScreen):
         """This one is in the middle from now on."""
         if self.shown is None or picture.path != self.shown.path:
             self.shown, self.before = picture, self.shown
+        self.query_one(Strip).look(picture.path)
 
     def action_flip(self) -> None:
         """The picture before, in the same place; again for this one."""
@@ -82,12 +86,9 @@ class ComparingScreen(ChoosingScreen):
             self.notify("no picture yet that could be varied", timeout=3, markup=False)
             return
         base = replace(Draft.from_request(self.shown.request, keep=self.form.draft), count="", batch="")
-        self.make_all(
-            [
-                replace(base, variation_seed=str(secrets.randbelow(2**32)), variation_strength=fields.exact(NEARBY))
-                for _ in range(NEIGHBOURS)
-            ]
-        )
+        seeds = [str(secrets.randbelow(2**32)) for _ in range(NEIGHBOURS)]
+        near = [replace(base, variation_seed=seed, variation_strength=fields.exact(NEARBY)) for seed in seeds]
+        self.make_all([(f"near {i}", draft) for i, draft in enumerate(near, 1)], ("this one", self.shown))
 
     def action_guidance_series(self) -> None:
         """One picture at five guidances."""
@@ -98,7 +99,7 @@ class ComparingScreen(ChoosingScreen):
         self._spread("rescale")
 
     def _spread(self, field: series.Field) -> None:
-        draft = stack.active(self.form.draft)
+        draft = replace(stack.active(self.form.draft), count="", batch="")
         if not draft.seed.strip():
             seed = self.shown.request.seed if self.shown is not None else secrets.randbelow(2**32)
             draft = replace(draft, seed=str(seed))
@@ -111,4 +112,21 @@ class ComparingScreen(ChoosingScreen):
         except SafelightError as e:
             self.tell(e)
             return
-        self.make_all(drafts)
+        names = (f"{field} {fields.exact(value)}" for value in values)
+        self.make_all(list(zip(names, drafts, strict=True)))
+
+    def action_strip_next(self) -> None:
+        """The next picture of the strip, from the last one to the first."""
+        self._step(1)
+
+    def action_strip_previous(self) -> None:
+        """The one before it."""
+        self._step(-1)
+
+    def _step(self, by: int) -> None:
+        if not self.query_one(Strip).step(by):
+            self.notify("there is no strip of pictures; vary and the series make one", timeout=3, markup=False)
+
+    @on(Strip.Chosen)
+    def _show_of_strip(self, message: Strip.Chosen) -> None:
+        self.show_one(message.picture, message.label)

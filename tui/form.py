@@ -294,9 +294,8 @@ class Form(VerticalScroll, can_focus=False):
 
     async def _measure(self) -> None:
         draft = self.draft
-        for editor in (self.prompt, self.negative):
-            text = editor.text
-            told = await asyncio.to_thread(lengths.look, self._catalogue, draft, editor is self.negative)
+        for editor, text in ((self.prompt, draft.prompt), (self.negative, draft.negative_prompt)):
+            told = await asyncio.to_thread(lengths.look, self._catalogue, draft, editor.id == "negative")
             if editor.text == text:
                 editor.show_length(told.words, told.borders)
 

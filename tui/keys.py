@@ -61,6 +61,8 @@ TABLE: tuple[Action, ...] = (
     Action("vary", "alt+y", "vary", "Make four pictures near the shown one, of noise a quarter of the way to others."),
     Action("guidance-series", "alt+s", "guidance series", "Make the picture at five guidances, all of one seed."),
     Action("rescale-series", "alt+d", "rescale series", "Make the picture at five guidance rescales, all of one seed."),
+    Action("strip-next", "alt+right", "next of strip", "Show the next picture of what was varied, or of the series."),
+    Action("strip-previous", "alt+left", "last of strip", "Show the picture before it in the strip."),
     Action("past-prompts", "alt+h", "earlier prompts", "Take an earlier picture's prompt; undo brings this one back."),
     Action("translate", "alt+t", "translate", "Translate the prompts from A1111's syntax into compel's."),
     Action("syntax", "alt+u", "choose syntax", "Choose what the prompts are written in: compel's syntax or A1111's."),

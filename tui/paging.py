@@ -12,7 +12,7 @@ from textual.widget import Widget
 from tui.messages import Page, PageRequested
 from tui.panes.tabs import Tabs
 
-COLUMNS: dict[Page, str] = {"form": "form", "picture": "centre", "history": "side"}
+COLUMNS: dict[Page, str] = {"form": "form", "picture": "middle", "history": "side"}
 "Pages and the ids of their columns."
 WIDTHS = [(0, "-tiny"), (40, "-narrow"), (60, "-medium"), (132, "-wide"), (190, "-vast")]
 HEIGHTS = [(0, "-flat"), (10, "-short"), (36, "-tall")]

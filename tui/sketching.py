@@ -120,11 +120,13 @@ class SketchingScreen(ComparingScreen):
         self._live.waiting = 0.0
         if missing := await asyncio.to_thread(self.missing, draft):
             # nothing is fetched unasked: Enter asks
+            if self.gone:
+                return
             self.wait_for(f"live waits for {missing[0].id}, which is not here", "Enter asks to fetch it")
             return
         # variants may name files, which are read: not here
         request = await asyncio.to_thread(self._live.sketch, draft, self.catalogue, self.stocks.models)
-        if request is not None:
+        if request is not None and not self.gone:
             # the picture of a draft that is not wanted any more, too
             rests = [*self._rests]
             self.cancel(*self._sketches, *rests)

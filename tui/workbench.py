@@ -53,6 +53,7 @@ from tui.panes.header import Header
 from tui.panes.history import HistoryPane
 from tui.panes.picture import EMPTY, PicturePane
 from tui.panes.queue import QueuePane
+from tui.panes.strip import Strip
 from tui.panes.tabs import Tabs
 from tui.pictures.view import Mode
 from tui.sketching import SketchingScreen
@@ -118,7 +119,9 @@ class Workbench(SketchingScreen):
             with Container(id="side"):
                 yield QueuePane()
                 yield HistoryPane(self._shelf, self.title_of, self._clock)
-            yield PicturePane(self.mode)
+            with Container(id="middle"):
+                yield PicturePane(self.mode)
+                yield Strip()
         yield Static("terminal too small", id="too-small", markup=False)
         yield KeyLine()
         yield Completions()
@@ -150,6 +153,11 @@ class Workbench(SketchingScreen):
     def picture(self) -> PicturePane:
         """The middle."""
         return self.query_one(PicturePane)
+
+    @property
+    def strip(self) -> Strip:
+        """Below it."""
+        return self.query_one(Strip)
 
     @property
     def queue(self) -> QueuePane:
@@ -200,6 +208,8 @@ class Workbench(SketchingScreen):
                 elif not self.sketch_came(job):
                     self._add(self._jobs.add(job))
                     self.rest_came(job)
+                    if job.group and job.group == self.strip.group:
+                        self.strip.expect(job.id)
             case ev.Started(job_id):
                 if job_id in self._warming:
                     self._warming[job_id] = "starting"
@@ -246,8 +256,10 @@ class Workbench(SketchingScreen):
                     self._came(done, done.job.request.id)
                 if done is not None:
                     self.rest_over(done.job, pictures)
+                self.strip.fill(job_id, next(iter(pictures), None))
                 self._show_done(pictures)
             case ev.Failed(job_id, message, hint):
+                self.strip.fill(job_id, None)
                 awaited = self.awaited(job_id)
                 if self.sketch_over(job_id) and not awaited:
                     return  # nobody waits for it
@@ -261,6 +273,7 @@ class Workbench(SketchingScreen):
                     elif self._following:
                         self.picture.show_failure(progress.prompt, message, hint)
             case ev.Cancelled(job_id):
+                self.strip.fill(job_id, None)
                 self._warming.pop(job_id, None)
                 self.sketch_over(job_id)
                 gone = self._jobs.drop(job_id)
@@ -389,14 +402,18 @@ class Workbench(SketchingScreen):
                 asked = await asyncio.to_thread(drafting.read, draft, self.catalogue, look=not wanted)
             except SafelightError as e:
                 self.tell(e)
-                if pressed:
+                if pressed and not self.gone:
                     self.show_page("form")
                     self.form.mark(e)
+                return
+            if self.gone or ticket != self._sending:
                 return
             if wanted:
                 self.ask(wanted, draft)
                 return
             self._following = self._following or pressed
+            if pressed:
+                self.strip.stop()
             if not self._jobs.pictures and self._following:
                 self.picture.show_waiting("queued")
             if self.single and pressed:
@@ -404,26 +421,30 @@ class Workbench(SketchingScreen):
             group = group or (secrets.token_hex(4) if len(asked.requests) > 1 else None)
             await self._send(asked.requests, group, ticket)
 
-    def make_all(self, drafts: Sequence[Draft]) -> None:
+    def make_all(self, drafts: Sequence[tuple[str, Draft]], first: tuple[str, Picture] | None = None) -> None:
         """As in ComparingScreen."""
-        self.run_worker(self._ask_for_all(drafts), group="engine")
+        self.run_worker(self._ask_for_all(drafts, first), group="engine")
 
-    async def _ask_for_all(self, drafts: Sequence[Draft]) -> None:
-        def read() -> list[Generate]:
-            return [one for draft in drafts for one in drafting.read(draft, self.catalogue).requests]
+    async def _ask_for_all(self, drafts: Sequence[tuple[str, Draft]], first: tuple[str, Picture] | None) -> None:
+        def read() -> list[tuple[str, Generate]]:
+            return [(name, one) for name, draft in drafts for one in drafting.read(draft, self.catalogue).requests]
 
         ticket = self._sending
         async with self._lane:
             try:
-                requests = await asyncio.to_thread(read)
+                asked = await asyncio.to_thread(read)
             except SafelightError as e:
                 self.tell(e)
+                return
+            if self.gone or ticket != self._sending:
                 return
             self._following = True
             if self.single:
                 self.go("picture")
-            self.notify(f"{plural(len(requests), 'picture')} of one seed", timeout=3, markup=False)
-            await self._send(requests, secrets.token_hex(4), ticket)
+            group = secrets.token_hex(4)
+            await self.strip.start(group, [name for name, _ in asked], first)
+            self.notify(f"{plural(len(asked), 'picture')} of one seed", timeout=3, markup=False)
+            await self._send([request for _, request in asked], group, ticket)
 
     async def _send(self, requests: Sequence[Request], group: str | None, ticket: int) -> None:
         """Hands requests to the engine, until all is cancelled; `_lane` is held meanwhile."""
@@ -438,7 +459,8 @@ class Workbench(SketchingScreen):
             await asyncio.to_thread(send)
         except SafelightError as e:
             self.tell(e)
-            self.form.mark(e)
+            if not self.gone:
+                self.form.mark(e)
 
     async def _submit(self, *requests: Request) -> None:
         ticket = self._sending
