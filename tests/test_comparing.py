@@ -72,7 +72,7 @@ async def test_vary_makes_four_neighbours_of_the_shown_picture(bench: Bench) -> 
         await pilot.press("alt+y")
         await until(pilot, lambda: len(bench.store.made) == 5)
         strip = bench.app.workbench.strip
-        assert strip.display and [frame.label for frame in strip._frames][:2] == ["this one", "near 1"]
+        assert strip.display and [frame.label for frame in strip._frames][:2] == ["this", "near 1"]
         await until(pilot, lambda: all(frame.picture for frame in strip._frames))
         assert strip._frames[0].picture == bench.store.made[0]
         near = bench.made[1:]

@@ -88,7 +88,7 @@ class ComparingScreen(ChoosingScreen):
         base = replace(Draft.from_request(self.shown.request, keep=self.form.draft), count="", batch="")
         seeds = [str(secrets.randbelow(2**32)) for _ in range(NEIGHBOURS)]
         near = [replace(base, variation_seed=seed, variation_strength=fields.exact(NEARBY)) for seed in seeds]
-        self.make_all([(f"near {i}", draft) for i, draft in enumerate(near, 1)], ("this one", self.shown))
+        self.make_all([(f"near {i}", draft) for i, draft in enumerate(near, 1)], ("this", self.shown))
 
     def action_guidance_series(self) -> None:
         """One picture at five guidances."""

@@ -60,6 +60,8 @@ class Small(Vertical):
     def mark(self, frame: Frame, chosen: bool) -> None:
         """Whether it is the one in the middle; to be seen without colour, too."""
         label = one_line(frame.label)
+        if len(label) + 1 > self.size.width > 0:
+            label = label.rpartition(" ")[2]  # the number says it
         text = Content.styled(f"▸{label}" if chosen else label, "bold $primary" if chosen else "$foreground 60%")
         self.query_one(Static).update(text, layout=False)
 
