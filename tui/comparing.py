@@ -9,7 +9,7 @@ from dataclasses import replace
 from engines.errors import SafelightError
 from engines.requests import Generate, Picture
 from tui import draft as drafting
-from tui import fields, series, stack
+from tui import fields, series, shares, stack
 from tui.choosing import ChoosingScreen
 from tui.draft import Draft
 
@@ -103,6 +103,8 @@ def differences(before: Generate, after: Generate) -> str:
             told.append(f"{name} {_short(one)} → {_short(other)}")
     if (before.width, before.height) != (after.width, after.height):
         told.append(f"size {before.width}x{before.height} → {after.width}x{after.height}")
+    if before.mix != after.mix:
+        told.append(f"mix {' → '.join(shares.told(each) or 'its own' for each in (before.mix, after.mix))}")
     if before.loras != after.loras:
         told.append("LoRAs")
     if before.prompt != after.prompt:
