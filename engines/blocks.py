@@ -25,6 +25,10 @@ NAMES = ("base", *INS, "mid", *OUTS, "vae", *TEXT)
 "Every block; the first 21 in the order of SuperMerger's lists of numbers."
 GROUPS = {"in": INS, "out": OUTS, "unet": (*INS, "mid", *OUTS)}
 "Short for several blocks; the time embedding of the UNet stays with base."
+MOST = 1e6
+"The most that a weight may be; only proportions count."
+REACH = 2.0
+"How far a difference's share may go, either way."
 LAYERS = 2
 "Residual layers in each of SDXL's resolutions: what its blocks are counted with."
 
@@ -189,7 +193,7 @@ class Formula:
             if count != 3:
                 raise InvalidRequest(f"add-difference takes three models, not {count}", "A + share·(B − C)", "parents")
             for what, value in (("the difference's share", self.weights[1]), *self.blocks):
-                _check(what, value, -2.0, 2.0)
+                _check(what, value, -REACH, REACH)
         else:
             raise InvalidRequest(f"nothing mixes by {self.method!r}", near(self.method, METHODS, "methods"), "method")
 
@@ -197,7 +201,7 @@ class Formula:
         if count not in (2, 3):
             raise InvalidRequest(f"weighted-sum takes two or three models, not {count}", "name the models", "parents")
         for weight in self.weights:
-            _check("a weight", weight, 0.0, 1e6)
+            _check("a weight", weight, 0.0, MOST)
         if not sum(self.weights):
             raise InvalidRequest("the weights are all zero", "give one of the models a share", "weights")
         third = sum(self._shares()[2:])
@@ -212,6 +216,12 @@ class Formula:
 
     def _shares(self) -> tuple[float, ...]:
         return tuple(weight / sum(self.weights) for weight in self.weights)
+
+    @property
+    def factors(self) -> tuple[float, ...]:
+        """As `at`, where no block has a share of its own: formulas of one method that agree in them, and in their
+        blocks, make the same mix."""
+        return self.at("")
 
     def at(self, block: str) -> tuple[float, ...]:
         """What each model is multiplied with in a block: shares that sum to 1, or (1, b, −b) for add-difference."""

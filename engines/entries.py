@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
 
 from engines import hub
+from engines.blocks import Formula
+from engines.errors import InvalidRequest
 
 PREDICTIONS = ("epsilon", "v_prediction", "sample")
 "What a UNet may have been trained to predict, as diffusers names it."
@@ -172,6 +174,17 @@ class Merged:
     blocks: tuple[tuple[str, float], ...] = ()
     "(block, share of the second parent) that override its weight there; names as in engines.blocks."
 
+    @property
+    def formula(self) -> Formula:
+        """What it is mixed by."""
+        return Formula(self.method, tuple(parent.weight for parent in self.parents), self.blocks)
+
+    @property
+    def told(self) -> str:
+        """For people, in one line: 'weighted-sum of 0.7 mini + 0.3 other, in4 0.5'."""
+        shares = " + ".join(f"{parent.weight:g} {parent.model}" for parent in self.parents)
+        return ", ".join([f"{self.method} of {shares}", *(f"{block} {share:g}" for block, share in self.blocks)])
+
 
 Rooted: TypeAlias = Folder | Hub | Checkpoint | Merged
 "Where a chain of models ends: a source that stands on no other's configuration."
@@ -215,6 +228,39 @@ class Model:
     def space(self) -> str:
         """The name of its latent space."""
         return self.latents or self.family
+
+    def mix(self) -> Merged:
+        """What it is mixed of. Raises InvalidRequest if it is no mix."""
+        if isinstance(self.source, Merged):
+            return self.source
+        raise InvalidRequest(
+            f"{self.id} is not mixed of models, so that it has no ratio",
+            "leave the mix out, or make a model that is: safelight models merge",
+            "mix",
+        )
+
+    def mixed(self, weights: tuple[float, ...]) -> Model:
+        """The model with other weights of its parents, one each; as it is for none.
+
+        Raises:
+            InvalidRequest: it is no mix, or can't be mixed by these.
+        """
+        if not weights:
+            return self
+        source = self.mix()
+        if len(weights) != len(source.parents):
+            raise InvalidRequest(
+                f"{self.id} is mixed of {len(source.parents)} models, and the mix has {len(weights)} weights",
+                "give one for each",
+                "mix",
+            )
+        parents = tuple(replace(p, weight=weight) for p, weight in zip(source.parents, weights, strict=True))
+        source = replace(source, parents=parents)
+        try:
+            source.formula  # noqa: B018 raises if it makes no mix
+        except InvalidRequest as e:
+            raise InvalidRequest(e.message, e.hint, "mix") from None
+        return replace(self, source=source)
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,6 +53,7 @@ def texts(request: Generate, made_with: dict[str, str], scores: dict[str, float]
         f"Model: {request.model}"
         + f", Variation seed: {request.variation_seed}, Variation seed strength: {request.variation_strength:g}"
         * varied
+        + f", Mix: {json.dumps(', '.join(f'{weight:g}' for weight in request.mix))}" * bool(request.mix)
     )
     return {"safelight": json.dumps(ours, ensure_ascii=False), "parameters": "\n".join(lines)}
 

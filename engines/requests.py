@@ -96,6 +96,8 @@ class Generate:
     "What was typed, if there is a template in another syntax than compel's: `negative_prompt` before its translation."
     syntax: str = ""
     "The dialect of the templates, one of SYNTAXES; prompts themselves are always in compel's."
+    mix: tuple[float, ...] = ()
+    "Weights of a mixed model's parents, one each, in place of those that the catalogue names; none for those."
 
     def single(self, number: int) -> Generate:
         """The request for picture `number` of the batch alone, 0 … batch_size − 1."""
@@ -149,6 +151,7 @@ class Generate:
             raise InvalidRequest(
                 f"no timestep spacing '{self.timestep_spacing}'", f"one of {', '.join(SPACINGS)}", "timestep_spacing"
             )
+        check_mix(self.mix)
         for lora in self.loras:
             check_number(f"the weight of LoRA {lora.name}", lora.weight, -10.0, 10.0, "loras")
 
@@ -179,9 +182,12 @@ class Warm:
     "The catalogue's id of the model."
     precision: Precision = "auto"
     "As in Generate."
+    mix: tuple[float, ...] = ()
+    "As in Generate."
 
     def validate(self) -> None:
-        """Nothing to check beyond the model's name, which the engine looks up."""
+        """Raises InvalidRequest for a mix of no model's. The model's name is looked up by the engine."""
+        check_mix(self.mix)
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,6 +342,7 @@ class Picture:
             "timestep_spacing": r.timestep_spacing,
             "loras": [{"name": x.name, "weight": x.weight} for x in r.loras],
             "vae": r.vae,
+            "mix": list(r.mix) or None,
             "overrides": list(r.overrides),
             "variation_seed": r.variation_seed,
             "variation_strength": None if r.variation_seed is None else r.variation_strength,
@@ -451,6 +458,14 @@ def check_number(what: str, value: float, low: float, high: float, field: str) -
     """Raises InvalidRequest unless low ≤ value ≤ high; NaN and infinities are refused."""
     if not math.isfinite(value) or not low <= value <= high:
         raise InvalidRequest(f"{what} must be {low:g} to {high:g}, not {value:g}", "", field)
+
+
+def check_mix(weights: tuple[float, ...]) -> None:
+    """Raises InvalidRequest for weights that no mixed model takes; whether this one does is Model.mixed's to say."""
+    if len(weights) not in (0, 2, 3):
+        raise InvalidRequest(f"a mix of {len(weights)} models can't be made", "two or three weights", "mix")
+    for weight in weights:
+        check_number("a weight of the mix", weight, -blocks.MOST, blocks.MOST, "mix")
 
 
 def check_prompt(text: str, field: str) -> None:

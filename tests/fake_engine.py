@@ -12,6 +12,7 @@ import struct
 import threading
 import zlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from engines.catalogue import SHIPPED, Catalogue
@@ -22,7 +23,9 @@ from engines.entries import (
     HubFile,
     Local,
     LoraOver,
+    Merged,
     Model,
+    Parent,
     Recipe,
     Scorer,
     Vae,
@@ -118,6 +121,21 @@ def catalogue(folder: Path) -> Catalogue:
         {v.id: v for v in vaes},
         scorers={scorer.id: scorer},
     )
+
+
+def with_mixes(known: Catalogue) -> Catalogue:
+    """A catalogue with a sum of two, a sum of three and a difference besides: sum, three, difference."""
+
+    def mix(id: str, method: str, *weights: float) -> Model:
+        parents = tuple(Parent(*pair) for pair in zip(("mini", "quick", "mini"), weights, strict=False))
+        return replace(known.model("mini"), id=id, title=id.title(), source=Merged(parents, method), rank=0)
+
+    mixes = (
+        mix("sum", "weighted-sum", 0.6, 0.4),
+        mix("three", "weighted-sum", 5, 3, 2),
+        mix("difference", "add-difference", 1, 0.5, 1),
+    )
+    return replace(known, models=known.models | {each.id: each for each in mixes})
 
 
 class FakeStore:

@@ -57,6 +57,7 @@ def refused(done: subprocess.CompletedProcess[str], code: int, says: str) -> Non
         (["generate", "x", "--guidance", "nan"], "guidance must be"),
         (["generate", "x", "--variation-seed", "3"], "a variation seed without a variation strength"),
         (["generate", "x", "--variation-strength", "1.5"], "variation strength must be 0 to 1"),
+        (["generate", "x", "-m", "mini", "--mix", "0.5"], "mini is not mixed of models"),
         (["generate", "x", "--guidance-series", "--rescale-series", "0,1"], "can't both be given"),
         (["generate", "x", "--guidance-series=2,3", "--guidance", "4"], "can't both be given"),
         (["generate", "x", "--rescale-series", "0,1", "--count", "2"], "makes one picture for each value"),
@@ -293,6 +294,29 @@ def test_a_variation_is_drawn_told_and_kept_with_the_picture() -> None:
     from PIL import Image
 
     with Image.open(picture["path"]) as a, Image.open(again["path"]) as b, Image.open(plain["path"]) as c:
+        assert a.tobytes() == b.tobytes() != c.tobytes()
+
+
+def test_a_mix_is_drawn_at_the_ratio_that_is_typed() -> None:
+    made = safelight("models", "merge", "mini", "mini-lightning-4step-unet", "--weights", "0.5", "--id", "half")
+    assert made.returncode == 0, made.stderr
+    half = ["-m", "half", "--seed", "7", "--steps", "4", "--size", "64x64"]
+    refused(safelight("generate", "x", *half, "--mix", "1.5"), 2, "mix must be 0 to 1, not 1.5")
+    refused(safelight("generate", "x", *half, "--mix", "0.5,0.3,0.2"), 2, "2 models have 3 weights")
+    done = safelight("generate", "an apple", *half, "--mix", "0.9", "--json")
+    picture = json.loads(done.stdout)
+    assert picture["mix"] == [0.1, 0.9] and "0.1 mini + 0.9 mini-lightning" in picture["made_with"]["mix"]
+    assert "mix                  [0.1, 0.9]\n" in safelight("history", "show", "last").stdout
+    told = safelight("generate", "an apple", *half, "--mix", "1,9")
+    plain = json.loads(safelight("generate", "an apple", *half, "--json").stdout)
+    assert "· half · mix 1 : 9 · " in told.stderr and plain["mix"] is None
+    from PIL import Image
+
+    with (
+        Image.open(picture["path"]) as a,
+        Image.open(told.stdout.strip()) as b,
+        Image.open(plain["path"]) as c,
+    ):
         assert a.tobytes() == b.tobytes() != c.tobytes()
 
 

@@ -34,6 +34,7 @@ def bench(home: Path) -> Bench:
         ({"prompt": "a (red)1.2 apple"}, "prompt on a table → ∅"),
         ({"width": 64, "model": "quick"}, "model mini → quick · size 128x128 → 64x128"),
         ({"loras": (Lora("x"),), "negative_prompt": "fog"}, "LoRAs none → x:1 · negative ∅ → fog"),
+        ({"mix": (0.3, 0.7)}, "mix its own → 0.3 : 0.7"),
         ({"variation_seed": 3, "variation_strength": 0.25}, "variation 0 → 0.25 · to seed none → 3"),
     ],
     ids=str,

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 from driving import WIDE, Bench, text, toasts, until, write
+from fake_engine import catalogue as fake
+from fake_engine import with_mixes
 
 from engines import catalogue
 from engines.requests import Generate
@@ -73,6 +75,20 @@ def test_a_sketch_is_the_students_recipe_at_the_drafts_seed_and_shape() -> None:
     assert words is not None and words.model == "sdxl-turbo"
 
 
+def test_a_ratio_is_sketched_by_the_mixed_model_itself() -> None:
+    known = with_mixes(fake(Path("/nowhere")))
+    here = dict.fromkeys(("mini", "quick", "sum"), HERE)
+    draft = Draft("a cat", model="sum", seed="7")
+    state = Live(on=True)
+    first = state.sketch(draft, known, here)
+    assert first is not None and (first.model, first.mix) == ("quick", ())
+    own = state.sketch(replace(draft, mix="0.7"), known, here)
+    assert own is not None and (own.model, own.mix) == ("sum", (0.3, 0.7))
+    # words are the student's again, who has no ratio
+    words = state.sketch(replace(draft, mix="0.7", prompt="a dog"), known, here)
+    assert words is not None and (words.model, words.mix) == ("quick", ())
+
+
 @pytest.mark.parametrize("bad", [{"steps": "x"}, {"size": "7x7"}, {"model": "nobody"}, {"prompt": "a" * 200_000}])
 def test_what_can_not_be_read_is_not_sketched(bad: dict[str, str]) -> None:
     known = catalogue.load()
@@ -104,6 +120,23 @@ async def test_a_slider_is_sketched_and_the_picture_follows(bench: Bench, monkey
         assert [r.prompt for r in sketches(bench)] == ["a (red)1.2 apple", "a (red)1.25 apple"]
         assert {r.seed for r in bench.made} == {7}
         assert len(bench.app.workbench._jobs) == 0 and not bench.app.workbench._sketches
+
+
+async def test_a_ratio_that_slides_is_sketched_and_the_picture_follows(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "SETTLE", 0.02)
+    monkeypatch.setattr("tui.workbench.REST", 0.15)
+    bench = Bench(home, with_mixes(fake(home)))
+    bench.draft(prompt="a cat", seed="7", model="sum")
+    async with bench.app.run_test(size=WIDE) as pilot:
+        await until(pilot, lambda: bench.app.workbench.stocks.models)
+        await pilot.press("alt+i")
+        await until(pilot, lambda: bench.store.made)
+        await pilot.press("alt+w", "right")
+        await until(pilot, lambda: len(bench.store.made) == 2)
+        assert [(r.model, r.mix) for r in sketches(bench)] == [("quick", ()), ("sum", (0.55, 0.45))]
+        assert [(r.model, r.mix) for r in pictures(bench)] == [("sum", ()), ("sum", (0.55, 0.45))]
 
 
 async def test_a_sketch_that_is_out_of_date_is_dropped_within_a_step(

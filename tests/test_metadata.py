@@ -79,6 +79,42 @@ def test_a_variation_and_an_empty_negative_are_written_and_read_again(tmp_path: 
     assert plain["variation_seed"] is plain["variation_strength"] is plain["negative_prompt"] is None
 
 
+def test_a_mix_is_written_and_read_again(tmp_path: Path) -> None:
+    mixed = replace(APPLE, mix=(0.3, 0.7))
+    texts = metadata.texts(mixed, {}, {})
+    told = metadata.read(picture(tmp_path / "a.png", texts["safelight"]))
+    assert told is not None and told[0] == mixed
+    assert f'Model: {APPLE.model}, Mix: "0.3, 0.7"' in texts["parameters"]
+    assert "Mix" not in metadata.texts(APPLE, {}, {})["parameters"]
+    assert Picture(1, "/p.png", mixed, 64, 64, Seconds(), 0.0).to_json()["mix"] == [0.3, 0.7]
+    assert Picture(1, "/p.png", APPLE, 64, 64, Seconds(), 0.0).to_json()["mix"] is None
+
+
+def test_what_was_stored_before_there_were_ratios_is_read() -> None:
+    for request in (replace(APPLE, mix=(0.3, 0.7)), Warm("mini", mix=(1.0, 0.5, 1.0))):
+        assert from_json(to_json(request)) == request
+        before = json.loads(to_json(request))
+        del before["mix"]
+        assert from_json(json.dumps(before)) == replace(request, mix=())
+
+
+@pytest.mark.parametrize(
+    ("mix", "says"),
+    [
+        ((0.5,), "a mix of 1 models"),
+        ((0.25,) * 4, "a mix of 4 models"),
+        ((0.5, float("nan")), "a weight of the mix must be"),
+        ((float("inf"), 0.5), "a weight of the mix must be"),
+        ((1e7, 0.5), "a weight of the mix must be"),
+    ],
+)
+def test_a_mix_of_no_model_is_refused(mix: tuple[float, ...], says: str) -> None:
+    for request in (replace(APPLE, mix=mix), Warm("mini", mix=mix)):
+        with pytest.raises(InvalidRequest, match=says) as told:
+            request.validate()
+        assert told.value.field == "mix"
+
+
 def test_a_blank_negative_from_before_variations_is_what_it_was_drawn_with() -> None:
     for blank in ("", "  "):
         now = replace(APPLE, negative_prompt=blank)

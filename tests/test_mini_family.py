@@ -17,10 +17,13 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from engines import catalogue
+from engines.diffusion import origins
 from engines.diffusion.darkroom import Darkroom
-from engines.events import Saved
+from engines.errors import InvalidRequest
+from engines.events import Loading, Saved
 from engines.options import Options
-from engines.requests import Generate, Job, Lora, Merge
+from engines.requests import Generate, Job, Lora, Merge, Request, Warm
+from engines.store import Made
 
 MINI = catalogue.SHIPPED.parent / "mini"
 FAST = "mini-lightning-4step-unet"
@@ -55,6 +58,7 @@ SOURCES = {
     "most-fast": mix("mini 0.1", f"{FAST} 0.9"),
     "all-fast": mix("mini 0.0", f"{FAST} 1.0"),
     "with-difference": mix("mini 1.0", f"{FAST} 1.0", "mini 1.0", method="add-difference"),
+    "half-difference": mix("mini 1.0", f"{FAST} 0.5", "mini 1.0", method="add-difference"),
     "mixed-loras": mix("mini-lightning-2step-lora 0.5", "mini-lightning-8step-lora 0.5"),
     "half-file": 'file = "half.safetensors", like = "mini"',
 }
@@ -85,18 +89,24 @@ def room(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Darkroom]:
     shutil.rmtree(place)
 
 
+def develop(room: Darkroom, request: Request) -> tuple[list[str], tuple[Made, ...]]:
+    """(what was loaded, what was made)."""
+    loaded: list[str] = []
+    work = room.develop(Job(1, request, None, 0.0), lambda: False, 0.0)
+    while True:
+        try:
+            if isinstance(event := next(work), Loading):
+                loaded.append(event.what.partition(": ")[2])
+        except StopIteration as end:
+            return loaded, end.value
+
+
 @pytest.fixture(scope="module")
 def draw(room: Darkroom) -> Draw:
     """(64, 64, 3) pixels of a model's picture."""
 
     def picture(model: str, **changes: Any) -> np.ndarray[Any, Any]:
-        work = room.develop(Job(1, replace(REQUEST, model=model, **changes), None, 0.0), lambda: False, 0.0)
-        while True:
-            try:
-                next(work)
-            except StopIteration as end:
-                (made,) = end.value
-                break
+        _, (made,) = develop(room, replace(REQUEST, model=model, **changes))
         with Image.open(made.path) as image:
             return np.asarray(image).astype(float)
 
@@ -156,6 +166,85 @@ def test_a_mix_lies_between_its_parents(draw: Draw, kept: Draw) -> None:
     assert 0.25 * whole < apart(half, one) < 0.75 * whole
     assert 0.25 * whole < apart(half, other) < 0.75 * whole
     assert 0 < apart(most, other) < apart(half, other)
+
+
+@pytest.mark.parametrize(
+    ("model", "ratio", "like"),
+    [
+        ("half", (0.1, 0.9), "most-fast"),
+        ("half", (1.0, 9.0), "most-fast"),
+        ("half", (0.0, 1.0), FAST),
+        ("with-difference", (1.0, 0.5, 1.0), "half-difference"),
+        ("with-difference", (7.0, 0.5, 0.0), "half-difference"),
+    ],
+)
+def test_a_ratio_that_is_asked_for_is_the_mix_that_has_it(
+    room: Darkroom, draw: Draw, kept: Draw, model: str, ratio: tuple[float, ...], like: str
+) -> None:
+    own, wanted = kept(model), kept(like)
+    room.residency.forget()  # made anew, not found
+    assert apart(draw(model, mix=ratio), wanted) == 0
+    assert apart(own, wanted) > 0.5
+    assert apart(draw(model), own) == 0, "the catalogue's is as it was"
+
+
+def test_a_ratio_changes_only_what_differs_and_the_last_two_are_held(room: Darkroom) -> None:
+    room.residency.forget()
+    request = replace(REQUEST, model="half", sketch=True)
+    develop(room, request)
+    own, used = len(room.residency.held()), room.residency.used
+    most = 0
+    for share in range(1, 21):
+        ratio = replace(request, mix=(1 - share / 25, share / 25))
+        assert develop(room, ratio)[0] == ["denoiser"], "the parents' text encoders and VAE are the same"
+        most = max(most, len(room.residency.held()))
+    assert most == own + 2
+    assert room.residency.used - used < 2.5 * max(part.numbers for part in parts(room)) * 4
+    before = replace(request, mix=(1 - 19 / 25, 19 / 25))
+    for again in (ratio, before, ratio, request):
+        assert develop(room, again)[0] == []
+    assert develop(room, replace(request, mix=(0.9, 0.1)))[0] == ["denoiser"]
+    assert develop(room, before)[0] == ["denoiser"], "two others came after it"
+
+
+def parts(room: Darkroom) -> tuple[origins.Origin, ...]:
+    return origins.of(room.catalogue, room.catalogue.model("half")).parts
+
+
+def test_a_mix_is_got_ready_at_its_ratio(room: Darkroom) -> None:
+    room.residency.forget()
+    assert "denoiser" in develop(room, Warm("half", mix=(0.2, 0.8)))[0]
+    assert develop(room, replace(REQUEST, model="half", mix=(0.2, 0.8), sketch=True))[0] == []
+    assert develop(room, replace(REQUEST, model="half", sketch=True))[0] == ["denoiser"]
+
+
+def test_a_picture_says_what_it_was_mixed_of(room: Darkroom) -> None:
+    _, (own,) = develop(room, replace(REQUEST, model="half"))
+    _, (asked,) = develop(room, replace(REQUEST, model="half", mix=(0.25, 0.75)))
+    assert own.made_with["mix"] == f"weighted-sum of 0.5 mini + 0.5 {FAST}"
+    assert asked.made_with["mix"] == f"weighted-sum of 0.25 mini + 0.75 {FAST}"
+    assert asked.request.mix == (0.25, 0.75) and own.request.mix == ()
+    _, (plain,) = develop(room, REQUEST)
+    assert "mix" not in plain.made_with
+
+
+@pytest.mark.parametrize(
+    ("model", "ratio", "says"),
+    [
+        ("mini", (0.5, 0.5), "mini is not mixed of models"),
+        ("mini-lightning-2step-lora", (0.5, 0.5), "is not mixed of models"),
+        ("half", (0.2, 0.3, 0.5), "half is mixed of 2 models, and the mix has 3 weights"),
+        ("half", (0.0, 0.0), "the weights are all zero"),
+        ("half", (-0.5, 1.5), "a weight is -0.5"),
+        ("with-difference", (1.0, 2.5, 1.0), "the difference's share is 2.5"),
+    ],
+)
+def test_a_ratio_that_makes_no_mix_is_refused(room: Darkroom, model: str, ratio: tuple[float, ...], says: str) -> None:
+    with pytest.raises(InvalidRequest, match=says) as told:
+        develop(room, replace(REQUEST, model=model, mix=ratio))
+    assert told.value.field == "mix" and told.value.hint
+    with pytest.raises(InvalidRequest, match=says):
+        develop(room, Warm(model, mix=ratio))
 
 
 def test_a_mix_of_models_that_wear_loras_is_one_of_what_they_are(draw: Draw, kept: Draw) -> None:

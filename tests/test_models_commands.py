@@ -271,7 +271,7 @@ def test_a_mix_without_a_file_is_a_model_with_its_ratio(home: Path) -> None:
     ("arguments", "told"),
     [
         (("mini",), "no mix"),
-        (("mini", "mini-lightning-4step-unet", "--weights", "x"), "weights must be numbers"),
+        (("mini", "mini-lightning-4step-unet", "--weights", "x"), "weights must be a number, not 'x'"),
         (("mini", "mini-lightning-4step-unet", "--weights", "1,2,3"), "3 weights"),
         (("mini", "mini-lightning-4step-unet", "--blocks", "in99=1"), "no block is called"),
         (("mini", "mini-lightning-4step-unet", "--method", "magic"), "magic"),

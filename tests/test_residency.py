@@ -184,6 +184,17 @@ def test_a_component_may_be_wanted_in_main_memory() -> None:
     assert text.device == CPU
 
 
+def test_what_nobody_will_ask_for_again_leaves_both_tiers() -> None:
+    room = Room(limit=20)
+    for key in "abcd":
+        room.hold(key)
+    with room.held.using({"c"}):
+        room.held.drop({"a", "c", "never held"})
+    assert [room.held.place(key) for key in "abcd"] == [None, "ram", "device", "device"]
+    room.held.drop({"c"})
+    assert "c" not in room.held
+
+
 def test_one_tier_on_a_cpu_moves_nothing() -> None:
     for device in (CPU, torch.device("mps")):
         room = Room(limit=20, device=device)

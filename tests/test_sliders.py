@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from driving import MEDIUM, WIDE, Bench, toasts, until, write
+from driving import MEDIUM, WIDE, Bench, text, toasts, until, write
+from fake_engine import catalogue, with_mixes
 from textual import events
 
+from engines.entries import Model
+from engines.requests import Warm
+from tui import draft as drafting
 from tui import sliders
 from tui.draft import Draft
 from tui.panes.weights import MOST, WeightsPane, _bar
@@ -69,6 +74,60 @@ def test_each_can_be_moved_and_shows_where_it_was_moved_to(draft: Draft) -> None
             moved = next(s for s in after if s.key == slider.key)
             neutral = wanted if changed else slider.neutral
             assert moved.value == pytest.approx(neutral, abs=0.006), (slider, value, text)
+
+
+MIXES = with_mixes(catalogue(Path("/nowhere")))
+
+
+def of_mix(model: Model, mix: str = "") -> list[tuple[str, float, float, float, float, tuple[float, float]]]:
+    found = sliders.read(Draft(model=model.id, mix=mix), model, settings=True)
+    return [
+        (s.label, round(s.value, 9), s.low, s.high, round(s.neutral, 9), s.limit) for s in found if s.field == "mix"
+    ]
+
+
+def test_the_shares_of_a_mixed_model_are_sliders() -> None:
+    known = MIXES.model
+    assert of_mix(known("mini"), "0.5") == []
+    assert of_mix(known("sum")) == [("quick", 0.4, 0.0, 1.0, 0.4, (0.0, 1.0))]
+    assert of_mix(known("sum"), "0.7") == of_mix(known("sum"), "3,7") == [("quick", 0.7, 0.0, 1.0, 0.4, (0.0, 1.0))]
+    assert of_mix(known("sum"), "bad") == of_mix(known("sum")), "the catalogue's until it can be read"
+    assert of_mix(known("difference"), "-1.5") == [("quick − mini", -1.5, 0.0, 1.0, 0.5, (-2.0, 2.0))]
+    assert of_mix(known("three")) == [
+        ("quick", 0.3, 0.0, 0.8, 0.3, (0.0, 0.8)),
+        ("mini", 0.2, 0.0, 0.7, 0.2, (0.0, 0.7)),
+    ]
+    blocked = replace(known("three"), source=replace(known("three").mix(), blocks=(("in4", 0.75),)))
+    assert [row[3] for row in of_mix(blocked)] == [0.8, 0.25]
+    found = sliders.read(Draft(model="sum"), known("sum"), settings=True)
+    assert [s.label for s in found] == ["quick", "guidance", "rescale"]
+    assert sliders.read(Draft(model="sum"), known("sum"), settings=False) == ()
+
+
+@pytest.mark.parametrize(
+    ("id", "mix", "place", "value", "text"),
+    [
+        ("sum", "", 0, 0.7, "0.7"),
+        ("sum", "0.7", 0, 0.4, ""),
+        ("sum", "0.7", 0, 3, "1"),
+        ("difference", "", 0, -5, "-2"),
+        ("difference", "1", 0, 0.5, ""),
+        ("three", "", 0, 0.45, "0.35,0.45,0.2"),
+        ("three", "0.35,0.45,0.2", 1, 0.6, "0,0.45,0.55"),
+        ("three", "0.35,0.45,0.2", 0, 0.3, ""),
+        ("three", "1,1,1", 0, 0, "0.6667,0,0.3333"),
+    ],
+)
+def test_a_share_that_is_moved_leaves_the_rest_to_the_first(
+    id: str, mix: str, place: int, value: float, text: str
+) -> None:
+    model = MIXES.model(id)
+    draft = Draft(model=id, mix=mix)
+    slider = next(s for s in sliders.read(draft, model, settings=True) if s.key == ("mix", "setting", place))
+    assert sliders.change(draft, slider, value, model) == text
+    asked = drafting.read(replace(draft, mix=text), MIXES, look=False).requests[0].mix
+    if id != "difference" and asked:
+        assert sum(asked) == pytest.approx(1)
 
 
 def test_a_prompt_too_long_to_slide_has_none() -> None:
@@ -239,6 +298,66 @@ async def test_a_click_on_a_bar_sets_it(bench: Bench) -> None:
         await until(pilot, lambda: pane(bench).display)
         await pilot.click(WeightsPane, offset=(pane(bench).size.width - 2, 1))
         assert bench.app.workbench.draft.prompt == "a (red)2.0 apple"
+
+
+async def test_the_ratio_of_a_mixed_model_slides_and_the_draft_follows(home: Path) -> None:
+    bench = Bench(home, with_mixes(catalogue(home)))
+    bench.draft(model="sum", prompt="a cat")
+    async with bench.app.run_test(size=WIDE) as pilot:
+        workbench = bench.app.workbench
+
+        def departs() -> str:
+            return text(bench.app, "#model-departs")
+
+        await pilot.press("alt+w")
+        await until(pilot, lambda: [label for label, _ in values(bench)] == ["quick", "guidance", "rescale"])
+        assert "◑ quick" in str(pane(bench).render())
+        await pilot.press("right", "shift+right")
+        assert workbench.draft.mix == "0.7" and values(bench)[0] == ("quick", 0.7)
+        await until(pilot, lambda: "mix 0.7" in departs())
+        await pilot.press(".", "8", "5")
+        assert workbench.draft.mix == "0.85"
+        await pilot.press("enter", "space")
+        assert workbench.draft.mix == "0" and values(bench)[0] == ("quick", 0.0)
+        await pilot.press("space")
+        assert workbench.draft.mix == "0.85"
+        await pilot.press("enter")
+        await until(pilot, lambda: bench.made)
+        assert bench.made[0].mix == (0.15, 0.85)
+        await pilot.press("0")
+        assert workbench.draft.mix == "" and values(bench)[0] == ("quick", 0.4)
+        await until(pilot, lambda: "mix" not in departs())
+
+
+async def test_a_ratio_that_comes_with_a_draft_moves_the_slider_and_is_one_models(home: Path) -> None:
+    bench = Bench(home, with_mixes(catalogue(home)))
+    bench.draft(model="three", prompt="a cat", mix="0.2,0.3,0.5")
+    async with bench.app.run_test(size=WIDE) as pilot:
+        form = bench.app.workbench.form
+        await until(pilot, lambda: Warm("three", mix=(0.2, 0.3, 0.5)) in bench.engine.submitted)
+        await pilot.press("alt+w")
+        await until(pilot, lambda: values(bench)[:2] == [("quick", 0.3), ("mini", 0.5)])
+        await pilot.press("down", "left")
+        assert form.draft.mix == "0.25,0.3,0.45"
+        form.replace(replace(form.draft, mix="0.1,0.1,0.8"))
+        await until(pilot, lambda: values(bench)[:2] == [("quick", 0.1), ("mini", 0.8)])
+        form.replace(replace(form.draft, model="mini"))
+        await until(pilot, lambda: [label for label, _ in values(bench)] == ["guidance", "rescale"])
+
+
+async def test_another_model_has_none_of_a_ratio_and_the_way_back_finds_it(home: Path) -> None:
+    bench = Bench(home, with_mixes(catalogue(home)))
+    bench.draft(model="quick", prompt="a cat", steps="", mix="")
+    async with bench.app.run_test(size=WIDE) as pilot:
+        workbench = bench.app.workbench
+        await until(pilot, lambda: workbench.stocks.models)
+        workbench.form.replace(replace(workbench.form.draft, model="sum", mix="0.9"))
+        await until(pilot, lambda: "mix 0.9" in text(bench.app, "#model-departs"))
+        await pilot.press("f3", "up")
+        assert workbench.draft.model != "sum" and workbench.draft.mix == ""
+        await until(pilot, lambda: "mix" not in text(bench.app, "#model-departs"))
+        await pilot.press("down")
+        assert (workbench.draft.model, workbench.draft.mix) == ("sum", "0.9")
 
 
 # ── keys in the editor ──────────────────────────────────────────────────────────────────────────────────────────────

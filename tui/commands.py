@@ -154,6 +154,10 @@ def generate(
     variation_strength: Annotated[
         str, typer.Option("--variation-strength", metavar="X", help="How far: 0 not at all, 1 all the way.")
     ] = "",
+    mix: Annotated[
+        str,
+        typer.Option("--mix", metavar="X[,Y,…]", help="A mixed model's ratio: the second's share, or a weight each."),
+    ] = "",
     guidance_series: Annotated[
         str,
         typer.Option(
@@ -213,6 +217,7 @@ def generate(
         syntax=syntax,
         variation_seed=variation_seed,
         variation_strength=variation_strength,
+        mix=mix,
         # a text that is given and empty is meant
         blank_negative=session.settings.blank_negative if negative is None else "empty",
     )

@@ -8,6 +8,7 @@ from difflib import SequenceMatcher
 from typing import TypeAlias
 
 from engines.requests import Generate
+from tui import shares
 
 FIELDS = (
     ("model", "model"), ("seed", "seed"), ("steps", "num_inference_steps"), ("guidance", "guidance_scale"),
@@ -46,6 +47,8 @@ def differences(before: Generate, after: Generate) -> tuple[Difference, ...]:
     sizes = tuple(f"{one.width}x{one.height}" for one in (before, after))
     if sizes[0] != sizes[1]:
         found.append(Difference("size", *sizes))
+    if before.mix != after.mix:
+        found.append(Difference("mix", *(shares.told(one.mix) or "its own" for one in (before, after))))
     if before.loras != after.loras:
         loras = [" ".join(f"{x.name}:{x.weight:g}" for x in one.loras) or "none" for one in (before, after)]
         found.append(Difference("LoRAs", *loras))

@@ -28,7 +28,7 @@ from engines.requests import (
     check_seed,
 )
 from engines.variants import Wildcards
-from tui import fields, texts
+from tui import fields, shares, texts
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +75,8 @@ class Draft:
     "What a negative prompt without words is: 'empty' for the encoded empty text; 'zeros', or empty, for SDXL's zeros."
     syntax: str = ""
     "The dialect of both prompts: compel, or a1111 to have them translated; empty is compel's, with a note if in doubt."
+    mix: str = ""
+    "The ratio of a mixed model as `tui.shares` reads it: 0.7, or 0.5,0.3,0.2; empty is the catalogue's."
 
     def to_json(self) -> str:
         """The draft as one line of JSON."""
@@ -125,6 +127,7 @@ class Draft:
             variation_strength="" if request.variation_seed is None else fields.exact(request.variation_strength),
             blank_negative=_blank(request.negative_prompt, keep.blank_negative),
             syntax=request.syntax,
+            mix=shares.text(request.mix),
         )
 
 
@@ -211,6 +214,7 @@ def read(draft: Draft, catalogue: Catalogue, look: bool = True, wildcards: Path 
         template=typed if expanded else "",
         negative_template=negative.typed if expanded and negative.translation else "",
         syntax=syntax if expanded else "",
+        mix=shares.read(draft.mix, model),
     )
     prompts = [text.prompt] * count
     if expanded and look:  # every picture draws from its own seed

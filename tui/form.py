@@ -123,16 +123,19 @@ class Form(VerticalScroll, can_focus=False):
             variation_strength=self._draft.variation_strength,
             blank_negative=self._draft.blank_negative or self._blank,
             syntax=self._draft.syntax,
+            # a ratio is one model's: another has none of it, and the way back finds it
+            mix=self._draft.mix if self._draft.model == self.model.value else "",
         )
 
     def show(self, draft: Draft) -> None:
         """Fills all panes. A model that isn't in the catalogue is shown as it is, for the picker to mend."""
         # only what departs from the setting is kept, so that another setting acts on the draft too
         usual = (draft.blank_negative or "zeros") == (self._blank or "zeros")
-        self._draft = replace(draft, blank_negative="" if usual else draft.blank_negative)
+        model = clean(draft.model) or self._default()
+        self._draft = replace(draft, model=model, blank_negative="" if usual else draft.blank_negative)
         self.prompt.show(clean(draft.prompt))
         self.negative.show(clean(draft.negative_prompt))
-        self.model.show(self._catalogue, clean(draft.model) or self._default())
+        self.model.show(self._catalogue, model)
         self.settings.show({name: clean(getattr(draft, name)) for name in (*TYPED, "scheduler", "score")})
         self._show_loras(stack.read([clean(text) for text in draft.loras]))
         self._show_recipe()
@@ -276,6 +279,7 @@ class Form(VerticalScroll, can_focus=False):
         self.settings.show_note(self._note(stack.active(draft)))
         quiet = [f"VAE {draft.vae}"] if draft.vae else []
         quiet += [f"precision {draft.precision}"] if draft.precision.strip() not in ("", "auto") else []
+        quiet += [f"mix {draft.mix}"] if draft.mix.strip() else []
         if draft.variation_strength:
             quiet.append(f"variation {draft.variation_strength} to seed {draft.variation_seed or 'random'}")
         if self._draft.blank_negative and not draft.negative_prompt.strip():
@@ -307,7 +311,7 @@ class Form(VerticalScroll, can_focus=False):
             draft = replace(draft, prompt="", negative_prompt="")
         model = self._catalogue.models.get(draft.model)
         pane = self.weights
-        pane.show(sliders.read(draft, model.recipe if model else None, settings=pane.has_focus))
+        pane.show(sliders.read(draft, model, settings=pane.has_focus))
 
     @on(WeightsPane.Folded)
     def _fold(self) -> None:
@@ -319,8 +323,12 @@ class Form(VerticalScroll, can_focus=False):
 
     @on(WeightsPane.Moved)
     def _slide(self, message: WeightsPane.Moved) -> None:
-        changed = sliders.change(self.draft, message.slider, message.value)
-        if isinstance(changed, str):
+        draft = self.draft
+        changed = sliders.change(draft, message.slider, message.value, self._catalogue.models.get(draft.model))
+        if isinstance(changed, str) and message.slider.field == "mix":
+            self._draft = replace(self._draft, model=draft.model, mix=changed)
+            self.post_message(DraftChanged())
+        elif isinstance(changed, str):
             self.settings.field(message.slider.field).input.value = changed
         else:
             self._edit(message.slider, changed)
@@ -380,4 +388,4 @@ class Form(VerticalScroll, can_focus=False):
             places |= {"loras": self.loras, "lora": self.loras}
         named = {"num_inference_steps": "steps", "guidance_scale": "guidance", "guidance_rescale": "rescale"}
         if not self.settings.mark(named.get(field, field), self._bad_fields()):
-            places.get(field, self.model.choice if field in ("model", "vae") else self.prompt).focus()
+            places.get(field, self.model.choice if field in ("model", "vae", "mix") else self.prompt).focus()

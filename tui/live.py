@@ -25,7 +25,7 @@ FEWER = 3
 "A sketch by a slow model takes so many times fewer steps."
 LEAST = 4
 "But at least so many."
-OF_ITS_OWN = ("model", "guidance", "rescale", "negative_prompt", "steps", "scheduler", "size", "vae", "override")
+OF_ITS_OWN = ("model", "guidance", "rescale", "negative_prompt", "steps", "scheduler", "size", "vae", "override", "mix")
 "What a quick student has its own mind about: where one of these was changed, the model itself sketches."
 
 
@@ -96,7 +96,7 @@ class Live:
                 aspect = f"{asked.width}:{asked.height}"
                 quick = replace(
                     plain, model=by.id, steps="", guidance="", rescale="", scheduler="", size=aspect, vae="",
-                    override="",
+                    override="", mix="",
                 )  # fmt: skip
                 (asked,) = drafting.read(quick, catalogue, look=look).requests
             elif not model.recipe.fixed_steps and asked.num_inference_steps > LEAST:

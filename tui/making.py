@@ -36,7 +36,7 @@ from engines.events import (
 )
 from engines.requests import Picture, Request
 from engines.store import Store
-from tui import wording
+from tui import shares, wording
 from tui.clean import one_line
 
 
@@ -207,8 +207,9 @@ def _print(picture: Picture, as_json: bool) -> None:
     seed = f"seed {r.seed}"
     if r.variation_strength > 0:
         seed += f" · variation {r.variation_strength:g} to seed {r.variation_seed}"
+    model = f"{r.model} · mix {shares.told(r.mix)}" if r.mix else r.model
     print(
-        f"  {seed} · {r.model} · {wording.plural(r.num_inference_steps, 'step')} · guidance {r.guidance_scale:g}"
+        f"  {seed} · {model} · {wording.plural(r.num_inference_steps, 'step')} · guidance {r.guidance_scale:g}"
         f"{score} · {wording.duration(picture.seconds.total)}",
         file=sys.stderr,
     )

@@ -11,7 +11,7 @@ from engines.blocks import Formula
 from engines.catalogue import Catalogue
 from engines.errors import InvalidRequest
 from engines.requests import Convert, Merge
-from tui import adding, making, shelf, stocking
+from tui import adding, making, shares, shelf, stocking
 from tui.clean import one_line
 from tui.session import Session
 
@@ -78,21 +78,11 @@ def _merge_in_memory(session: Session, mix: Mix, formula: Formula, id: str, as_j
 
 
 def _weights(mix: Mix) -> tuple[float, ...]:
-    """One number a model: what was typed, else equal shares; for add-difference one number is enough."""
+    """One number a model: what was typed, as `tui.shares` reads it, else equal shares."""
     count = len(mix.models)
     if not mix.weights.strip():
         return (1.0, 1.0, 1.0) if mix.method == "add-difference" else (1 / count,) * count
-    try:
-        numbers = tuple(float(x) for x in mix.weights.split(","))
-    except ValueError:
-        raise InvalidRequest(f"weights must be numbers, not '{mix.weights[:40]}'", "for instance 0.7,0.3") from None
-    if mix.method == "add-difference" and len(numbers) == 1:
-        return (1.0, numbers[0], 1.0)
-    if mix.method == "weighted-sum" and len(numbers) == 1 and count == 2:
-        return (1 - numbers[0], numbers[0])
-    if len(numbers) != count:
-        raise InvalidRequest(f"{count} models have {len(numbers)} weights", "give one for each, with commas")
-    return numbers
+    return shares.weights("weights", mix.weights, mix.method, count)
 
 
 def _parent(catalogue: Catalogue, name: str) -> Path:

@@ -127,9 +127,8 @@ def source(entry: Entry) -> str:
             return f"UNet {_place(file)} over {base}"
         case Model(source=LoraOver(base=base, file=file, weight=weight)):
             return f"LoRA {_place(file)} at {weight:g} over {base}"
-        case Model(source=Merged(parents=parents, method=method, blocks=blocks)):
-            shares = " + ".join(f"{p.weight:g} {p.model}" for p in parents)
-            return f"{method} of {shares}{', with weights by block' if blocks else ''}, mixed in memory"
+        case Model(source=Merged() as mix):
+            return f"{mix.told}, mixed in memory"
         case Adapter(file=file) | Embedding(file=file):
             return _place(file)
         case _:

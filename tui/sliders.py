@@ -1,4 +1,5 @@
-"""The draft's numbers as sliders: weights and ratios in its prompts, LoRAs that they name, guidance and its rescale.
+"""The draft's numbers as sliders: weights and ratios in its prompts, LoRAs that they name, the shares of a mixed model,
+guidance and its rescale.
 
 Text and sliders are two views of one thing: sliders are read from the draft, and moving one is a change of its text.
 """
@@ -10,14 +11,17 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from engines import editing
+from engines.blocks import REACH
 from engines.editing import Edit
-from engines.entries import Recipe
+from engines.entries import Merged, Model
+from engines.errors import InvalidRequest
 from engines.prompt import MAX_RATIO, MAX_WEIGHT, parse
 from engines.requests import MAX_GUIDANCE
+from tui import shares
 from tui.draft import Draft
 from tui.fields import exact
 
-Field: TypeAlias = Literal["prompt", "negative_prompt", "guidance", "rescale"]
+Field: TypeAlias = Literal["prompt", "negative_prompt", "mix", "guidance", "rescale"]
 Kind: TypeAlias = Literal["weight", "ratio", "lora", "setting"]
 PROMPTS: tuple[Field, ...] = ("prompt", "negative_prompt")
 MOST = 20_000
@@ -66,17 +70,19 @@ class Slider:
         return round(min(high, max(low, self.value + by)), 4)
 
 
-def read(draft: Draft, recipe: Recipe | None, settings: bool) -> tuple[Slider, ...]:
+def read(draft: Draft, model: Model | None, settings: bool) -> tuple[Slider, ...]:
     """All sliders of a draft, in the order of the form.
 
     Args:
-        recipe: of its model, for what empty fields stand for; None while no model is known.
-        settings: with guidance and rescale.
+        model: the draft's, for what empty fields stand for; None while it is not known.
+        settings: with guidance, rescale and the shares of a mixed model.
     """
+    recipe = model.recipe if model else None
     guidance = _number(draft.guidance, recipe.guidance_scale if recipe else 1.0)
     unguided = "" if guidance > 1 else f"no effect: guidance is {guidance:g}, it acts only above 1"
     found = _of_text(draft.prompt, "prompt", "") + _of_text(draft.negative_prompt, "negative_prompt", unguided)
     if settings:
+        found += _of_mix(draft, model)
         neutral = recipe.guidance_scale if recipe else 1.0
         found.append(
             Slider("guidance", "setting", 0, "guidance", guidance, 0.0, 15.0, neutral, 0.1, 1.0, (0.0, MAX_GUIDANCE))
@@ -89,9 +95,15 @@ def read(draft: Draft, recipe: Recipe | None, settings: bool) -> tuple[Slider, .
     return tuple(found)
 
 
-def change(draft: Draft, slider: Slider, value: float) -> Edit | str | None:
-    """What moving a slider does to its field: an edit of a prompt, or a setting's new text. None where it can't be."""
+def change(draft: Draft, slider: Slider, value: float, model: Model | None = None) -> Edit | str | None:
+    """What moving a slider does to its field: an edit of a prompt, or a setting's new text. None where it can't be.
+
+    Args:
+        model: the draft's, where the slider is one of its mix.
+    """
     value = min(slider.limit[1], max(slider.limit[0], value))
+    if slider.field == "mix":
+        return _mixed(draft, slider.place, value, model)
     if slider.kind == "setting":
         return "" if abs(value - slider.neutral) < 1e-9 else exact(round(value, 4))
     prompt = parse(getattr(draft, slider.field))
@@ -111,6 +123,58 @@ def remove(draft: Draft, slider: Slider) -> Edit | None:
     if prompt is None or slider.place >= len(prompt.emphases):
         return None
     return editing.weigh(prompt, prompt.emphases[slider.place], 1.0, "")
+
+
+def _of_mix(draft: Draft, model: Model | None) -> list[Slider]:
+    """One for every model of a sum but the first, which has what they leave; one for a difference.
+
+    The end of each is where the first has nothing left, so that moving one never moves another.
+    """
+    if model is None or not isinstance(mix := model.source, Merged):
+        return []
+    ids = [parent.model for parent in mix.parents]
+    values, neutral = _shares(draft, model), _movable(mix)
+    if mix.method == "add-difference":
+        label, limit = f"{ids[1]} − {ids[2]}", (-REACH, REACH)
+        return [Slider("mix", "setting", 0, label, values[0], 0.0, 1.0, neutral[0], 0.05, 0.25, limit)]
+    found = []
+    for place, value in enumerate(values):
+        taken = sum(values) - value
+        if place == 1:  # a block's own share of the second model has to have room beside the third
+            taken = max(taken, *(share for _, share in mix.blocks)) if mix.blocks else taken
+        high = max(value, round(1.0 - taken, 4), 0.0)
+        found.append(
+            Slider("mix", "setting", place, ids[place + 1], value, 0.0, high, neutral[place], 0.05, 0.25, (0.0, high))
+        )
+    return found
+
+
+def _shares(draft: Draft, model: Model) -> tuple[float, ...]:
+    """What the sliders of a mix stand at; the catalogue's where the draft's text can't be read."""
+    try:
+        model = model.mixed(shares.read(draft.mix, model))
+    except InvalidRequest:
+        pass
+    return _movable(model.mix())
+
+
+def _movable(mix: Merged) -> tuple[float, ...]:
+    """The shares that sliders move, of what its weights come to."""
+    return mix.formula.factors[1:2] if mix.method == "add-difference" else mix.formula.factors[1:]
+
+
+def _mixed(draft: Draft, place: int, value: float, model: Model | None) -> str | None:
+    """The mix's text with another share at a place; empty for the catalogue's own."""
+    if model is None or not isinstance(mix := model.source, Merged):
+        return None
+    values = list(_shares(draft, model))
+    values[place] = value
+    neutral = _movable(mix)
+    if all(abs(one - other) < 5e-5 for one, other in zip(values, neutral, strict=True)):  # rounded below
+        return ""
+    if len(values) == 1:
+        return exact(round(value, 4))
+    return shares.text(shares.beside(tuple(round(one, 4) for one in values)))
 
 
 def _of_text(text: str, field: Field, idle: str) -> list[Slider]:

@@ -27,7 +27,7 @@ from engines.entries import Entry
 from engines.errors import InvalidRequest, SafelightError
 from engines.requests import Generate, JobId, Picture, Pull, Request, Warm
 from tui import draft as drafting
-from tui import fields, keys, stack, stock
+from tui import fields, keys, shares, stack, stock
 from tui.clean import clean
 from tui.draft import Draft
 from tui.drafts import DraftFile
@@ -478,7 +478,7 @@ class Workbench(SketchingScreen):
             self.cancel(job_id)
         precision = self.draft.precision
         try:
-            warm = Warm(model.id, fields.precision(precision))
+            warm = Warm(model.id, fields.precision(precision), shares.read(self.draft.mix, model))
         except SafelightError:
             return  # told then, too
         self.run_worker(self._submit(warm), group="engine")

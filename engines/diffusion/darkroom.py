@@ -25,6 +25,7 @@ from engines.diffusion import decoding, filing, loading, sampling, scoring
 from engines.diffusion import device as devices
 from engines.diffusion.previews import Previews, decode_tiny, to_pixels
 from engines.diffusion.residency import Residency
+from engines.entries import Merged
 from engines.errors import InvalidRequest, OutOfMemory, SafelightError, Stopped, StorageError
 from engines.events import Event, Finishing, Loading, Noted, Pixels, Previewed, Scored, Sketched, Stepped, Vitals
 from engines.options import Options
@@ -114,9 +115,8 @@ class Darkroom:
                 return (yield from self._generate(job, job.request, stop, Clock(began)))
             case Warm():
                 size = self.catalogue.model(job.request.model).recipe.size
-                yield from self._load(
-                    job, Generate("", job.request.model, 0, *size, 1, 7.0, precision=job.request.precision), stop
-                )
+                warm = Generate("", job.request.model, 0, *size, 1, 7.0, precision=job.request.precision)
+                yield from self._load(job, replace(warm, mix=job.request.mix), stop)
             case Score():
                 yield from self._score(job, job.request, stop)
             case Merge():
@@ -211,7 +211,7 @@ class Darkroom:
 
         Memory that runs out is met with a plan that needs less of it, until there is none.
         """
-        model = self.catalogue.require(request.model)
+        model = self.catalogue.require(request.model).mixed(request.mix)
         wanted = self.loader.prepare(model, request)
         if plan is not None:
             wanted = replace(wanted, plan=plan)
@@ -469,6 +469,7 @@ class Darkroom:
             "precision": devices.NAMES[components.dtype]
             + (", fp8 weights" if components.plan.storage == "fp8" else ""),
             "vae_precision": devices.NAMES.get(components.vae.dtype, str(components.vae.dtype)),
+            **({"mix": source.told} if isinstance(source := components.model.source, Merged) else {}),
             "unet_sha256": self.loader.hashes.get(components.unet_files),
             "vae_sha256": self.loader.hashes.get(components.vae_files),
             **{f"lora {file.stem} sha256": self.loader.hashes.get((file,)) for file in components.lora_files},

@@ -43,6 +43,8 @@ READ_ERRORS = (OSError, ValueError, KeyError, TypeError, RuntimeError, Attribute
 "What diffusers, transformers and safetensors raise on files that are missing, cut short or of another kind."
 SHELF = 512 * 2**20
 "Bytes of LoRA files that are remembered, so that another weight reads nothing."
+KEPT_MIXES = 2
+"Mixes at a ratio of a request's own that are held: the last, and the one before it, to go back and forth."
 PREVIEW_NUMBERS = 2_500_000
 "Values in TAESD's weights."
 
@@ -146,6 +148,8 @@ class Prepared:
     "How it shares the memory."
     keep: torch.device | None
     "Where LoRAs' originals are kept; None is beside the weights."
+    slid: bool = False
+    "Mixed at a ratio of the request's own."
 
 
 class Loader:
@@ -159,9 +163,13 @@ class Loader:
         self.hashes = Hashes(cache / "hashes.json")
         self._shelf = Shelf(SHELF)
         self._told: set[tuple[str, Path]] = set()
+        self._mixes: list[frozenset[Hashable]] = []
 
     def prepare(self, model: Model, request: Generate) -> Prepared:
         """What loading a model for a request takes, from names, headers and what memory is free; no weight is read.
+
+        Args:
+            model: the request's, with the request's mix.
 
         Raises:
             LoadError: a file is missing or damaged.
@@ -177,7 +185,8 @@ class Loader:
         roomy = not plan.reasons and plan.fits
         if kept and not roomy:
             plan = self._plan(found, request, dtype, vae_dtype, decoder is not None, 0)
-        return Prepared(model, found, dtype, vae_dtype, decoder, stack, plan, None if roomy else CPU)
+        keep = None if roomy else CPU
+        return Prepared(model, found, dtype, vae_dtype, decoder, stack, plan, keep, bool(request.mix))
 
     def _kept(self, stack: fusing.Stack) -> int:
         """Values of the UNet's layers that a stack of LoRAs changes, from the files' headers."""
@@ -220,6 +229,11 @@ class Loader:
 
         texts = (found.text_encoder, found.text_encoder_2)
         text_key = ("text", *(origin.key for origin in texts), origins.vocabulary(found), dtype)
+        unet_key = self._unet_key(found.unet, dtype, plan, stack)
+        vae_key = ("vae", found.vae.key, vae_dtype)
+        if wanted.slid:
+            made_of = ((text_key, *texts), (unet_key, found.unet), (vae_key, found.vae))
+            self._hold_mix(frozenset(key for key, *parts in made_of if any(part.mixed for part in parts)))
         text = yield from part(
             "text encoders",
             0.1,
@@ -228,7 +242,6 @@ class Loader:
             lambda: self._text(found, dtype),
             "ram" if plan.encoders == "leave" else "device",
         )
-        unet_key = self._unet_key(found.unet, dtype, plan, stack)
         unet = yield from part(
             "denoiser",
             0.4,
@@ -237,7 +250,6 @@ class Loader:
             lambda: self._unet(found.unet, dtype, plan, stack, wanted.keep),
             "ram" if plan.denoiser == "sequential" else "device",
         )
-        vae_key = ("vae", found.vae.key, vae_dtype)
         vae = yield from part(
             "VAE",
             0.8,
@@ -318,6 +330,13 @@ class Loader:
             for encoder, part in zip(encoders, ("text_encoder", "text_encoder_2"), strict=True)
         )
         return Text(conditioner, dressed)
+
+    def _hold_mix(self, keys: frozenset[Hashable]) -> None:
+        """Lets go of the mixes whose ratio was left for others, before the next is made: who slides a ratio leaves
+        twenty behind."""
+        others = [held for held in self._mixes if held != keys]
+        self._mixes = [*others[1 - KEPT_MIXES :], keys]
+        self.residency.drop(frozenset[Hashable]().union(*others[: 1 - KEPT_MIXES]).difference(*self._mixes))
 
     def _unet_key(self, origin: Origin, dtype: torch.dtype, plan: Plan, stack: fusing.Stack) -> Hashable:
         """What tells UNets apart. One that is held can wear any LoRA, but for those whose weights can't be changed any

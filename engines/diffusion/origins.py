@@ -19,7 +19,7 @@ import torch
 from diffusers.models import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
-from engines import blocks, headers, hub, layouts, presence
+from engines import headers, hub, layouts, presence
 from engines.catalogue import Catalogue
 from engines.diffusion import mixing, single
 from engines.diffusion.fusing import Dressed
@@ -67,6 +67,8 @@ class Origin:
     "Its config.json."
     read: Read
     "A fresh module with weights of that type, on the CPU."
+    mixed: bool = False
+    "Made of several models' parts whenever it is read."
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,13 +237,16 @@ def _unet_file(path: Path, config: dict[str, Any]) -> Origin:
 def _merged(catalogue: Catalogue, source: Merged) -> Origins:
     """The first parent, each of its parts mixed with the others'."""
     parents = [of(catalogue, catalogue.model(parent.model)) for parent in source.parents]
-    formula = blocks.Formula(source.method, tuple(parent.weight for parent in source.parents), source.blocks)
+    formula = source.formula
+    how = (formula.method, formula.factors, formula.blocks)
 
     def part(name: str) -> Origin:
         own: list[Origin] = [getattr(parent, name) for parent in parents]
-        worn = tuple(parent.adapters for parent in parents)
-        if formula.method == "weighted-sum" and not any(worn) and len({origin.key for origin in own}) == 1:
-            return own[0]  # a mix of equals: held once with them
+        worn = tuple(parent.adapters if name in PARTS else () for parent in parents)
+        of_what = tuple((origin.key, a) for origin, a in zip(own, worn, strict=True))
+        # a sum of equals, or no difference: held once with the first
+        if not worn[0] and len(set(of_what[1:] if formula.method == "add-difference" else of_what)) == 1:
+            return own[0]
 
         def read(dtype: torch.dtype) -> Any:
             # all parents are in memory while they are mixed: to_file does with one tensor at a time
@@ -250,8 +255,8 @@ def _merged(catalogue: Catalogue, source: Merged) -> Origins:
             return modules[0]
 
         files = tuple(dict.fromkeys(file for origin in own for file in origin.files))
-        key = (name, "merged", str(formula), tuple((origin.key, a) for origin, a in zip(own, worn, strict=True)))
-        return Origin(name, " and ".join(x.where for x in own), key, files, own[0].numbers, own[0].config, read)
+        key = (name, "merged", how, of_what)
+        return Origin(name, " and ".join(x.where for x in own), key, files, own[0].numbers, own[0].config, read, True)
 
     first = parents[0]
     return _with(first, **{name: part(name) for name in WEIGHTS}, adapters=())

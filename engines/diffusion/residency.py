@@ -153,6 +153,13 @@ class Residency:
         for key in [*self._idle("device", keys or frozenset()), *self._idle("ram", keys or frozenset())]:
             self._drop(key)
 
+    def drop(self, keys: Set[Hashable]) -> None:
+        """Lets go of these, in both tiers, but for what is in use: what nobody will ask for again."""
+        for place in ("device", "ram"):
+            for key in self._idle(place, frozenset()):
+                if key in keys:
+                    self._drop(key)
+
     def __contains__(self, key: Hashable) -> bool:
         return key in self._held
 

@@ -11,6 +11,7 @@ from textual.widgets import Static
 
 from engines.events import Pixels
 from engines.requests import Picture
+from tui import shares
 from tui.clean import one_line
 from tui.jobs import Progress
 from tui.pictures.view import Mode, PictureView
@@ -66,6 +67,8 @@ class PicturePane(Vertical, can_focus=True):
         facts.append(one_line(model))
         if request.variation_strength > 0:
             facts.append(f"variation {request.variation_strength:g}")
+        if request.mix:
+            facts.append(f"mix {shares.told(request.mix)}")
         if request.overrides:
             facts.append("against the recipe")
         self._caption(

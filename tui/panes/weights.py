@@ -1,6 +1,7 @@
 """The sliders: every weighted part of the prompts, every ratio of a blend, guidance and rescale, a line each.
 
-It takes no room while there is none. With the focus it unfolds: guidance and rescale are always there then.
+It takes no room while there is none. With the focus it unfolds: guidance and rescale are always there then, and the
+shares of a mixed model.
 """
 
 from __future__ import annotations
@@ -91,11 +92,11 @@ class WeightsPane(Widget, can_focus=True):
         self.refresh(layout=changed)
 
     def on_focus(self) -> None:
-        """Guidance and rescale come."""
+        """The settings' sliders come."""
         self.post_message(self.Folded())
 
     def on_blur(self) -> None:
-        """A number that is half typed is as it is; guidance and rescale go."""
+        """A number that is half typed is as it is; the settings' sliders go."""
         self._typed = ""
         self.post_message(self.Folded())
 
@@ -116,7 +117,8 @@ class WeightsPane(Widget, can_focus=True):
         more = "↑" if at == self._top > 0 else "↓" if at == self._top + MOST - 1 < len(self._rows) - 1 else " "
         number = f"{self._typed}▏" if here and self._typed else f"{row.value:.2f}"
         room = max(4, width - _BAR - 11)
-        front = {"ratio": "◐ ", "lora": "◇ "}.get(row.kind, "") + ("− " if row.field == "negative_prompt" else "")
+        front = {"ratio": "◐ ", "lora": "◇ "}.get(row.kind, "")
+        front += {"negative_prompt": "− ", "mix": "◑ "}.get(row.field, "")
         name = one_line("· " * row.depth + front + row.label, room)
         off = row.value == 0 and row.kind != "setting"
         ink = "$foreground 52%" + " strike" * off if row.idle or off else "$foreground"
