@@ -82,8 +82,10 @@ def test_a_ratio_is_sketched_by_the_mixed_model_itself() -> None:
     state = Live(on=True)
     first = state.sketch(draft, known, here)
     assert first is not None and (first.model, first.mix) == ("quick", ())
+    state.asked(draft)
     own = state.sketch(replace(draft, mix="0.7"), known, here)
     assert own is not None and (own.model, own.mix) == ("sum", (0.3, 0.7))
+    state.asked(replace(draft, mix="0.7"))
     # words are the student's again, who has no ratio
     words = state.sketch(replace(draft, mix="0.7", prompt="a dog"), known, here)
     assert words is not None and (words.model, words.mix) == ("quick", ())
@@ -126,7 +128,7 @@ async def test_a_ratio_that_slides_is_sketched_and_the_picture_follows(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(live, "SETTLE", 0.02)
-    monkeypatch.setattr("tui.workbench.REST", 0.15)
+    monkeypatch.setattr("tui.sketching.REST", 0.15)
     bench = Bench(home, with_mixes(fake(home)))
     bench.draft(prompt="a cat", seed="7", model="sum")
     async with bench.app.run_test(size=WIDE) as pilot:
