@@ -74,6 +74,19 @@ async def test_arrows_stop_at_two_and_a_typed_number_may_go_further(bench: Bench
         assert bench.app.workbench.draft.loras == ("pixel:10",)
 
 
+async def test_a_zero_by_itself_resets_and_with_a_point_it_is_zero(bench: Bench) -> None:
+    bench.draft(loras=("pixel:0.7",))
+    async with bench.app.run_test(size=WIDE) as pilot:
+        await pilot.press("alt+l", "0")
+        assert bench.app.workbench.draft.loras == ("pixel:1",)
+        await pilot.press(".")
+        assert bench.app.workbench.draft.loras == ("pixel:1",), "it is no number yet"
+        await pilot.press("0")
+        assert bench.app.workbench.draft.loras == ("pixel:0",)
+        await pilot.press("5")
+        assert bench.app.workbench.draft.loras == ("pixel:0.05",)
+
+
 async def test_one_that_is_off_is_not_asked_for_and_keeps_its_weight_over_a_restart(bench: Bench) -> None:
     bench.draft(prompt="a cat", loras=("pixel:0.8",))
     async with bench.app.run_test(size=WIDE) as pilot:

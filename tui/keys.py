@@ -117,7 +117,7 @@ EDITING: tuple[tuple[str, str], ...] = (
     ("alt+a", "select all of the prompt"),
     ("↑ ↓", "in a setting: the next or previous value"),
     ("enter, then type", "on the model or the scheduler: open the list and find in it"),
-    ("0 … 9", "on a slider or a LoRA: its value; 0 alone resets a slider"),
+    ("0 … 9", "on a slider or a LoRA: its value; 0 alone resets it"),
 )
 "What the help screen says about typing; the text fields bring these keys themselves."
 

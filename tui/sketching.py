@@ -59,7 +59,7 @@ class SketchingScreen(ComparingScreen):
         """Cancels jobs; those that have ended are left alone."""
         raise NotImplementedError
 
-    def make(self, draft: Draft, group: str) -> None:
+    def make(self, draft: Draft, group: str | None = None) -> None:
         """Makes the picture of a draft, unasked by any key."""
         raise NotImplementedError
 

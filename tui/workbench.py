@@ -23,22 +23,19 @@ from textual.widgets import Static
 from engines import events as ev
 from engines.catalogue import Catalogue
 from engines.engine import Engine
-from engines.entries import Entry
 from engines.errors import InvalidRequest, SafelightError
 from engines.requests import Generate, JobId, Picture, Pull, Request, Warm
 from tui import draft as drafting
-from tui import fields, keys, shares, stack, stock
+from tui import fields, keys, shares, stack
 from tui.clean import clean
 from tui.draft import Draft
 from tui.drafts import DraftFile
-from tui.fetching import Fetches
 from tui.form import Form
-from tui.jobs import Jobs, Progress
+from tui.getting import GettingScreen
 from tui.messages import (
     CancelRequested,
     CopyRequested,
     FromEngine,
-    LookRequested,
     MakeRequested,
     ModelChanged,
     Page,
@@ -47,7 +44,6 @@ from tui.messages import (
 )
 from tui.pages import Shelf
 from tui.panes.completions import Completions
-from tui.panes.fetching import FetchScreen
 from tui.panes.footer import KeyLine
 from tui.panes.header import Header
 from tui.panes.history import HistoryPane
@@ -56,7 +52,6 @@ from tui.panes.queue import QueuePane
 from tui.panes.strip import Strip
 from tui.panes.tabs import Tabs
 from tui.pictures.view import Mode
-from tui.sketching import SketchingScreen
 from tui.stock import Device
 from tui.wording import plural
 
@@ -66,13 +61,11 @@ WARM_AFTER = 0.4
 "Seconds that a model must stay picked before it is loaded."
 MANY = 200
 "Jobs above which the queue is redrawn once a second instead of at every step."
-LOOK_AFTER = 0.3
-"Seconds after the list of models was opened at which the disk is looked at again."
 TOLD_TOGETHER = 0.3
 "Seconds in which what is said of memory is gathered into one notice."
 
 
-class Workbench(SketchingScreen):
+class Workbench(GettingScreen):
     """All panes. Wide screens show them at once, narrow ones a page of them."""
 
     BINDINGS: ClassVar[list[BindingType]] = keys.bindings("workbench")
@@ -89,24 +82,20 @@ class Workbench(SketchingScreen):
         clock: Callable[[], float] = time.time,
         keymap: Mapping[str, str] | None = None,
     ) -> None:
-        super().__init__(catalogue, clock)
+        super().__init__(engine, catalogue, clock)
         self._keymap = keymap or {}
         self.signs = False
         "Whether the keys for weights write + and -; set before it is shown."
-        self._engine = engine
         self._shelf = shelf
         self._file = file
         self._default = default
         self.mode = mode
-        self._jobs = Jobs()
         self._warming: dict[JobId, str] = {}
         self._lane = asyncio.Lock()
         self._sending = 0
         self._following = True
         self._drawn_at = 0.0
         self._warm_timer: Timer | None = None
-        self._fetches = Fetches(catalogue)
-        self._device: Device | None = None
         self._memory: list[str] = []
         self._memory_told = ""
 
@@ -136,7 +125,7 @@ class Workbench(SketchingScreen):
     def _begin(self) -> None:
         self.warm()
         self.run_worker(self._learn(), group="store")
-        self._look()
+        self.look()
 
     async def _learn(self) -> None:
         """What pictures took here before is what they will take."""
@@ -179,13 +168,6 @@ class Workbench(SketchingScreen):
         known = self.catalogue.models.get(model)
         return known.title if known else model
 
-    def _title_of_entry(self, id: str) -> str:
-        """The title of an entry of any kind."""
-        try:
-            return getattr(self.catalogue.entry(id), "title", "") or id
-        except SafelightError:
-            return id
-
     # ── what the engine tells ───────────────────────────────────────────────────────────────────────────────────
 
     @on(FromEngine)
@@ -206,7 +188,7 @@ class Workbench(SketchingScreen):
                 if isinstance(job.request, Warm):
                     self._warming[job.id] = "waiting"
                 elif not self.sketch_came(job):
-                    self._add(self._jobs.add(job))
+                    self.pull_queued(self._jobs.add(job))
                     self.rest_came(job)
                     if job.group and job.group == self.strip.group:
                         self.strip.expect(job.id)
@@ -253,7 +235,7 @@ class Workbench(SketchingScreen):
                 self._warming.pop(job_id, None)
                 self.sketch_over(job_id)
                 if (done := self._jobs.drop(job_id)) and isinstance(done.job.request, Pull):
-                    self._came(done, done.job.request.id)
+                    self.came(done, done.job.request.id)
                 if done is not None:
                     self.rest_over(done.job, pictures)
                 self.strip.fill(job_id, next(iter(pictures), None))
@@ -269,7 +251,7 @@ class Workbench(SketchingScreen):
                     progress.state, progress.message, progress.hint = "failed", message, hint
                     self.rest_over(progress.job)
                     if isinstance(progress.job.request, Pull):
-                        self._did_not_come(progress.job.request.id)
+                        self.did_not_come(progress.job.request.id)
                     elif self._following:
                         self.picture.show_failure(progress.prompt, message, hint)
             case ev.Cancelled(job_id):
@@ -278,8 +260,8 @@ class Workbench(SketchingScreen):
                 self.sketch_over(job_id)
                 gone = self._jobs.drop(job_id)
                 if gone is not None and isinstance(gone.job.request, Pull):
-                    self._did_not_come(gone.job.request.id)
-                    self._look()  # of what it stands on, something may be here now
+                    self.did_not_come(gone.job.request.id)
+                    self.look()  # of what it stands on, something may be here now
                 elif gone is not None:
                     of_live = self.rest_over(gone.job)
                     # live shows the next sketch there in a moment
@@ -287,9 +269,7 @@ class Workbench(SketchingScreen):
                         self._show_last("cancelled")
             case ev.Vitals():
                 self.query_one(Header).show_vitals(event)
-                if (device := Device.of(event)) is not None and device != self._device:
-                    self._device = device
-                    self._look()
+                self.runs_on(Device.of(event))
             case ev.Noted("info", text) if text.startswith("memory: "):
                 self._gather(text.removeprefix("memory: "))
             case ev.Noted(level, text):
@@ -518,124 +498,32 @@ class Workbench(SketchingScreen):
         else:
             self.cancel(message.job_id)
 
-    # ── what is not on this machine ─────────────────────────────────────────────────────────────────────────────
-
-    @on(LookRequested)
-    def _look_soon(self) -> None:
-        """The list opens first: a thread that looks shares the interpreter with it."""
-        self.set_timer(LOOK_AFTER, self._look)
-
-    def _look(self) -> None:
-        """Looks at what is here, in a thread: a thousand entries take a while."""
-        self.run_worker(self._look_around(), group="stock", exclusive=True)
-
-    async def _look_around(self) -> None:
-        try:
-            self.stocks = await asyncio.to_thread(stock.look_at_all, self.catalogue, self._device)
-        except SafelightError:
-            return  # a broken catalogue is told where it is used
-        self.form.show_stocks(self.stocks)
-
-    def ask(self, wanted: Sequence[Entry], draft: Draft | None) -> None:
-        """Whether to fetch; what is on its way already needs no second question."""
-        missing = [entry for entry in wanted if entry.id not in self._fetches.going]
-        if not missing:
-            if draft is not None:
-                self._hold(draft, wanted)
-            return
-
-        def answered(yes: bool | None) -> None:
-            if not yes:
-                return
-            lacking = (one.id for entry in missing for one in self.catalogue.lacking(entry))
-            self._fetches.told.update(lacking)
-            if draft is not None:
-                self._hold(draft, wanted)
-            self._fetch(missing)
-
-        then = "The picture is made when it is here." if draft is not None else ""
-        bill = stock.bill(self.catalogue, missing, self._fetches.told)
-        self.app.push_screen(FetchScreen(bill, then), answered)
-
-    def _hold(self, draft: Draft, wanted: Sequence[Entry]) -> None:
-        self._fetches.hold(draft, wanted)
-        names = " and ".join(entry.id for entry in wanted)
-        if not self._jobs.running:
-            self._following = True
-            self.picture.show_waiting(f"made when {names} is here", draft.prompt)
-        else:
-            self.notify(f"the picture is made when {names} is here", timeout=4, markup=False)
-
-    def _fetch(self, entries: Sequence[Entry]) -> None:
-        self._fetches.going.update(entry.id for entry in entries)
-
-        async def send() -> None:
-            for entry in entries:
-                try:
-                    await asyncio.to_thread(self._engine.submit, Pull(entry.id))
-                except SafelightError as e:
-                    self._did_not_come(entry.id)
-                    self.tell(e)
-
-        self.run_worker(send(), group="engine")
-
-    def _add(self, progress: Progress) -> None:
-        """A job that came into the queue; a download takes the place of one that failed."""
-        if not isinstance(progress.job.request, Pull):
-            return
-        id = progress.job.request.id
-        self._fetches.going.add(id)
-        progress.title = self._title_of_entry(id)
-        for other in list(self._jobs):
-            if other.state == "failed" and other.job.request == progress.job.request:
-                self._jobs.drop(other.job.id)
-
-    def _came(self, progress: Progress, id: str) -> None:
-        """A download is done: what waited for it is made."""
-        self.notify(f"{clean(progress.title)} is here", timeout=4, markup=False)
-        self._look()
-        ready = self._fetches.came(id)
-        for draft in ready:
-            self._make(draft, pressed=False)
-        if not ready and id == self.draft.model:
-            self.warm()
-
-    def _did_not_come(self, id: str) -> None:
-        if count := self._fetches.failed(id):
-            self.notify(f"{plural(count, 'picture')} waited for {id}: not made", severity="warning", markup=False)
-            if not self._jobs.running and self._following:
-                self._show_last("not made")
-
-    def action_fetch(self) -> None:
-        """What the form names and isn't here, without making a picture."""
-        draft = stack.active(self.draft)
-        wanted = self._fetches.wanted(draft)
-        if wanted and all(entry.id in self._fetches.going for entry in wanted):
-            self.notify("it is being fetched: see the queue", timeout=3, markup=False)
-        elif wanted:
-            self.ask(wanted, None)
-        else:
-            having = self.stocks.models.get(draft.model)
-            told = "can't be fetched: " + having.told if having and having.place == 2 else "is here"
-            self.notify(clean(f"{self.title_of(draft.model)} {told}"), timeout=4, markup=False)
-
-    # ── live: as in SketchingScreen ─────────────────────────────────────────────────────────────────────────────
-
-    def missing(self, draft: Draft) -> Sequence[Entry]:
-        """What would have to be fetched."""
-        return self._fetches.wanted(draft)
+    # ── what live and downloads ask for: as in SketchingScreen and GettingScreen ────────────────────────────────
 
     def submit(self, *requests: Generate) -> None:
         """In the order in which they were asked for."""
         self.run_worker(self._submit(*requests), group="engine")
 
-    def make(self, draft: Draft, group: str) -> None:
+    def make(self, draft: Draft, group: str | None = None) -> None:
         """No focus moves."""
         self._make(draft, pressed=False, group=group)
 
     def wait_for(self, text: str, hint: str) -> None:
         """In the caption."""
         self.picture.show_waiting(text, hint)
+
+    def show_held(self, names: str, draft: Draft) -> None:
+        """In the caption, unless another picture grows there."""
+        if not self._jobs.running:
+            self._following = True
+            self.picture.show_waiting(f"made when {names} is here", draft.prompt)
+        else:
+            self.notify(f"the picture is made when {names} is here", timeout=4, markup=False)
+
+    def show_not_made(self) -> None:
+        """The picture before it comes back."""
+        if not self._jobs.running and self._following:
+            self._show_last("not made")
 
     def show_again(self, picture: Picture) -> None:
         """In the middle."""
@@ -682,11 +570,6 @@ class Workbench(SketchingScreen):
     def fetching(self) -> int:
         """Downloads that go on the next time."""
         return len(self._jobs.pulls)
-
-    @property
-    def held(self) -> int:
-        """Pictures that wait for a download, and are not in the queue yet."""
-        return self._fetches.held
 
     @property
     def waiting(self) -> int:

@@ -15,11 +15,14 @@ from textual.widget import Widget
 
 from tui import keys
 from tui.clean import one_line
+from tui.digits import Digits
 from tui.messages import DraftChanged
 from tui.stack import Item
 
 REACH = 2.0
 "The bar's ends are this weight and its negative; 1 is as trained."
+NEUTRAL = 1.0
+"What a 0 by itself resets to."
 LIMIT = 10.0
 "Of what can be typed, as in Generate."
 _BAR = 12
@@ -61,7 +64,7 @@ class LoraPane(Widget, can_focus=True):
         super().__init__(id="loras")
         self._rows: tuple[Row, ...] = ()
         self._cursor = 0
-        self._typed = ""
+        self._typed = Digits()
         self._hint = ""
         self.display = False
         self.can_focus = False
@@ -112,7 +115,7 @@ class LoraPane(Widget, can_focus=True):
     def _line(self, at: int, row: Row, width: int) -> Content:
         here = at == self._cursor and self.has_focus
         item, paper = row.item, " on $primary 20%" if at == self._cursor and self.has_focus else ""
-        typed = self._typed if here else ""
+        typed = self._typed.text if here else ""
         weight = f"{typed}▏" if typed else item.odd or f"{item.weight:.2f}"
         right = one_line(row.note, 18) if row.note else _bar(item.weight)
         room = max(4, width - len(right) - 11)
@@ -135,7 +138,7 @@ class LoraPane(Widget, can_focus=True):
 
     def action_move(self, by: int) -> None:
         """The next or previous LoRA, kept in sight."""
-        self._typed = ""
+        self._typed.clear()
         self._cursor = max(0, min(len(self._rows) - 1, self._cursor + by))
         self.refresh()
         self._see()
@@ -148,7 +151,7 @@ class LoraPane(Widget, can_focus=True):
 
     def _change(self, by: float) -> None:
         if (item := self.chosen) is not None:
-            self._typed = ""
+            self._typed.clear()
             low, high = min(-REACH, item.weight), max(REACH, item.weight)
             self._put(replace(item, weight=round(min(high, max(low, item.weight + by)), 4), odd=""))
 
@@ -171,13 +174,13 @@ class LoraPane(Widget, can_focus=True):
     def action_lora_switch(self) -> None:
         """Off, or on again with its weight."""
         if (item := self.chosen) is not None:
-            self._typed = ""
+            self._typed.clear()
             self._put(replace(item, on=not item.on))
 
     def action_lora_remove(self) -> None:
         """Takes it out of the stack."""
         if self._rows:
-            self._typed = ""
+            self._typed.clear()
             rows = [row for at, row in enumerate(self._rows) if at != self._cursor]
             self._rows = tuple(rows)
             self._cursor = max(0, min(self._cursor, len(rows) - 1))
@@ -187,8 +190,7 @@ class LoraPane(Widget, can_focus=True):
 
     def action_lora_add(self) -> None:
         """Opens the list; after typing a number, takes the number."""
-        if self._typed:
-            self._typed = ""
+        if self._typed.clear():
             self.refresh()
         else:
             self.post_message(self.AddRequested())
@@ -199,28 +201,18 @@ class LoraPane(Widget, can_focus=True):
             self.post_message(self.WordsRequested(item.name))
 
     async def _on_key(self, event: events.Key) -> None:
-        """Digits type a weight; it counts as soon as it is a number."""
-        letter = event.character or ""
-        if event.key == "backspace":
-            event.stop()
-            typed = self._typed[:-1]
-        elif letter and letter in "0123456789.,-" and len(self._typed) < 6:
-            event.stop()
-            typed = self._typed + letter.replace(",", ".")
-        else:
+        """Digits type a weight, as on a slider."""
+        if not self._typed.take(event.key, event.character):
             return
-        self._typed = typed
-        try:
-            weight = float(typed)
-        except ValueError:
-            self.refresh()
-            return
-        if (item := self.chosen) is not None:
-            self._put(replace(item, weight=min(LIMIT, max(-LIMIT, weight)), odd=""))
+        event.stop()
+        self.refresh()
+        weight = self._typed.value(NEUTRAL, -LIMIT, LIMIT)
+        if (item := self.chosen) is not None and weight is not None:
+            self._put(replace(item, weight=weight, odd=""))
 
     def on_blur(self) -> None:
         """A number that is half typed is as it is."""
-        self._typed = ""
+        self._typed.clear()
 
     def _put(self, item: Item) -> None:
         rows = list(self._rows)

@@ -18,6 +18,7 @@ from textual.widget import Widget
 
 from tui import keys
 from tui.clean import one_line
+from tui.digits import Digits
 from tui.sliders import Slider
 
 _BAR = 12
@@ -63,7 +64,7 @@ class WeightsPane(Widget, can_focus=True):
         self._rows: tuple[Slider, ...] = ()
         self._cursor = 0
         self._top = 0
-        self._typed = ""
+        self._typed = Digits()
         self._muted: dict[tuple[object, ...], float] = {}
         self.display = False
 
@@ -79,7 +80,7 @@ class WeightsPane(Widget, can_focus=True):
             return
         here = self.chosen
         if here is not None and here.key not in [row.key for row in rows]:
-            self._typed = ""
+            self._typed.clear()
         places = {row.key: at for at, row in enumerate(rows)}
         self._cursor = places.get(here.key, min(self._cursor, max(0, len(rows) - 1))) if here else 0
         changed = min(len(rows), MOST) != min(len(self._rows), MOST)
@@ -97,7 +98,7 @@ class WeightsPane(Widget, can_focus=True):
 
     def on_blur(self) -> None:
         """A number that is half typed is as it is; the settings' sliders go."""
-        self._typed = ""
+        self._typed.clear()
         self.post_message(self.Folded())
 
     def get_content_height(self, container: object, viewport: object, width: int) -> int:
@@ -115,7 +116,7 @@ class WeightsPane(Widget, can_focus=True):
         here = at == self._cursor and self.has_focus
         paper = " on $primary 20%" if here else ""
         more = "↑" if at == self._top > 0 else "↓" if at == self._top + MOST - 1 < len(self._rows) - 1 else " "
-        number = f"{self._typed}▏" if here and self._typed else f"{row.value:.2f}"
+        number = f"{self._typed.text}▏" if here and self._typed else f"{row.value:.2f}"
         room = max(4, width - _BAR - 11)
         front = {"ratio": "◐ ", "lora": "◇ "}.get(row.kind, "")
         front += {"negative_prompt": "− ", "mix": "◑ "}.get(row.field, "")
@@ -140,7 +141,7 @@ class WeightsPane(Widget, can_focus=True):
 
     def action_move(self, by: int) -> None:
         """The next or previous slider."""
-        self._typed = ""
+        self._typed.clear()
         self._cursor = max(0, min(len(self._rows) - 1, self._cursor + by))
         self._see()
         self.refresh()
@@ -154,7 +155,7 @@ class WeightsPane(Widget, can_focus=True):
 
     def _move(self, coarse: bool, sign: int) -> None:
         if (row := self.chosen) is not None:
-            self._typed = ""
+            self._typed.clear()
             self._put(row, row.moved(sign * (row.coarse if coarse else row.fine)))
 
     def action_weight_more(self) -> None:
@@ -177,7 +178,7 @@ class WeightsPane(Widget, can_focus=True):
         """To 0, and back to what it was."""
         if (row := self.chosen) is None:
             return
-        self._typed = ""
+        self._typed.clear()
         name = row.key
         if row.value != 0:
             self._muted[name] = row.value
@@ -188,7 +189,7 @@ class WeightsPane(Widget, can_focus=True):
     def action_weight_remove(self) -> None:
         """The words stay, their weight goes."""
         if (row := self.chosen) is not None and row.kind == "weight":
-            self._typed = ""
+            self._typed.clear()
             self._rows = tuple(
                 replace(other, place=other.place - 1)
                 if (other.field, other.kind) == (row.field, row.kind) and other.place > row.place
@@ -201,35 +202,21 @@ class WeightsPane(Widget, can_focus=True):
 
     def action_made(self) -> None:
         """Enter makes the picture, as everywhere in the form; after typing a number it takes the number."""
-        if self._typed:
-            self._typed = ""
+        if self._typed.clear():
             self.refresh()
         else:
             self.post_message(self.Made())
 
     async def _on_key(self, event: events.Key) -> None:
         """Digits type a value, which counts as soon as it is a number; a 0 by itself resets."""
-        letter = event.character or ""
-        if event.key == "backspace":
-            typed = self._typed[:-1]
-        elif letter and letter in "0123456789.,-" and len(self._typed) < 6:
-            typed = self._typed + letter.replace(",", ".")
-        else:
+        if not self._typed.take(event.key, event.character):
             return
         event.stop()
-        self._typed = typed
-        row = self.chosen
         self.refresh()
-        if row is None:
-            return
-        if typed == "0":
-            self._put(row, row.neutral)
-            return
-        try:
-            value = float(typed)
-        except ValueError:
-            return
-        self._put(row, min(row.limit[1], max(row.limit[0], value)))
+        if (row := self.chosen) is not None:
+            value = self._typed.value(row.neutral, *row.limit)
+            if value is not None:
+                self._put(row, value)
 
     def _put(self, row: Slider, value: float) -> None:
         if value != row.value:
