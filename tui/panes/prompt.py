@@ -14,6 +14,7 @@ from textual.widgets.text_area import Selection
 from engines import editing
 from engines import prompt as prompts
 from engines.editing import Edit
+from engines.requests import MAX_PROMPT
 from tui import completing, keys
 from tui.clean import clean
 from tui.completing import Wish
@@ -22,8 +23,8 @@ from tui.tinting import marks, tints
 
 TAKES, CLOSES, MOVES = "tab", "escape", {"up": -1, "down": 1}
 "Keys of the list of names that is open under the cursor."
-MAX_PASTE = 20_000
-"Bytes of one paste; a megabyte would cost Textual's editor seconds, and then a second a key."
+MAX_PASTE = MAX_PROMPT
+"Characters of one paste: no prompt takes more, and a megabyte would cost the editor 6 s, and then 10 s a key."
 
 
 class PromptEditor(TextArea):
@@ -223,9 +224,11 @@ class PromptEditor(TextArea):
         event.stop()
         event.prevent_default()
         raw = event.text.replace("\r\n", "\n").replace("\r", "\n").encode("utf-8", errors="ignore")
-        text = clean(raw[:MAX_PASTE].decode("utf-8", errors="ignore"))
-        if len(raw) > MAX_PASTE:
-            self.notify(f"only the first {MAX_PASTE:,} bytes of {len(raw):,} were pasted", severity="warning")
+        whole = clean(raw.decode("utf-8"))
+        text = whole[:MAX_PASTE]
+        if len(whole) > MAX_PASTE:
+            told = f"only the first {MAX_PASTE:,} characters of {len(whole):,} were pasted; no prompt takes more"
+            self.notify(told, severity="warning", markup=False)
         self.history.checkpoint()
         if result := self._replace_via_keyboard(text, *self.selection):
             self.move_cursor(result.end_location)
