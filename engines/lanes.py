@@ -58,6 +58,7 @@ class Lane:
         self.cancelled: set[JobId] = set()
         self.closing = False
         self.paused = ""
+        "Why jobs that write files wait; those that leave nothing go on. Empty if none wait. Under the lock."
         self.thread = threading.Thread(target=self._work, name=name, daemon=True)
         self._store = store
         self._engine = engine
@@ -100,11 +101,11 @@ class Lane:
             log.exception("before the first job")
         while True:
             with self._wake:
-                while not self.closing and (not self.waiting or self.paused):
+                while not self.closing and (job := self._next()) is None:
                     self._wake.wait()
-                if self.closing:
+                if self.closing or job is None:
                     return
-                job = self.waiting.popleft()
+                self.waiting.remove(job)
                 self.running = job.id
                 self.stop_running = False
             try:
@@ -118,6 +119,10 @@ class Lane:
             with self._wake:
                 self.running = None
                 self.cancelled.discard(job.id)
+
+    def _next(self) -> Job | None:
+        """The job whose turn it is. Under the lock."""
+        return next((job for job in self.waiting if job.leaves_nothing or not self.paused), None)
 
     def _run(self, job: Job) -> None:
         """One job from `Started` to its last event; the one broad `except` of the engine."""
@@ -179,11 +184,11 @@ class Lane:
             log.error("job %s is %s, but the store says: %s", job.id, state, e.message)
 
     def _pause(self, error: DiskFull) -> None:
-        """A full disk would fail every job in the queue: they wait until something new is asked."""
+        """A full disk would fail every job that writes a file: they wait until something new is asked."""
         with self._wake:
-            if self.waiting and self._kind == "workbench":
+            waiting = sum(not job.leaves_nothing for job in self.waiting)
+            if waiting and not self.paused and self._kind == "workbench":
                 self.paused = error.message
-                waiting = len(self.waiting)
                 self._events.put(
                     Noted("warning", f"the queue waits ({waiting} jobs): free some space, then {self._go_on}")
                 )

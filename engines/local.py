@@ -21,7 +21,7 @@ from engines.events import Cancelled, Closed, Event, Loading, Noted, Queued
 from engines.folders import Folders
 from engines.lanes import Lane
 from engines.options import Options
-from engines.requests import Generate, Job, JobId, Pull, Request, Warm
+from engines.requests import Generate, Job, JobId, Pull, Request
 from engines.store import EngineKind, Made, Store
 from engines.wire import Wire
 
@@ -101,7 +101,7 @@ class LocalEngine:
             else:
                 lane.waiting.append(job)
             self._events.put(Queued(job))
-            if not isinstance(request, Warm) and not sketch:
+            if not job.leaves_nothing:
                 lane.paused = ""
             self._wake.notify_all()
         return job.id

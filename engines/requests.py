@@ -274,6 +274,11 @@ class Job:
     attempts: int = 0
     "How often an engine went down while it ran."
 
+    @property
+    def leaves_nothing(self) -> bool:
+        """Whether no file is written for it: a sketch is only looked at, and warming only loads."""
+        return isinstance(self.request, Warm) or (isinstance(self.request, Generate) and self.request.sketch)
+
 
 @dataclass(frozen=True, slots=True)
 class Seconds:

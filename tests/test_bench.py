@@ -8,14 +8,17 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
+from engines.requests import Generate, to_json
 from tui import probe
 from tui.figures import Figure, Spread
+from tui.typing_bench import SLIDES
 
 BENCH = [sys.executable, "-m", "tui", "bench"]
 TINY = ["-m", "mini-lightning-2step-lora", "--runs", "1", "--json"]
@@ -64,6 +67,40 @@ def test_paint_and_keys() -> None:
     for figure in keys:
         assert 0 < figure["p50"] <= figure["p90"] <= figure["p99"] <= figure["max"]
         assert len(figure["values"]) + figure["lost"] > 10
+
+
+def test_live() -> None:
+    """The engine's sketch is told with the work that is in it."""
+    _, key, sketch = figures("live")
+    assert key["bench"] == sketch["bench"] == "live" and key["median"] > 0 and len(key["values"]) == SLIDES
+    assert len(sketch["values"]) == len(sketch["against"]["values"]) == SLIDES and sketch["met"] in (True, False)
+    assert (sketch["model"], sketch["evaluations"], sketch["batch"], sketch["decoder"]) == (TINY[1], 2, 1, "preview")
+    assert (sketch["width"], sketch["height"]) == (128, 128)
+
+
+def test_the_bare_work_of_a_sketch_is_what_the_engine_does(tmp_path: Path) -> None:
+    """Every call of the UNet counts: both of a second-order step, with both halves of the guidance."""
+    asked = [
+        Generate(f"a (red){weight} apple", "mini", 7, 128, 128, 3, 4.5, scheduler="heun", sketch=True)
+        for weight in (1.2, 1.3)
+    ]
+    file = tmp_path / "sketches"
+    code, found = sketch_bench(file, asked)
+    assert code == 0 and (found["evaluations"], found["batch"], found["decoder"]) == (5, 2, "preview")
+    assert len(found["bare"]) == len(found["engine"]) == 1 and found["precision"] == "fp32"
+    for bad in (asked[:1], [*asked, replace(asked[0], sketch=False)], [asked[0], replace(asked[1], width=64)]):
+        code, found = sketch_bench(file, bad)
+        assert code == 2 and found["error"].startswith("two or more sketches")
+
+
+def sketch_bench(file: Path, asked: list[Generate]) -> tuple[int, dict[str, Any]]:
+    """The exit code and the last object of the engine's side of the live bench."""
+    file.write_text("".join(to_json(one) + "\n" for one in asked), encoding="utf-8")
+    command = [sys.executable, "-m", "engines.diffusion.sketch_bench", str(file)]
+    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
+    assert done.stdout, done.stderr
+    last = json.loads(done.stdout.splitlines()[-1])
+    return done.returncode, last.get("result", last)
 
 
 def test_unknown_name() -> None:

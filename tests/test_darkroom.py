@@ -290,6 +290,28 @@ def test_a_bomb_is_refused_by_its_header(room: Darkroom, tmp_path: Path) -> None
         drain(room, Score((str(path),), "an apple", "mini-clip"))
 
 
+def test_what_has_to_give_for_memory_is_told_once_a_model(room: Darkroom, monkeypatch: pytest.MonkeyPatch) -> None:
+    reasons = {APPLE.model: "the VAE works in tiles of 256 px: it is large", BASE.model: "layer by layer: it is small"}
+    prepare = room.loader.prepare
+
+    def short(model: Any, request: Generate) -> Any:
+        wanted = prepare(model, request)
+        return replace(wanted, plan=replace(wanted.plan, reasons=(reasons[model.id],)))
+
+    def notes(request: Generate) -> list[str]:
+        return [e.text for e in of(Noted, drain(room, request)[0]) if e.text.startswith("memory: ")]
+
+    monkeypatch.setattr(room.loader, "prepare", short)
+    monkeypatch.setattr(room, "_told", {})
+    sketch = replace(APPLE, sketch=True)
+    for request in (sketch, BASE):
+        assert notes(request)[1:] == [f"memory: {reasons[request.model]}"]
+    for request in (sketch, BASE, sketch):
+        assert notes(request) == [], "the other model's turn does not make it news"
+    reasons[APPLE.model] = "the VAE works in tiles of 128 px: it is large"
+    assert notes(sketch)[1:] == [f"memory: {reasons[APPLE.model]}"] and notes(BASE) == []
+
+
 # ── faults ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -336,6 +336,12 @@ def test_a_full_disk_makes_a_workbenchs_queue_wait(engines: Any) -> None:
     assert engine.store.state(waits) == "queued"
     room.free = True
     room.gate.release(100)
+    passing = [engine.submit(r) for r in (Warm("mini"), replace(APPLE, sketch=True))]
+    events = until(engine, *passing)
+    assert [of(j, events)[-1] for j in passing] == ["Done", "Done"], "they write no file"
+    assert engine.store.state(waits) == "queued" and waits not in room.made
+    again = engine.submit(replace(APPLE, prompt="full", sketch=True))
+    assert not [e for e in until(engine, again) if isinstance(e, Noted)], "that the queue waits is told once"
     after = engine.submit(APPLE)
     events = until(engine, waits, after)
     assert [of(j, events)[-1] for j in (waits, after)] == ["Done", "Done"]

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from collections.abc import Iterator
+from typing import Any
 
-from engines import folders
+from engines import folders, requests
 from engines.prompt import parse
-from tui import sliders
+from engines.requests import Generate
+from tui import sliders, stock, wording
 from tui.draft import Draft
 from tui.figures import SAFELIGHT, Figure, Place, Spread, failed
-from tui.probe import Terminal, python
+from tui.live import Live
+from tui.probe import Terminal, follow, python
 from tui.tinting import marks, tints
 
 WORDS = "a (red)1.2 apple, (glossy)0.8 leaf++ and ((wet)1.1 stone)0.9, "
@@ -29,7 +33,10 @@ OPENING = 60.0
 READY = 1800.0
 "Seconds that a first paint, and a model, may take."
 SLIDES = 4
-"Keys on a slider for each of the runs."
+"Keys on a slider, and sketches through the engine, for each of the runs."
+OVER, OVER_SECONDS = 1.5, 0.1
+"Goal: a sketch takes at most so many times its bare work's time, or so many seconds more."
+SKETCHER = "from engines.diffusion.sketch_bench import main; sys.exit(main())"
 
 
 def prompt(place: Place) -> Iterator[Figure]:
@@ -60,9 +67,19 @@ def prompt(place: Place) -> Iterator[Figure]:
 
 
 def live(place: Place) -> Iterator[Figure]:
-    """From a slider's key to the sketch's pixels on the screen, the picture of the rest before it finished."""
+    """From a slider's key to the sketch's pixels on the screen; and the engine's part of it, beside its bare work."""
+    yield _slide(place)
+    yield _sketch(place)
+
+
+def _draft(place: Place, weight: float = 1.2) -> Draft:
+    return Draft(f"a (red){weight:g} apple on a blue background", model=place.model.id, seed="7", score="no")
+
+
+def _slide(place: Place) -> Figure:
+    """A key on a slider, the picture of the rest before it finished."""
     home = place.home()
-    draft = Draft("a (red)1.2 apple on a blue background", model=place.model.id, seed="7", score="no")
+    draft = _draft(place)
     (folders.make(home / "data") / "draft-1.json").write_text(draft.to_json(), encoding="utf-8")
     late: list[float] = []
     with Terminal(python(SAFELIGHT, *place.options()), place.environment(home)) as terminal:
@@ -84,8 +101,55 @@ def live(place: Place) -> Iterator[Figure]:
         said = terminal.text()
     if not re.search("live", said):
         raise failed(place, "live was not on", said)
-    yield Figure(
+    return Figure(
         "live", "a slider's key to new pixels", Spread(tuple(late[1:])), goal=f"under {PIXELS:g} s",
         met=max(late[1:]) < PIXELS, told="with the wait of 0.1 s for hands that move on",
         details={"first": round(late[0], 6)},
     )  # fmt: skip
+
+
+def _sketch(place: Place) -> Figure:
+    """A sketch through the engine, everything warm, beside the UNet's evaluations and the decode that are in it."""
+    home = place.home()
+    asked = _sketches(place, place.runs * SLIDES + 1)
+    file = home / "sketches.jsonl"
+    file.write_text("".join(requests.to_json(request) + "\n" for request in asked), encoding="utf-8")
+    options = [str(file), "--home", str(home), *place.options()]
+    if place.session.folders.models.is_file():
+        options += ["--models", str(place.session.folders.models)]
+    result: dict[str, Any] = {}
+    place.progress.show("live: a sketch beside its bare work", now=True)
+
+    def each(seconds: float, line: str) -> None:
+        told = json.loads(line)
+        if "progress" in told:
+            done, of = told["progress"]
+            place.progress.show(f"live: sketch {done} of {of}")
+        result.update(told.get("result") or told)
+
+    ended = follow(python(SKETCHER, *options), place.environment(place.folder), each)
+    if "error" in result:
+        raise failed(place, str(result["error"]), ended.said)
+    if "bare" not in result:
+        raise failed(place, f"the sketches' process ended with {ended.code}", ended.said)
+    ours, bare = Spread(tuple(result["engine"])), Spread(tuple(result["bare"]))
+    count, size = int(result["evaluations"]), f"{result['width']}x{result['height']}"
+    guided = " with guidance" * (int(result["batch"]) > 1)
+    names = ("model", "device", "precision", "threads", "width", "height", "evaluations", "batch", "decoder")
+    return Figure(
+        "live", "a sketch through the engine", ours, "bare work", bare,
+        f"at most {OVER:g}x or {OVER_SECONDS * 1000:.0f} ms",
+        ours.median <= OVER * bare.median or ours.median - bare.median <= OVER_SECONDS,
+        f"{wording.plural(count, 'UNet evaluation')} at {size}{guided} and one {result['decoder']} decode, by "
+        f"{result['model']} in {result['precision']}",
+        {name: result[name] for name in names},
+    )  # fmt: skip
+
+
+def _sketches(place: Place, count: int) -> list[Generate]:
+    """What live asks for while one weight moves, each time to where it was not before."""
+    catalogue = place.session.catalogue
+    here = stock.look_at_all(catalogue, None).models
+    state = Live(on=True)
+    made = [state.sketch(_draft(place, 1.2 + number / 100), catalogue, here) for number in range(count)]
+    return [request for request in made if request is not None]

@@ -275,7 +275,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.add_argument("--precision", default="auto")
     options.add_argument("--runs", type=int, default=5)
     given = options.parse_args(arguments)
-    out = _stdout()
+    out = stdout()
 
     def tell(value: dict[str, Any]) -> None:
         out(json.dumps(value) + "\n")
@@ -320,7 +320,7 @@ def _run(given: argparse.Namespace, home: Path, tell: Callable[[dict[str, Any]],
     return {"model": model.id, "steps": recipe.num_inference_steps, "size": size, "scorer": scorer, **found}
 
 
-def _stdout() -> Callable[[str], None]:
+def stdout() -> Callable[[str], None]:
     """Writes to what descriptor 1 was; from here on libraries that print do so on stderr."""
     kept = os.dup(1)
     os.dup2(2, 1)

@@ -95,7 +95,7 @@ class Darkroom:
         self.residency = Residency(limit, ram, self.device.torch)
         self.loader = loading.Loader(catalogue, self.device, self.residency, cache)
         self._precision = ""
-        self._told: tuple[str, ...] = ()
+        self._told: dict[str, tuple[str, ...]] = {}  # by model, so that one is not told anew after another's turn
         self._ready: dict[str, frozenset[Hashable]] = {}
 
     def develop(self, job: Job, stop: Callable[[], bool], began: float) -> Development:
@@ -218,8 +218,8 @@ class Darkroom:
         again = True
         while True:
             reasons = tuple(reason for reason in wanted.plan.reasons if not reason.endswith("as was asked"))
-            if reasons and reasons != self._told:
-                self._told = reasons
+            if reasons and reasons != self._told.get(model.id):
+                self._told[model.id] = reasons
                 for text in (wanted.plan.told, *reasons):
                     yield Noted("info" if wanted.plan.fits else "warning", f"memory: {text}", job.id)
             try:
