@@ -20,7 +20,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from engines.grammar import short
+from engines.grammar import LORA_NAME, short
 from engines.parts import MAX_WEIGHT, LoraUse, Problem, Span
 
 ROUND = 1.1
@@ -34,7 +34,7 @@ _RATIO = re.compile(r":\s*([-+]?(?:\d*\.\d+|\d+\.?))\Z")
 _WHEN = re.compile(r"\s*[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?\s*")
 _SOMETHING = re.compile(r"\S")
 _NETWORK = re.compile(r"<(\w+):")
-_LORA_NAME = re.compile(r"[A-Za-z0-9_-]+")
+_LORA_NAME = re.compile(LORA_NAME)
 # What compel reads as syntax: brackets and quotation marks anywhere; a sign behind a word that it ends; and whatever a
 # backslash that is text would turn into an escape.
 _SYNTAX = re.compile(r'[()"]|(?<=\S)[+\-](?=[\s()",.+\-=]|\Z)|(?<=\\)[,.+\-=]')
@@ -267,7 +267,7 @@ class _Translator:
         given = arguments.split(":")
         name = given[0].strip()
         if not _LORA_NAME.fullmatch(name):
-            message = f"'{short(name)}' can't be named in a prompt: letters, digits, - and _ only; use --lora"
+            message = f"'{short(name)}' can't be named in a prompt: letters, digits, - _ and . only; use --lora"
             self.problem(span, message)
             return None
         weight = 1.0

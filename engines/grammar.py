@@ -34,7 +34,9 @@ FOLLOWED = re.compile(r"[+-]|\s*\.[as]")  # so that most words need one look beh
 _SWAP = re.compile(r"\s*\.swap\s*\(")
 COMBINE = re.compile(r"\s*\.(blend|and|add)\s*\(")
 _LORA_CALL = re.compile(r"(?:withLora|useLora)\s*\(")
-_LORA = re.compile(rf"(?:withLora|useLora)\s*\(\s*([A-Za-z0-9_-]+)\s*(?:,\s*([+-]?{_NUMBER})\s*)?\)")
+LORA_NAME = r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*"
+"How a LoRA may be called in a prompt, as a regular expression; other names are for --lora."
+_LORA = re.compile(rf"(?:withLora|useLora)\s*\(\s*({LORA_NAME})\s*(?:,\s*([+-]?{_NUMBER})\s*)?\)")
 LOST_WEIGHT = re.compile(r"(?<=\w)(?:\+\++|--+),?\Z")
 _ENDS_ARGUMENT = re.compile(r"\s*[,)]")
 

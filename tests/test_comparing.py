@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from driving import WIDE, Bench, text, toasts, until, write
@@ -75,6 +77,9 @@ async def test_vary_makes_four_neighbours_of_the_shown_picture(bench: Bench) -> 
         strip = bench.app.workbench.strip
         assert strip.display and [frame.label for frame in strip._frames][:2] == ["this", "near 1"]
         await until(pilot, lambda: all(frame.picture for frame in strip._frames))
+        await pilot.press("alt+right")
+        await until(pilot, lambda: bench.app.workbench.shown == bench.store.made[0])
+        assert str(strip._smalls()[0].query_one(Static).render()) == "▸this", "from the last to the first"
         assert strip._frames[0].picture == bench.store.made[0]
         near = bench.made[1:]
         assert {r.prompt for r in near} == {"a cat"} and {r.seed for r in near} == {5}
@@ -123,6 +128,31 @@ async def test_the_strip_fills_is_stepped_through_and_goes_with_the_next_picture
         await until(pilot, lambda: bench.app.workbench.shown == bench.store.made[0])
         await pilot.press("ctrl+g")
         await until(pilot, lambda: not strip.display)
+
+
+async def test_cancel_all_while_a_series_is_written_down_leaves_nothing(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = Bench(home, held=True)
+    submit = bench.engine.submit
+
+    def slowly(*asked: Any) -> int:
+        time.sleep(0.1)
+        return submit(*asked)
+
+    bench.draft(prompt="a cat", seed="7")
+    async with bench.app.run_test(size=WIDE) as pilot:
+        await until(pilot, lambda: bench.app.workbench.stocks.models)
+        monkeypatch.setattr(bench.engine, "submit", slowly)
+        await pilot.press("alt+s")
+        await until(pilot, lambda: bench.made)
+        await pilot.press("alt+x")
+        strip = bench.app.workbench.strip
+        await until(pilot, lambda: all(frame.failed for frame in strip._frames))
+        await until(pilot, lambda: not len(bench.app.workbench._jobs))
+        bench.engine.advance(50)
+        await pilot.pause(0.2)
+        assert not bench.store.made and len(bench.made) < 5
 
 
 async def test_a_series_where_guidance_does_nothing_is_told(bench: Bench) -> None:

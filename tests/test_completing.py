@@ -7,11 +7,18 @@ from pathlib import Path
 
 import pytest
 from driving import MEDIUM, WIDE, Bench, until
+from fake_engine import COMMIT, catalogue
+from textual import events
 from textual.pilot import Pilot
 
 from engines import folders, variants
+from engines.catalogue import Catalogue
+from engines.entries import Embedding, HubFile
 from tui import completing
 from tui.completing import Wish
+from tui.draft import Draft
+from tui.panes.fetching import FetchScreen
+from tui.stock import NOTHING
 
 
 @pytest.fixture
@@ -80,11 +87,11 @@ async def type_in(bench: Bench, pilot: Pilot[None], words: str) -> None:
     await pilot.pause()
     key = {"_": "underscore", "(": "left_parenthesis", "<": "less_than_sign"}.get(words[-1], words[-1])
     await pilot.press(key)
-    await until(pilot, lambda: bench.app.workbench.completions.display)
+    await until(pilot, lambda: bench.app.workbench.names.display)
 
 
 def offered(bench: Bench) -> list[str]:
-    return [offer.title for offer in bench.app.workbench.completions.offers]
+    return [offer.title for offer in bench.app.workbench.names.offers]
 
 
 @pytest.mark.parametrize(
@@ -113,7 +120,7 @@ async def test_tab_writes_the_name_and_undo_takes_it_back(
         assert offered(bench) == names
         await pilot.press(*keys)
         await until(pilot, lambda: editor.text == then)
-        assert editor.has_focus and not bench.app.workbench.completions.display and not bench.made
+        assert editor.has_focus and not bench.app.workbench.names.display and not bench.made
         assert editor.place == len(then)
         await pilot.press("ctrl+z")
         await until(pilot, lambda: editor.text == typed)
@@ -122,7 +129,7 @@ async def test_tab_writes_the_name_and_undo_takes_it_back(
 async def test_escape_space_and_other_places_close_the_list(bench: Bench) -> None:
     async with bench.app.run_test(size=MEDIUM) as pilot:
         await until(pilot, lambda: bench.app.workbench.stocks.models)
-        shown = bench.app.workbench.completions
+        shown = bench.app.workbench.names
         for number, key in enumerate(("escape", "space", "left", "home", "f4")):
             bench.app.workbench.go("form", bench.app.workbench.form.prompt)
             bench.app.workbench.form.prompt.text = ""
@@ -145,7 +152,7 @@ async def test_enter_makes_the_picture_though_a_list_is_open(bench: Bench) -> No
 async def test_what_is_whole_or_taken_over_by_the_form_opens_no_list(bench: Bench) -> None:
     async with bench.app.run_test(size=WIDE) as pilot:
         await until(pilot, lambda: bench.app.workbench.stocks.models)
-        shown = bench.app.workbench.completions
+        shown = bench.app.workbench.names
         await type_in(bench, pilot, "at nigh")
         await pilot.press("t")
         await until(pilot, lambda: not shown.display)
@@ -161,7 +168,7 @@ async def test_a_click_takes_the_name(bench: Bench) -> None:
     async with bench.app.run_test(size=WIDE) as pilot:
         await until(pilot, lambda: bench.app.workbench.stocks.models)
         await type_in(bench, pilot, "withLora(")
-        await pilot.click("Completions", offset=(3, 2))
+        await pilot.click("NameList", offset=(3, 2))
         await until(pilot, lambda: bench.app.workbench.form.prompt.text == "withLora(glow)")
 
 
@@ -169,6 +176,53 @@ async def test_the_list_stands_under_the_name_and_within_the_screen(bench: Bench
     async with bench.app.run_test(size=MEDIUM) as pilot:
         await until(pilot, lambda: bench.app.workbench.stocks.models)
         await type_in(bench, pilot, "at the foot of it all, withLora(")
-        shown, editor = bench.app.workbench.completions.region, bench.app.workbench.form.prompt
+        shown, editor = bench.app.workbench.names.region, bench.app.workbench.form.prompt
         assert shown.y == editor.cursor_screen_offset.y + 1 and shown.x >= 0 and shown.right <= MEDIUM[0]
         assert shown.height == 4, "two names in a frame"
+
+
+@pytest.mark.parametrize(
+    ("typed", "keys", "then"),
+    [
+        ("at ni", ["g", "tab", "comma", "b"], "at night,b"),
+        ("withLora(p", ["i", "tab", "comma", "space", "2"], "withLora(pixel),2"),
+        ("withLora(p", ["i", "x"], "withLora(pix"),
+        ("at ni", ["x", "tab"], "at nix"),
+    ],
+)
+async def test_keys_that_come_together_are_taken_in_their_order(
+    bench: Bench, typed: str, keys: list[str], then: str
+) -> None:
+    async with bench.app.run_test(size=WIDE) as pilot:
+        await until(pilot, lambda: bench.app.workbench.stocks.models)
+        await type_in(bench, pilot, typed)
+        letters = {"comma": ",", "space": " ", "tab": None}
+        for key in keys:  # all before any of what they bring about is done
+            bench.app.post_message(events.Key(key, letters.get(key, key)))
+        editor = bench.app.workbench.form.prompt
+        await until(pilot, lambda: editor.text.replace(" ", "") == then.replace(" ", ""))
+        assert editor.place == len(editor.text)
+        if keys[-1] == "x":
+            assert offered(bench) == ["pixel"] and bench.app.workbench.names.display
+
+
+async def test_an_embedding_that_is_not_here_is_asked_about(home: Path) -> None:
+    known = catalogue(home)
+    far = HubFile(f"fake/{home.name}", "far-away.safetensors", COMMIT, bytes=1000)
+    known.embeddings["nightly"] = Embedding("nightly", "Nightly", "fake", far, "MIT")
+    bench = Bench(home, known)
+    async with bench.app.run_test(size=WIDE) as pilot:
+        await until(pilot, lambda: bench.app.workbench.stocks.models)
+        await type_in(bench, pilot, "at nightl")
+        await pilot.press("tab")
+        await until(pilot, lambda: isinstance(bench.app.screen, FetchScreen))
+        await pilot.press("escape", "ctrl+g")
+        await until(pilot, lambda: isinstance(bench.app.screen, FetchScreen))
+        await pilot.press("escape")
+        assert bench.app.workbench.form.prompt.text == "at nightly" and not bench.made and not bench.pulled
+
+
+def test_thousands_of_files_are_looked_through_once() -> None:
+    known = tuple(f"file-{i}" for i in range(5_000))
+    found = completing.offers(Wish("wildcard", "", (2, 2), False), Catalogue({}, {}, {}, {}), Draft(), NOTHING, known)
+    assert [offer.title for offer in found] == list(known[: completing.MOST])

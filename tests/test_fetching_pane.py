@@ -170,11 +170,29 @@ async def test_making_with_what_is_not_here_asks_first_and_no_is_no(home: Path) 
         assert not bench.pulled and not bench.made
 
 
+async def test_enter_twice_is_one_question_and_both_pictures(home: Path) -> None:
+    bench = Bench(home, held_pull=True)
+    bench.draft(model="far", prompt="a cat", seed="1")
+    async with bench.app.run_test(size=WIDE) as pilot:
+        await until(pilot, lambda: "ready" in header(bench))
+        for _ in range(2):
+            bench.app.workbench.action_make()
+        await until(pilot, lambda: isinstance(bench.app.screen, FetchScreen))
+        await until(pilot, lambda: [len(x) for x in bench.app.workbench._asking.values()] == [2])
+        await pilot.press("enter")
+        await until(pilot, lambda: bench.app.workbench.held == 2 and bench.app.screen is bench.app.workbench)
+        bench.engine.receive(5)
+        await until(pilot, lambda: len(bench.store.made) == 2)
+        assert bench.pulled == ["far"]
+
+
 async def test_a_download_runs_beside_pictures_and_what_waited_for_it_is_made(home: Path) -> None:
     bench = Bench(home, held=True, held_pull=True)
     bench.draft(model="far", prompt="a cat")
     async with bench.app.run_test(size=WIDE) as pilot:
-        await pilot.press("enter", "enter")
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(bench.app.screen, FetchScreen))
+        await pilot.press("enter")
         await until(pilot, lambda: rows(bench) == [("fetch Far", "running")])
         assert "made when far is here" in text(bench.app, "#caption")
         await pilot.press(*"!", "enter")  # one picture more waits for the same, without a question
@@ -202,7 +220,9 @@ async def test_cancelling_a_download_lets_go_of_what_waited(home: Path) -> None:
     bench = Bench(home, held_pull=True)
     bench.draft(model="far", prompt="a cat")
     async with bench.app.run_test(size=WIDE) as pilot:
-        await pilot.press("enter", "enter")
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(bench.app.screen, FetchScreen))
+        await pilot.press("enter")
         await until(pilot, lambda: rows(bench) == [("fetch Far", "running")])
         await pilot.press("escape")  # ends pictures only
         await until(pilot, lambda: "in the queue cancels the download" in toasts(bench.app))
@@ -220,7 +240,9 @@ async def test_a_failed_download_says_why_until_it_is_tried_again(home: Path) ->
     bench = Bench(home, fail_pull="the connection was cut 5 times")
     bench.draft(model="far", prompt="a cat")
     async with bench.app.run_test(size=WIDE) as pilot:
-        await pilot.press("enter", "enter")
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(bench.app.screen, FetchScreen))
+        await pilot.press("enter")
         await until(pilot, lambda: rows(bench) == [("fetch Far", "failed")])
         shown = bench.app.export_screenshot().replace("&#160;", " ")
         assert "the connection was cut" in shown and "look at the connection" in shown
@@ -282,7 +304,9 @@ async def test_a_quit_says_what_goes_on_and_what_does_not(home: Path) -> None:
     bench = Bench(home, held_pull=True)
     bench.draft(model="far", prompt="a cat")
     async with bench.app.run_test(size=WIDE) as pilot:
-        await pilot.press("enter", "enter")
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(bench.app.screen, FetchScreen))
+        await pilot.press("enter")
         await until(pilot, lambda: rows(bench) == [("fetch Far", "running")])
         await pilot.press("ctrl+q")
         await until(pilot, lambda: not bench.app.is_running)

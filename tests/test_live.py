@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from driving import WIDE, Bench, text, toasts, until, write
 from fake_engine import catalogue as fake
 from fake_engine import with_mixes
+from textual import events
 
 from engines import catalogue
 from engines.requests import Generate
@@ -139,6 +143,38 @@ async def test_a_ratio_that_slides_is_sketched_and_the_picture_follows(
         await until(pilot, lambda: len(bench.store.made) == 2)
         assert [(r.model, r.mix) for r in sketches(bench)] == [("quick", ()), ("sum", (0.55, 0.45))]
         assert [(r.model, r.mix) for r in pictures(bench)] == [("sum", ()), ("sum", (0.55, 0.45))]
+
+
+async def test_steady_changes_are_seen_though_each_is_read_slowly(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keys that come faster than a draft is read, as from an arrow that is held down; the clock runs."""
+    read = Live.sketch
+
+    def slowly(self: Live, draft: Draft, *rest: Any) -> Generate | None:
+        time.sleep(0.06)
+        return read(self, draft, *rest)
+
+    monkeypatch.setattr(Live, "sketch", slowly)
+    bench = Bench(home)
+    bench.draft(prompt="a (red)0.1 apple", seed="7")
+    bench.app.workbench._clock = time.time
+    async with bench.app.run_test(size=WIDE) as pilot:
+        await until(pilot, lambda: bench.app.workbench.stocks.models)
+        await pilot.press("alt+i", "alt+w")
+        for _ in range(36):
+            bench.app.post_message(events.Key("right", None))
+            await asyncio.sleep(0.03)
+        assert len(sketches(bench)) >= 2, "while the key was held"
+        await until(pilot, lambda: sketches(bench)[-1].prompt == "a (red)1.9 apple")
+
+
+async def test_a_picture_that_an_earlier_workbench_wanted_is_not_cancelled(home: Path) -> None:
+    bench = Bench(home, held=True)
+    async with bench.app.run_test(size=WIDE) as pilot:
+        await until(pilot, lambda: bench.app.workbench.stocks.models)
+        bench.engine.submit(Generate("left behind", "mini", 7, 128, 128, 4, 4.5), "live-0badcafe")
+        await until(pilot, lambda: bench.app.workbench._jobs.running)
+        bench.engine.advance(50)
+        await until(pilot, lambda: bench.store.made)
 
 
 async def test_a_sketch_that_is_out_of_date_is_dropped_within_a_step(

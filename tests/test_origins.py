@@ -17,7 +17,8 @@ from zoo import ZOO, Beast
 from engines import catalogue, planning
 from engines.diffusion import origins, residency, single
 from engines.diffusion.darkroom import Darkroom
-from engines.errors import LoadError, SafelightError
+from engines.diffusion.loading import read
+from engines.errors import LoadError, SafelightError, Stopped
 from engines.events import Event, Loading, Noted
 from engines.options import Options
 from engines.requests import Generate, Job, Lora
@@ -129,7 +130,7 @@ def test_two_ways_to_write_a_model_give_the_same_weights(room: Darkroom, pair: t
     first, second = (of(room, id) for id in pair)
     for one, other in zip(first.parts, second.parts, strict=True):
         assert 0 <= other.numbers - one.numbers <= 77, "old files have position ids beside the weights"
-        assert_equal(one.read(torch.float32), other.read(torch.float32))
+        assert_equal(read(one, torch.float32), read(other, torch.float32))
 
 
 @pytest.mark.parametrize("id", [*SOURCES, "pruned", "pruned-file"])
@@ -139,8 +140,16 @@ def test_a_model_of_every_source_draws(room: Darkroom, id: str) -> None:
 
 
 def test_a_mix_lies_between_its_parents(room: Darkroom) -> None:
-    one, two, mix = (of(room, id).unet.read(torch.float32).conv_in.weight for id in ("one", "two", "mix"))
+    one, two, mix = (read(of(room, id).unet, torch.float32).conv_in.weight for id in ("one", "two", "mix"))
     assert torch.allclose(mix, (one + two) / 2, atol=1e-6) and not torch.equal(one, two)
+
+
+@pytest.mark.parametrize("after", [0, 1, 2, 20])
+def test_a_mix_that_is_being_made_can_be_stopped(room: Darkroom, after: int) -> None:
+    looks = iter(range(10_000))
+    with pytest.raises(Stopped):
+        read(of(room, "mix").unet, torch.float32, lambda: next(looks) >= after)
+    assert next(looks) == after + 1, "at the first look that said so"
 
 
 def test_what_is_equal_is_held_once_and_what_is_held_is_not_read_again(room: Darkroom) -> None:
@@ -196,7 +205,7 @@ def test_another_vae_decodes(room: Darkroom) -> None:
     other = of(room, "base", vae=room.catalogue.vae("smooth")).vae
     assert own.key != other.key
     assert not torch.equal(
-        own.read(torch.float32).post_quant_conv.weight, other.read(torch.float32).post_quant_conv.weight
+        read(own, torch.float32).post_quant_conv.weight, read(other, torch.float32).post_quant_conv.weight
     )
     _, (made,) = drain(room, replace(REQUEST, vae="smooth"))
     _, (plain,) = drain(room, REQUEST)
@@ -244,8 +253,8 @@ def test_a_checkpoint_is_like_another_model_where_it_says_so(tmp_path: Path) -> 
     known = catalogue.load(tmp_path / "models.toml")
     made, shipped = (origins.of(known, known.model(id)) for id in ("file", "mini"))
     assert made.tokenizers == shipped.tokenizers and made.text_encoder.key == shipped.text_encoder.key
-    assert_equal(made.unet.read(torch.float32), shipped.unet.read(torch.float32))
-    assert_equal(made.vae.read(torch.float32), shipped.vae.read(torch.float32))
+    assert_equal(read(made.unet, torch.float32), read(shipped.unet, torch.float32))
+    assert_equal(read(made.vae, torch.float32), read(shipped.vae, torch.float32))
 
 
 # ── memory ──────────────────────────────────────────────────────────────────────────────────────────────────────────

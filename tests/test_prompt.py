@@ -549,3 +549,12 @@ def calls_of(text: str) -> int:
     finally:
         sys.setprofile(before)
     return calls
+
+
+def test_a_loras_name_may_have_dots() -> None:
+    prompt = parse("a cat withLora(pixel-v1.5, 0.8)")
+    assert [(use.name, use.weight) for use in prompt.loras] == [("pixel-v1.5", 0.8)] and not prompt.problems
+    assert prompt.plain.strip() == "a cat"
+    assert compel_parser().parse_conjunction("a cat withLora(pixel-v1.5, 0.8)").lora_weights == []
+    for name in (".x", "x.", "x..y"):
+        assert not parse(f"withLora({name})").loras

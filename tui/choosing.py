@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from textual import on
-from textual.geometry import Offset
 
 from engines import dialects, folders, variants
 from engines.catalogue import Catalogue
@@ -19,11 +18,11 @@ from tui.clean import clean, one_line
 from tui.completing import Wish
 from tui.draft import Draft
 from tui.form import Form
+from tui.names import NameList
 from tui.offers import Offer
 from tui.paging import PagedScreen
-from tui.panes.completions import Completions
 from tui.panes.loras import LoraPane
-from tui.panes.prompt import MOVES, TAKES, PromptEditor
+from tui.panes.prompt import PromptEditor
 from tui.stock import NOTHING, Stocks
 
 
@@ -39,11 +38,12 @@ class ChoosingScreen(PagedScreen):
         super().__init__()
         self.catalogue = catalogue
         self._wildcards: tuple[str, ...] = ()
+        self._listing = False
 
     @property
-    def completions(self) -> Completions:
+    def names(self) -> NameList:
         """The list under a prompt's cursor."""
-        return self.query_one(Completions)
+        return self.query_one(NameList)
 
     @property
     def form(self) -> Form:
@@ -108,52 +108,39 @@ class ChoosingScreen(PagedScreen):
 
         self._open("embedding", picking.embeddings(self.catalogue, self.form.draft, self.stocks.embeddings), "", taken)
 
-    @on(PromptEditor.NameWanted)
-    def _name_typed(self, message: PromptEditor.NameWanted) -> None:
-        """A list of names opens under the cursor, or is closed."""
-        if message.wish is None:
-            self._close(message.editor)
-        elif message.wish.kind == "wildcard":
-            self.run_worker(self._look_for_files(message.editor, message.wish), group="names", exclusive=True)
-        else:
-            self._complete(message.editor, message.wish)
+    def on_mount(self) -> None:
+        """Both editors share the list of names."""
+        for editor in (self.form.prompt, self.form.negative):
+            editor.names, editor.namer = self.names, self._named
 
-    async def _look_for_files(self, editor: PromptEditor, wish: Wish) -> None:
-        self._wildcards = await asyncio.to_thread(lambda: variants.available(folders.find().wildcards))
-        if not self.gone:
-            self._complete(editor, wish)
+    def _named(self, wish: Wish) -> list[Offer]:
+        return completing.offers(wish, self.catalogue, self.form.draft, self.stocks, self._wildcards)
 
-    def _complete(self, editor: PromptEditor, wish: Wish) -> None:
-        found = completing.offers(wish, self.catalogue, self.form.draft, self.stocks, self._wildcards)
-        # the next letter may have come, or the focus have gone, while the disk was read
-        if not found or not editor.has_focus or completing.wish(editor.text, editor.place) != wish:
-            self._close(editor)
-            return
-        editor.wish = wish
-        self.completions.show(found)
-        self.completions.move(-len(found))
-        self.completions.open_at(editor.cursor_screen_offset - Offset(len(wish.typed), 0))
+    @on(PromptEditor.FilesWanted)
+    def _list_files(self, message: PromptEditor.FilesWanted) -> None:
+        if not self._listing:
+            self._listing = True
+            self.run_worker(self._look_for_files(message.editor), group="names")
 
-    def _close(self, editor: PromptEditor) -> None:
-        editor.wish = None
-        self.completions.display = False
+    async def _look_for_files(self, editor: PromptEditor) -> None:
+        found = await asyncio.to_thread(lambda: variants.available(folders.find().wildcards))
+        self._listing = False
+        if found != self._wildcards and not self.gone:
+            self._wildcards = found
+            editor.look_again()
 
-    @on(PromptEditor.ListKey)
-    def _list_key(self, message: PromptEditor.ListKey) -> None:
-        editor, wish = message.editor, message.editor.wish
-        if message.key in MOVES:
-            self.completions.move(MOVES[message.key])
-            return
-        offer = self.completions.chosen
-        self._close(editor)
-        if message.key == TAKES and wish is not None and offer is not None:
-            editor.complete(wish, offer.value)
-
-    @on(Completions.Clicked)
-    def _name_clicked(self) -> None:
+    @on(NameList.Clicked)
+    def _name_clicked(self, message: NameList.Clicked) -> None:
         for editor in (self.form.prompt, self.form.negative):
             if editor.wish is not None:
-                self._list_key(PromptEditor.ListKey(editor, TAKES))
+                editor.take_name()
+
+    @on(PromptEditor.Named)
+    def _name_taken(self, message: PromptEditor.Named) -> None:
+        """An embedding that is not here is asked about, as from its own list."""
+        embedding = self.catalogue.embeddings.get(message.name)
+        if embedding is not None and self.catalogue.missing(embedding):
+            self.ask([embedding], None)
 
     def action_translate(self) -> None:
         """Both prompts from A1111's dialect into compel's, in one step each that undo takes back."""

@@ -221,7 +221,7 @@ def generate(
         # a text that is given and empty is meant
         blank_negative=session.settings.blank_negative if negative is None else "empty",
     )
-    _fetch_missing(session, form.model, [*lora, *draft.lora_names(form)], vae, yes)
+    _fetch_missing(session, form, lora, vae, yes)
     asked = draft.read(form, session.catalogue, wildcards=session.folders.wildcards)
     if series is not None:
         asked = _spread(form, asked, *series, session)
@@ -390,13 +390,14 @@ def _spread(form: Draft, asked: Asked, field: Field, text: str, session: Session
     return replace(asked, requests=tuple(request for one in each for request in one.requests), notes=tuple(notes))
 
 
-def _fetch_missing(session: Session, model: str, loras: Sequence[str], vae: str, yes: bool) -> None:
+def _fetch_missing(session: Session, form: Draft, loras: Sequence[str], vae: str, yes: bool) -> None:
     """Asks to fetch what a request names and isn't here; names that nothing has are told where the request is read."""
-    from tui import stocking
+    from tui import draft, stocking
 
     catalogue = session.catalogue
-    named: list[Entry | None] = [catalogue.models.get(model), catalogue.vaes.get(vae)]
-    named += [catalogue.adapters.get(lora.partition(":")[0]) for lora in loras]
+    named: list[Entry | None] = [catalogue.models.get(form.model), catalogue.vaes.get(vae)]
+    named += [catalogue.adapters.get(lora.partition(":")[0]) for lora in (*loras, *draft.lora_names(form))]
+    named += [catalogue.embeddings.get(name) for name in draft.embedding_names(form, catalogue)]
     stocking.ensure(session, [entry for entry in named if entry is not None], yes)
 
 

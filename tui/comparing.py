@@ -15,7 +15,7 @@ from tui import draft as drafting
 from tui.choosing import ChoosingScreen
 from tui.draft import Draft
 from tui.panes.beside import BesideScreen
-from tui.panes.strip import Strip
+from tui.panes.strip import PictureStrip
 from tui.pictures.view import Mode
 
 NEIGHBOURS = 4
@@ -58,7 +58,7 @@ class ComparingScreen(ChoosingScreen):
         """This one is in the middle from now on."""
         if self.shown is None or picture.path != self.shown.path:
             self.shown, self.before = picture, self.shown
-        self.query_one(Strip).look(picture.path)
+        self.query_one(PictureStrip).look(picture.path)
 
     def action_flip(self) -> None:
         """The picture before, in the same place; again for this one."""
@@ -124,9 +124,9 @@ class ComparingScreen(ChoosingScreen):
         self._step(-1)
 
     def _step(self, by: int) -> None:
-        if not self.query_one(Strip).step(by):
+        if not self.query_one(PictureStrip).step(by):
             self.notify("there is no strip of pictures; vary and the series make one", timeout=3, markup=False)
 
-    @on(Strip.Chosen)
-    def _show_of_strip(self, message: Strip.Chosen) -> None:
+    @on(PictureStrip.Chosen)
+    def _show_of_strip(self, message: PictureStrip.Chosen) -> None:
         self.show_one(message.picture, message.label)

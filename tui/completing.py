@@ -82,8 +82,15 @@ def offers(wish: Wish, catalogue: Catalogue, draft: Draft, stocks: Stocks, wildc
 def _fitting(wish: Wish, named: Sequence[tuple[str, str, str]]) -> list[Offer]:
     """Names that begin as typed, then those that have it somewhere; one that is whole already is none."""
     typed = wish.typed.lower()
-    begin = [one for one in named if one[0].lower().startswith(typed)]
     bare = wish.kind == "embedding" and not wish.span[1] - wish.span[0] > len(wish.typed)
-    within = [] if bare else [one for one in named if one not in begin and typed in one[0].lower()]
-    found = [one for one in (*begin, *within) if not (one[0] == wish.typed and (wish.closed or bare))]
+    begin, within = [], []
+    for one in named:
+        name = one[0].lower()
+        if one[0] == wish.typed and (wish.closed or bare):
+            continue
+        if name.startswith(typed):
+            begin.append(one)
+        elif not bare and typed in name:
+            within.append(one)
+    found = [*begin, *within]
     return [Offer(value, name, note=note) for name, value, note in found[:MOST]]

@@ -13,13 +13,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from engines import folders, schedulers, variants
+from engines import folders, schedulers, tokens, variants
 from engines.catalogue import Catalogue
 from engines.entries import Adapter, Model, Recipe, Vae
 from engines.errors import CatalogueError, InvalidRequest, LoadError
 from engines.prompt import LoraUse, clean, parse
 from engines.requests import (
     MAX_COUNT,
+    MAX_PROMPT,
     MAX_SEED,
     MAX_STEPS,
     Generate,
@@ -143,6 +144,8 @@ class Asked:
     "The seed was drawn at random, because none was given."
     drawn_variation: bool = False
     "So was the variation seed."
+    translations: tuple[str, ...] = ()
+    "Those of the notes that tell what another dialect becomes."
 
 
 def read(draft: Draft, catalogue: Catalogue, look: bool = True, wildcards: Path | None = None) -> Asked:
@@ -227,18 +230,21 @@ def read(draft: Draft, catalogue: Catalogue, look: bool = True, wildcards: Path 
     for request in requests:
         request.validate()
     doubts = texts.listed(texts.doubts(text), "prompt")
+    becomes = texts.told(text, "prompt", certain=look or not drawn)
+    becomes_negative = texts.told(negative, "negative prompt")
     notes = [
         *texts.notes(text, "prompt"),
         *texts.notes(negative, "negative prompt"),
         *_notes(one, model),
         *_lora_notes(stack, text.prompt, negative.prompt),
         *(doubts or texts.listed(texts.doubts(negative), "negative prompt")),
-        *texts.told(text, "prompt", certain=look or not drawn),
-        *texts.told(negative, "negative prompt"),
+        *becomes,
+        *becomes_negative,
     ]
     if variants.find(negative.typed):
         notes.append("negative prompt: variants are drawn in the prompt only; here they are text")
-    return Asked(requests, tuple(notes), drawn, drawn_variation)
+    translations = (*(becomes if text.translation else ()), *becomes_negative)
+    return Asked(requests, tuple(notes), drawn, drawn_variation, translations)
 
 
 def _runs(prompts: list[str], batch: int) -> Iterator[tuple[int, int]]:
@@ -258,6 +264,19 @@ def lora_names(draft: Draft) -> tuple[str, ...]:
         return texts.lora_names(clean(draft.prompt), texts.syntax(draft.syntax))
     except InvalidRequest:
         return ()  # told where the draft is read
+
+
+def embedding_names(draft: Draft, catalogue: Catalogue) -> tuple[str, ...]:
+    """The embeddings of the model's family that a draft's prompts name, whether they are here or not."""
+    try:
+        model = catalogue.model(draft.model.strip()) if draft.model.strip() else catalogue.default_model()
+    except CatalogueError:
+        return ()  # told where the draft is read
+    own = {e.id.lower(): e.id for e in catalogue.embeddings.values() if e.family == model.family}
+    if not own:
+        return ()
+    typed = (clean(text) for text in (draft.prompt, draft.negative_prompt) if len(text) <= MAX_PROMPT)
+    return tuple(dict.fromkeys(own[name] for text in typed for name in tokens.named(parse(text), own)))
 
 
 def inactive(guidance_scale: float, negative: bool, rescale: float) -> str:

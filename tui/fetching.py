@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from engines.catalogue import Catalogue
 from engines.entries import Entry
 from tui import stack
-from tui.draft import Draft, lora_names
+from tui.draft import Draft, embedding_names, lora_names
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +43,7 @@ class Fetches:
         named: list[Entry | None] = [known.models.get(draft.model.strip()), known.vaes.get(draft.vae.strip())]
         named += [known.adapters.get(item.name) for item in stack.read(stack.active(draft).loras)]
         named += [known.adapters.get(name) for name in lora_names(draft)]
+        named += [known.embeddings.get(name) for name in embedding_names(draft, known)]
         named.append(known.scorers.get(draft.score.strip()))
         return tuple(dict.fromkeys(e for e in named if e is not None and known.missing(e) and known.can_be_had(e)))
 

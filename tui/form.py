@@ -348,14 +348,14 @@ class Form(VerticalScroll, can_focus=False):
         """One sentence about what is typed. What is wrong is told when the picture is asked for, not while a number is
         half typed; but that a recipe fixes a field is told at once."""
         try:
-            notes = drafting.read(draft, self._catalogue, look=False).notes
+            asked = drafting.read(draft, self._catalogue, look=False)
         except InvalidRequest as e:
             return f"{e.message}; {self._key('override')} overrides" if self.is_locked(e, draft) else ""
         except SafelightError:
             return ""
-        told = [note for note in notes if not note.startswith("the prompt is empty")]
+        told = [note for note in asked.notes if not note.startswith("the prompt is empty")]
         # one thing at a time, but what becomes of a text that is translated is always to be seen
-        shown = [*told[:1], *(note for note in told[1:] if note.startswith("prompt, ") and "translation: " in note)]
+        shown = [*told[:1], *(note for note in asked.translations if note not in told[:1])]
         return "\n".join(shown).replace("--syntax a1111", self._key("translate"))
 
     def is_locked(self, error: InvalidRequest, draft: Draft) -> bool:

@@ -37,6 +37,8 @@ class GettingScreen(SketchingScreen):
         self._jobs = Jobs()
         self._fetches = Fetches(catalogue)
         self._device: Device | None = None
+        self._asking: dict[frozenset[str], list[Draft]] = {}
+        "What is being asked about, and the drafts that wait for the answer."
 
     def show_held(self, names: str, draft: Draft) -> None:
         """Says that a picture is made when what it names is here."""
@@ -92,14 +94,22 @@ class GettingScreen(SketchingScreen):
                 self._hold(draft, wanted)
             return
 
+        drafts = [] if draft is None else [draft]
+        about = frozenset(entry.id for entry in missing)
+        if about in self._asking:  # Enter twice is one question
+            self._asking[about] += drafts
+            return
+        self._asking[about] = drafts
+
         def answered(yes: bool | None) -> None:
+            waiting = self._asking.pop(about)
             if not yes:
                 return
             lacking = (one.id for entry in missing for one in self.catalogue.lacking(entry))
             self._fetches.told.update(lacking)
-            if draft is not None:
-                self._hold(draft, wanted)
-            self._fetch(missing)
+            for one in waiting:
+                self._hold(one, wanted)
+            self._fetch([entry for entry in missing if entry.id not in self._fetches.going])
 
         then = "The picture is made when it is here." if draft is not None else ""
         bill = stock.bill(self.catalogue, missing, self._fetches.told)

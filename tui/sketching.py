@@ -9,6 +9,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from textual import on
 from textual.timer import Timer
@@ -42,6 +43,11 @@ class SketchingScreen(ComparingScreen):
         self._rested: Picture | None = None
         "That picture, when it is there."
         self._rests: list[JobId] = []
+        self._groups: set[str] = set()
+        "Of all pictures that were asked for here; what an earlier workbench left is none of them."
+        self._reading = False
+        self._changed_since = False
+        "Whether the form was changed while a draft was read."
         self._sketch_timer: Timer | None = None
         self._rest_timer: Timer | None = None
 
@@ -110,37 +116,58 @@ class SketchingScreen(ComparingScreen):
         if not self._live.on:
             return
         self._stop()
-        self._sketch_timer = self.set_timer(self._live.due(self._clock(), self.sketching), self._sketch_now)
+        due = self._live.due(self._clock(), self.sketching)
+        if due > 0:
+            self._sketch_timer = self.set_timer(due, self._sketch_now)
+        else:  # Textual has no timers of no time
+            self._sketch_now()
 
     def _sketch_now(self) -> None:
-        self.run_worker(self._sketch(), group="live", exclusive=True)
+        """One draft is read at a time, and what was read is sketched: else steady changes would never be seen."""
+        self._changed_since = self._reading
+        if not self._reading:
+            self._reading = True
+            self.run_worker(self._sketch(self._live), group="live")
 
-    async def _sketch(self) -> None:
+    async def _sketch(self, live: Live) -> None:
+        try:
+            await self._read(live)
+        finally:
+            self._reading = False
+        if self._changed_since and not self.gone:
+            self._sketch_now()
+
+    async def _read(self, live: Live) -> None:
         draft = stack.active(self.form.draft)
-        self._live.waiting = 0.0
+        live.waiting = 0.0
         if missing := await asyncio.to_thread(self.missing, draft):
             # nothing is fetched unasked: Enter asks
-            if self.gone:
+            if self.gone or live is not self._live:
                 return
             self.wait_for(f"live waits for {missing[0].id}, which is not here", "Enter asks to fetch it")
             return
         # variants may name files, which are read: not here
-        request = await asyncio.to_thread(self._live.sketch, draft, self.catalogue, self.stocks.models)
-        if request is not None and not self.gone:
+        request = await asyncio.to_thread(live.sketch, draft, self.catalogue, self.stocks.models)
+        if self.gone or live is not self._live or not live.on:
+            return
+        if request is not None:
             # the picture of a draft that is not wanted any more, too
             rests = [*self._rests]
             self.cancel(*self._sketches, *rests)
             if rests or self._group:
                 self._live.made = None if self._rested is None else self._live.made
             self._group = ""
-            self._live.asked(draft)
+            live.asked(draft)
             self.submit(request)
+        if self._rest_timer is not None:
+            self._rest_timer.stop()
         self._rest_timer = self.set_timer(REST, self._rest)
 
     def _rest(self) -> None:
         draft = stack.active(self.form.draft)
         if self._live.picture(draft):
             self._group, self._rested = f"{GROUP}{secrets.token_hex(4)}", None
+            self._groups.add(self._group)
             self.make(self._live.plain(self.form.draft), self._group)
         elif self._rested is not None and self._live.plain(draft) == self._live.made:
             self.show_again(self._rested)  # changed, and changed back: it is there already
@@ -152,7 +179,6 @@ class SketchingScreen(ComparingScreen):
             self._live.made = self._live.plain(draft)
 
     def _stop(self) -> None:
-        self.workers.cancel_group(self, "live")
         for timer in (self._sketch_timer, self._rest_timer):
             if timer is not None:
                 timer.stop()
@@ -160,6 +186,8 @@ class SketchingScreen(ComparingScreen):
     def end_live(self) -> None:
         """Nothing that live asked for goes on."""
         self._stop()
+        self._live = replace(self._live)  # a draft that is being read is not sketched any more
+        self._changed_since = False
         self.cancel(*self._sketches, *self._rests)
         self._rests.clear()
         self._group, self._rested = "", None
@@ -184,14 +212,14 @@ class SketchingScreen(ComparingScreen):
 
     def rest_came(self, job: Job) -> None:
         """A job that is no sketch came into the queue: the picture that follows sketches may be out of date already."""
-        if (job.group or "").startswith(GROUP):
+        if job.group in self._groups:
             self._rests.append(job.id)
             if job.group != self._group:
                 self.cancel(job.id)  # the form was changed while it was on its way
 
     def rest_over(self, job: Job, pictures: Sequence[Picture] = ()) -> bool:
         """A picture was made, or will not come; whether it was live that asked for it, who may ask again."""
-        if not (job.group or "").startswith(GROUP):
+        if job.group not in self._groups:
             return False
         if job.id in self._rests:
             self._rests.remove(job.id)

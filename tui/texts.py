@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from engines import dialects, variants
 from engines.dialects import Translation
 from engines.errors import InvalidRequest
+from engines.grammar import LORA_NAME
 from engines.parts import Problem
 from engines.requests import MAX_PROMPT, SYNTAXES
 from engines.variants import Expansion, Wildcards
@@ -16,7 +17,7 @@ from engines.variants import Expansion, Wildcards
 SHOWN = 200
 "Characters of a drawn text in a note."
 
-_NAMED = re.compile(r"(?:withLora|useLora)\s*\(\s*([A-Za-z0-9_-]+)")
+_NAMED = re.compile(rf"(?:withLora|useLora)\s*\(\s*({LORA_NAME})")
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,14 +42,14 @@ from tui.messages import (
     PictureChosen,
     TakeBack,
 )
+from tui.names import NameList
 from tui.pages import Shelf
-from tui.panes.completions import Completions
 from tui.panes.footer import KeyLine
 from tui.panes.header import Header
 from tui.panes.history import HistoryPane
 from tui.panes.picture import EMPTY, PicturePane
 from tui.panes.queue import QueuePane
-from tui.panes.strip import Strip
+from tui.panes.strip import PictureStrip
 from tui.panes.tabs import Tabs
 from tui.pictures.view import Mode
 from tui.stock import Device
@@ -110,10 +110,10 @@ class Workbench(GettingScreen):
                 yield HistoryPane(self._shelf, self.title_of, self._clock)
             with Container(id="middle"):
                 yield PicturePane(self.mode)
-                yield Strip()
+                yield PictureStrip()
         yield Static("terminal too small", id="too-small", markup=False)
         yield KeyLine()
-        yield Completions()
+        yield NameList()
 
     def on_mount(self) -> None:
         """The draft is there before the first paint; everything that waits comes after it."""
@@ -144,9 +144,9 @@ class Workbench(GettingScreen):
         return self.query_one(PicturePane)
 
     @property
-    def strip(self) -> Strip:
+    def strip(self) -> PictureStrip:
         """Below it."""
-        return self.query_one(Strip)
+        return self.query_one(PictureStrip)
 
     @property
     def queue(self) -> QueuePane:
@@ -304,15 +304,14 @@ class Workbench(GettingScreen):
                 self.history.follow()
                 self._show_picture(pictures[-1])
 
-    def _show_picture(self, picture: Picture) -> None:
+    def _show_picture(self, picture: Picture, note: str = "") -> None:
         self.keep_shown(picture)
-        self.picture.show_picture(picture, self.title_of(picture.request.model))
+        self.picture.show_picture(picture, self.title_of(picture.request.model), note)
 
     def show_one(self, picture: Picture, note: str = "") -> None:
         """As in ComparingScreen; what is made meanwhile does not take its place."""
         self._following = False
-        self.keep_shown(picture)
-        self.picture.show_picture(picture, self.title_of(picture.request.model), note)
+        self._show_picture(picture, note)
 
     def older(self, id: int) -> Picture | None:
         """As in ComparingScreen."""
@@ -369,8 +368,6 @@ class Workbench(GettingScreen):
     def _make(self, draft: Draft, pressed: bool = True, group: str | None = None) -> None:
         """Reads a draft and submits it; what is made later than its key was `pressed` moves no focus."""
         draft = stack.active(draft)
-        if pressed:
-            self.pressed(draft)
         self.run_worker(self._ask_for(draft, pressed, group), group="engine")
 
     async def _ask_for(self, draft: Draft, pressed: bool, group: str | None) -> None:
@@ -393,13 +390,14 @@ class Workbench(GettingScreen):
                 return
             self._following = self._following or pressed
             if pressed:
+                self.pressed(draft)
                 self.strip.stop()
             if not self._jobs.pictures and self._following:
                 self.picture.show_waiting("queued")
             if self.single and pressed:
                 self.go("picture")
             group = group or (secrets.token_hex(4) if len(asked.requests) > 1 else None)
-            await self._send(asked.requests, group, ticket)
+            await self._send(asked.requests, group, ticket, pressed)
 
     def make_all(self, drafts: Sequence[tuple[str, Draft]], first: tuple[str, Picture] | None = None) -> None:
         """As in ComparingScreen."""
@@ -424,23 +422,31 @@ class Workbench(GettingScreen):
             group = secrets.token_hex(4)
             await self.strip.start(group, [name for name, _ in asked], first)
             self.notify(f"{plural(len(asked), 'picture')} of one seed", timeout=3, markup=False)
-            await self._send([request for _, request in asked], group, ticket)
+            sent = await self._send([request for _, request in asked], group, ticket, pressed=True)
+            if not self.gone:
+                self.strip.lose(group, len(asked) - sent)
 
-    async def _send(self, requests: Sequence[Request], group: str | None, ticket: int) -> None:
-        """Hands requests to the engine, until all is cancelled; `_lane` is held meanwhile."""
+    async def _send(self, requests: Sequence[Request], group: str | None, ticket: int, pressed: bool = False) -> int:
+        """Hands requests to the engine, until all is cancelled; `_lane` is held meanwhile. How many it has taken."""
+        taken = 0
 
         def send() -> None:
+            nonlocal taken
             for request in requests:
                 if ticket != self._sending:
                     return
-                self._engine.submit(request, group)
+                id = self._engine.submit(request, group)
+                taken += 1
+                if ticket != self._sending:  # all was cancelled while it was written down
+                    self._engine.cancel(id)
 
         try:
             await asyncio.to_thread(send)
         except SafelightError as e:
             self.tell(e)
-            if not self.gone:
+            if pressed and not self.gone:
                 self.form.mark(e)
+        return taken
 
     async def _submit(self, *requests: Request) -> None:
         ticket = self._sending
@@ -580,8 +586,7 @@ class Workbench(GettingScreen):
 
     @on(PictureChosen)
     def _look_at(self, message: PictureChosen) -> None:
-        self._following = False
-        self._show_picture(message.picture)
+        self.show_one(message.picture)
 
     @on(TakeBack)
     def _take_back(self, message: TakeBack) -> None:

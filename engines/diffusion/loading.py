@@ -24,6 +24,7 @@ from engines.diffusion.conditioning import Conditioner, TextEncoders
 from engines.diffusion.device import Device
 from engines.diffusion.fusing import Dressed
 from engines.diffusion.hashes import Hashes
+from engines.diffusion.mixing import never
 from engines.diffusion.origins import Origin, Origins
 from engines.diffusion.residency import CPU, Place, Residency
 from engines.diffusion.updates import Shelf
@@ -186,7 +187,9 @@ class Loader:
         if kept and not roomy:
             plan = self._plan(found, request, dtype, vae_dtype, decoder is not None, 0)
         keep = None if roomy else CPU
-        return Prepared(model, found, dtype, vae_dtype, decoder, stack, plan, keep, bool(request.mix))
+        # the catalogue's own ratio is kept as any model is, also when it is typed
+        slid = bool(request.mix) and model.mix().formula != self.catalogue.model(model.id).mix().formula
+        return Prepared(model, found, dtype, vae_dtype, decoder, stack, plan, keep, slid)
 
     def _kept(self, stack: fusing.Stack) -> int:
         """Values of the UNet's layers that a stack of LoRAs changes, from the files' headers."""
@@ -204,7 +207,7 @@ class Loader:
         Args:
             job_id: whose events they are.
             wanted: what to load.
-            stop: looked at between components; Stopped is raised when it says so.
+            stop: looked at between components, and between the tensors of a mix; Stopped is raised when it says so.
 
         Raises:
             LoadError: a file is missing, broken, or of another architecture.
@@ -239,7 +242,7 @@ class Loader:
             0.1,
             text_key,
             sum(origin.numbers for origin in texts) * dtype.itemsize,
-            lambda: self._text(found, dtype),
+            lambda: self._text(found, dtype, stop),
             "ram" if plan.encoders == "leave" else "device",
         )
         unet = yield from part(
@@ -247,7 +250,7 @@ class Loader:
             0.4,
             unet_key,
             found.unet.numbers * (1 if plan.storage == "fp8" else dtype.itemsize),
-            lambda: self._unet(found.unet, dtype, plan, stack, wanted.keep),
+            lambda: self._unet(found.unet, dtype, plan, stack, wanted.keep, stop),
             "ram" if plan.denoiser == "sequential" else "device",
         )
         vae = yield from part(
@@ -255,7 +258,7 @@ class Loader:
             0.8,
             vae_key,
             found.vae.numbers * vae_dtype.itemsize,
-            lambda: read(found.vae, vae_dtype).to(self.device.torch),
+            lambda: read(found.vae, vae_dtype, stop).to(self.device.torch),
         )
         preview = None
         if decoder is not None:
@@ -318,9 +321,9 @@ class Loader:
             )
         )
 
-    def _text(self, found: Origins, dtype: torch.dtype) -> Text:
+    def _text(self, found: Origins, dtype: torch.dtype, stop: Callable[[], bool]) -> Text:
         """Both tokenizers and text encoders."""
-        encoders = [read(origin, dtype) for origin in (found.text_encoder, found.text_encoder_2)]
+        encoders = [read(origin, dtype, stop) for origin in (found.text_encoder, found.text_encoder_2)]
         for encoder in encoders:
             encoder.to(self.device.torch)
         first, second = origins.tokenizers(found)
@@ -346,11 +349,17 @@ class Loader:
         return ("unet", origin.key, dtype, plan.storage, plan.denoiser, worn)
 
     def _unet(
-        self, origin: Origin, dtype: torch.dtype, plan: Plan, stack: fusing.Stack, keep: torch.device | None
+        self,
+        origin: Origin,
+        dtype: torch.dtype,
+        plan: Plan,
+        stack: fusing.Stack,
+        keep: torch.device | None,
+        stop: Callable[[], bool],
     ) -> Denoiser:
         """The UNet, placed as planned. LoRAs go in before its weights are stored in 8 bits or leave the device."""
         tight = plan.storage == "fp8" or plan.encoders == "leave"
-        dressed = Dressed(read(origin, dtype), "unet", self._shelf, CPU if tight else keep)
+        dressed = Dressed(read(origin, dtype, stop), "unet", self._shelf, CPU if tight else keep)
         by_layer = plan.denoiser == "sequential"
         if by_layer:
             dressed.wear(stack)
@@ -389,10 +398,11 @@ class Loader:
         return tiny.eval().requires_grad_(False).to(self.device.torch)
 
 
-def read(origin: Origin, dtype: torch.dtype) -> Any:
-    """A part as a module on the CPU, what libraries raise on bad files turned into one line; memory errors pass."""
+def read(origin: Origin, dtype: torch.dtype, stop: Callable[[], bool] = never) -> Any:
+    """A part as a module on the CPU, what libraries raise on bad files turned into one line; memory errors pass, and so
+    does Stopped, where a mix that is being made looked at `stop`."""
     try:
-        return origin.read(dtype)
+        return origin.read(dtype, stop)
     except READ_ERRORS as e:
         if devices.is_out_of_memory(e):
             raise

@@ -25,7 +25,7 @@ from engines.diffusion import mixing, single
 from engines.diffusion.fusing import Dressed
 from engines.diffusion.updates import PARTS
 from engines.entries import Checkpoint, Folder, Hub, LoraOver, Merged, Model, UnetOver, Vae
-from engines.errors import LoadError
+from engines.errors import LoadError, Stopped
 from engines.presence import WEIGHTS
 
 SAID = ("transformers_version", "torch_dtype", "dtype", "architectures")
@@ -45,7 +45,7 @@ _IN_FILE = {
 }
 "How the names of a part's weights begin in a checkpoint."
 
-Read = Callable[[torch.dtype], Any]
+Read = Callable[[torch.dtype, Callable[[], bool]], Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ class Origin:
     config: dict[str, Any]
     "Its config.json."
     read: Read
-    "A fresh module with weights of that type, on the CPU."
+    "A fresh module with weights of that type, on the CPU; a mix looks at the second argument, its `stop`."
     mixed: bool = False
     "Made of several models' parts whenever it is read."
 
@@ -166,7 +166,7 @@ def _component(folder: Path, part: str, variant: str | None) -> Origin:
     config = read_json(folder / "config.json")
     files, marked = presence.weights(folder, variant)
 
-    def read(dtype: torch.dtype) -> Any:
+    def read(dtype: torch.dtype, stop: Callable[[], bool]) -> Any:
         module = _KINDS[part].from_pretrained(
             folder, dtype=dtype, variant=marked, local_files_only=True, use_safetensors=True
         )
@@ -189,7 +189,7 @@ def _vae(vae: Vae) -> Origin:
             config = layouts.vae(header.shapes, path.name)
             numbers = sum(tensor.count for tensor in header.tensors.values())
             key = _key("vae", (path,), config)
-            return Origin("vae", str(path), key, (path,), numbers, config, lambda d: single.vae_file(path, d))
+            return Origin("vae", str(path), key, (path,), numbers, config, lambda d, _: single.vae_file(path, d))
 
 
 # ── files ───────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -207,10 +207,10 @@ def _checkpoint(catalogue: Catalogue, source: Checkpoint) -> Origins:
             return getattr(like, name)  # type: ignore[no-any-return]
         config = layouts.config(name, header.shapes, path.name) if like is None else getattr(like, name).config
         reading: dict[str, Read] = {
-            "unet": lambda d: single.unet(path, d, config),
-            "vae": lambda d: single.vae(path, d, config),
-            "text_encoder": lambda d: single.text_encoder(path, d, config),
-            "text_encoder_2": lambda d: single.text_encoder_2(path, d, config),
+            "unet": lambda d, _: single.unet(path, d, config),
+            "vae": lambda d, _: single.vae(path, d, config),
+            "text_encoder": lambda d, _: single.text_encoder(path, d, config),
+            "text_encoder_2": lambda d, _: single.text_encoder_2(path, d, config),
         }
         numbers = sum(tensor.count for tensor in inside.values())
         return Origin(name, str(path), _key(name, (path,), config), (path,), numbers, config, reading[name])
@@ -228,7 +228,7 @@ def _unet_file(path: Path, config: dict[str, Any]) -> Origin:
     header = _header(path, _identity(path))
     numbers = sum(tensor.count for tensor in header.tensors.values())
     key = _key("unet", (path,), config)
-    return Origin("unet", str(path), key, (path,), numbers, config, lambda d: single.unet_file(path, d, config))
+    return Origin("unet", str(path), key, (path,), numbers, config, lambda d, _: single.unet_file(path, d, config))
 
 
 # ── mixes ───────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -248,10 +248,14 @@ def _merged(catalogue: Catalogue, source: Merged) -> Origins:
         if not worn[0] and len(set(of_what[1:] if formula.method == "add-difference" else of_what)) == 1:
             return own[0]
 
-        def read(dtype: torch.dtype) -> Any:
+        def read(dtype: torch.dtype, stop: Callable[[], bool]) -> Any:
             # all parents are in memory while they are mixed: to_file does with one tensor at a time
-            modules = [_dressed(origin, adapters, dtype) for origin, adapters in zip(own, worn, strict=True)]
-            mixing.mix(modules[0], name, modules[1:], formula)
+            modules = []
+            for origin, adapters in zip(own, worn, strict=True):
+                if stop():
+                    raise Stopped
+                modules.append(_dressed(origin, adapters, dtype, stop))
+            mixing.mix(modules[0], name, modules[1:], formula, stop)
             return modules[0]
 
         files = tuple(dict.fromkeys(file for origin in own for file in origin.files))
@@ -262,8 +266,10 @@ def _merged(catalogue: Catalogue, source: Merged) -> Origins:
     return _with(first, **{name: part(name) for name in WEIGHTS}, adapters=())
 
 
-def _dressed(origin: Origin, adapters: tuple[tuple[Path, float], ...], dtype: torch.dtype) -> Any:
-    module = origin.read(dtype)
+def _dressed(
+    origin: Origin, adapters: tuple[tuple[Path, float], ...], dtype: torch.dtype, stop: Callable[[], bool]
+) -> Any:
+    module = origin.read(dtype, stop)
     if adapters and origin.part in PARTS:
         Dressed(module, origin.part).wear(adapters)
     return module

@@ -37,10 +37,12 @@ class BesideScreen(ModalScreen[Picture | None]):
     """The picture before on the left, the present one on the right. An arrow keeps that one; Escape changes nothing."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,q,ctrl+q,alt+c", "dismiss(None)", "close", show=False, priority=True),
+        Binding("escape,q,ctrl+q", "dismiss(None)", "close", show=False, priority=True),
+        Binding("alt+c", "dismiss(None)", "close", show=False, priority=True, id="beside"),
+        Binding("alt+f", "swap", "swap", show=False, priority=True, id="flip"),
         Binding("left", "keep(0)", "keep the left one", show=False),
         Binding("right", "keep(1)", "keep the right one", show=False),
-        Binding("s,tab,alt+f", "swap", "swap", show=False, priority=True),
+        Binding("s,tab", "swap", "swap", show=False, priority=True),
         Binding("down", "older", "an older one on the left", show=False),
         Binding("up", "newer", "back", show=False),
     ]
@@ -54,6 +56,7 @@ class BesideScreen(ModalScreen[Picture | None]):
         self._older = older
         self._mode: Mode = mode
         self._newer: list[Picture] = []
+        self._reading = False
 
     def compose(self) -> ComposeResult:
         """Two columns of a picture with its facts under it."""
@@ -96,10 +99,12 @@ class BesideScreen(ModalScreen[Picture | None]):
 
     def action_older(self) -> None:
         """The left one gives way to the picture that was made before it."""
-        self.run_worker(self._step(), group="store", exclusive=True)
+        if not self._reading:  # a key that is held down is not faster than the disk
+            self._reading = True
+            self.run_worker(self._step(), group="store")
 
     async def _step(self) -> None:
-        left, right = self._pair
+        pair = left, right = self._pair
         try:
             older = await asyncio.to_thread(self._older, left.id)
             if older is not None and older.id == right.id:
@@ -107,6 +112,10 @@ class BesideScreen(ModalScreen[Picture | None]):
         except SafelightError as e:
             self.notify(clean(e.message), severity="warning", timeout=4, markup=False)
             return
+        finally:
+            self._reading = False
+        if pair != self._pair:
+            return  # they were swapped meanwhile
         if older is None:
             self.notify("there is no older picture", timeout=3, markup=False)
             return

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import ClassVar
 
 from textual import events
 from textual.binding import Binding, BindingType
 from textual.content import Content
+from textual.geometry import Offset
 from textual.message import Message
 from textual.widgets import TextArea
 from textual.widgets.text_area import Selection
@@ -19,16 +21,19 @@ from tui import completing, keys
 from tui.clean import clean
 from tui.completing import Wish
 from tui.messages import DraftChanged, MakeRequested
+from tui.names import NameList
+from tui.offers import Offer
 from tui.tinting import marks, tints
 
-TAKES, CLOSES, MOVES = "tab", "escape", {"up": -1, "down": 1}
-"Keys of the list of names that is open under the cursor."
+MOVES = {"up": -1, "down": 1}
+"Keys that go through the list of names while it is open."
 MAX_PASTE = MAX_PROMPT
 "Characters of one paste: no prompt takes more, and a megabyte would cost the editor 6 s, and then 10 s a key."
 
 
 class PromptEditor(TextArea):
-    """A soft-wrapping editor; Tab moves on, Enter makes the picture, ctrl+j begins a new line."""
+    """A soft-wrapping editor: Tab moves on, or takes the name that is offered; Enter makes the picture, ctrl+j begins a
+    new line."""
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {
         "prompt--strong", "prompt--stronger", "prompt--weak", "prompt--off", "prompt--problem", "prompt--later",
@@ -57,29 +62,25 @@ class PromptEditor(TextArea):
         self._typing = False
         "Whether the next change of the text was typed."
         self.wish: Wish | None = None
-        "The name at the cursor for which a list is open."
+        "The name at the cursor for which the list is open."
         self._chose = False
-        "Whether an arrow went into that list."
+        "Whether an arrow went into the list."
+        self.names: NameList | None = None
+        "The list; none until the screen has one."
+        self.namer: Callable[[Wish], list[Offer]] = lambda wish: []
+        "What can be taken for a wish, without waiting for anything."
 
-    class NameWanted(Message):
-        """A name is being typed; None where none is any more."""
+    class FilesWanted(Message):
+        """A wildcard is being typed: whoever lists the files may do so, and call `look_again`."""
 
-        def __init__(self, editor: PromptEditor, wish: Wish | None) -> None:
+        def __init__(self, editor: PromptEditor) -> None:
             super().__init__()
             self.editor = editor
-            self.wish = wish
-
-    class ListKey(Message):
-        """A key for the open list: one of MOVES, TAKES or CLOSES."""
-
-        def __init__(self, editor: PromptEditor, key: str) -> None:
-            super().__init__()
-            self.editor = editor
-            self.key = key
 
     def show(self, text: str) -> None:
         """Replaces the text, in one step that undo takes back."""
         if text != self.text:
+            self.close_names()
             self._told = text
             self.history.checkpoint()
             self.replace(text, (0, 0), self.document.end)
@@ -185,39 +186,90 @@ class PromptEditor(TextArea):
         if self.wish is not None and self._for_list(event.key):
             event.stop()
             event.prevent_default()
-            self.post_message(self.ListKey(self, TAKES if event.key == "enter" else event.key))
         elif event.key == "enter":
             event.stop()
             event.prevent_default()
             self.post_message(MakeRequested())
 
+    # ── names ───────────────────────────────────────────────────────────────────────────────────────────────────
+
     def _for_list(self, key: str) -> bool:
-        """Whether the open list has this key. Enter makes the picture until an arrow went into the list."""
-        self._chose = self._chose or key in MOVES
-        return key in (TAKES, CLOSES) or key in MOVES or (key == "enter" and self._chose)
+        """Whether the open list has taken this key. Enter makes the picture until an arrow went into the list.
 
-    def complete(self, wish: Wish, text: str) -> None:
-        """Writes a whole name in place of what was typed of it, in one step that undo takes back."""
+        What is taken is what is offered for the text as it is now: letters may have come since the list was drawn.
+        """
+        if key in MOVES and self.names is not None:
+            self._chose = True
+            self.names.move(MOVES[key])
+            return True
+        if key == "escape":
+            self.close_names()
+            return True
+        if key == "tab" or (key == "enter" and self._chose):
+            return self.take_name()
+        return False
+
+    def take_name(self) -> bool:
+        """Writes the chosen name in place of what is typed of it, in one step for undo; whether there was any."""
+        wish = completing.wish(self.text, self.place)
+        offers = self.namer(wish) if wish is not None else []
+        chosen = self.names.chosen if self.names is not None else None
+        self.close_names()
+        if wish is None or not offers:
+            return False
+        taken = next((o for o in offers if chosen is not None and o.title == chosen.title), offers[0])
         start, end = wish.span
-        self.edit_text(Edit((start, end), text))
-        self.move_cursor(self._location(start + len(text)))
+        self.edit_text(Edit((start, end), taken.value))
+        self.move_cursor(self._location(start + len(taken.value)))
+        self.post_message(self.Named(self, taken.title))
+        return True
 
-    def _want(self, wish: Wish | None) -> None:
-        """Tells what is typed at the cursor, if that is news."""
-        if wish != self.wish:
+    class Named(Message):
+        """A name was taken from the list."""
+
+        def __init__(self, editor: PromptEditor, name: str) -> None:
+            super().__init__()
+            self.editor = editor
+            self.name = name
+
+    def look_again(self, opening: bool = True) -> None:
+        """Shows what can be taken for what is typed at the cursor; nothing, where no name is.
+
+        Args:
+            opening: whether a list may open where none is.
+        """
+        wish = completing.wish(self.text, self.place) if self.selection.is_empty and self.has_focus else None
+        if wish is None or (self.wish is None and not opening):
+            self.close_names()
+            return
+        if wish.kind == "wildcard" and (self.wish is None or self.wish.kind != wish.kind):
+            self.post_message(self.FilesWanted(self))
+        offers = self.namer(wish)
+        if self.names is None or not offers:
+            self.close_names()
+            return
+        if self.wish is None or not self._chose:
             self._chose = False
-            self.post_message(self.NameWanted(self, wish))
+            self.names.open(offers, self.cursor_screen_offset - Offset(len(wish.typed), 0))
+        else:
+            self.names.show(offers)  # the cursor stays on its name
+        self.wish = wish
+
+    def close_names(self) -> None:
+        """No list any more."""
+        if self.wish is not None and self.names is not None:
+            self.names.close()
+        self.wish, self._chose = None, False
 
     def on_text_area_selection_changed(self, event: TextArea.SelectionChanged) -> None:
         """A cursor that leaves the name closes its list."""
         event.stop()
-        if self.wish is not None and self.place != self.wish.span[1] and not self._typing:
-            self._want(None)
+        if self.wish is not None and completing.wish(self.text, self.place) != self.wish:
+            self.look_again(opening=False)
 
     def on_blur(self) -> None:
         """So does a focus that goes elsewhere."""
-        if self.wish is not None:
-            self._want(None)
+        self.close_names()
 
     async def _on_paste(self, event: events.Paste) -> None:
         """Takes a paste of bearable size, cleaned, as one step."""
@@ -241,8 +293,10 @@ class PromptEditor(TextArea):
         if self.text != self._told:
             self._told = self.text
             self.post_message(DraftChanged())
-            at = self.selection
-            self._want(completing.wish(self.text, self.place) if typing and at.is_empty else None)
+            if typing:
+                self.look_again()
+            else:
+                self.close_names()
 
     def notify_style_update(self) -> None:
         """Another theme has other tints."""

@@ -66,7 +66,7 @@ class Small(Vertical):
         self.query_one(Static).update(text, layout=False)
 
 
-class Strip(Horizontal):
+class PictureStrip(Horizontal):
     """Hidden until something is made together; the frames of the next time take the place of these."""
 
     class Chosen(Message):
@@ -87,16 +87,18 @@ class Strip(Horizontal):
 
     async def start(self, group: str, labels: Sequence[str], first: tuple[str, Picture] | None = None) -> None:
         """New frames: one for each job of a group, in the order of the queue, after one that is there already."""
-        self.group = group
-        self._frames = [Frame(label) for label in labels]
+        frames = [Frame(label) for label in labels]
         if first is not None:
-            self._frames.insert(0, Frame(first[0], picture=first[1]))
-        self._chosen = None
+            frames.insert(0, Frame(first[0], picture=first[1]))
+        self._frames, self._chosen = [], None
         self.display = True
         await self.remove_children()
-        await self.mount_all([Small(number, frame.label) for number, frame in enumerate(self._frames)])
+        await self.mount_all([Small(number, frame.label) for number, frame in enumerate(frames)])
+        # not before: meanwhile another picture may come into the middle, which is looked for here
+        self.group, self._frames = group, frames
         self._fit()
         if first is not None:
+            self._chosen = 0
             self._show(0)
 
     def stop(self) -> None:
@@ -115,6 +117,13 @@ class Strip(Horizontal):
         for number, frame in enumerate(self._frames):
             if frame.job == job_id:
                 frame.picture, frame.failed = picture, picture is None
+                self._show(number)
+
+    def lose(self, group: str, count: int) -> None:
+        """The last jobs of a group were never queued."""
+        if group == self.group:
+            for number in range(len(self._frames) - count, len(self._frames)):
+                self._frames[number].failed = True
                 self._show(number)
 
     def look(self, path: str) -> None:
