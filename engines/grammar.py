@@ -38,6 +38,11 @@ LORA_NAME = r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*"
 "How a LoRA may be called in a prompt, as a regular expression; other names are for --lora."
 _LORA = re.compile(rf"(?:withLora|useLora)\s*\(\s*({LORA_NAME})\s*(?:,\s*([+-]?{_NUMBER})\s*)?\)")
 LOST_WEIGHT = re.compile(r"(?<=\w)(?:\+\++|--+),?\Z")
+# What some take for a weight: neither a number that is none, nor signs with nothing before them.
+_NO_NUMBER = re.compile(
+    r'(?<=[)"])(?:nan|inf(?:inity)?)(?!\w)|\.attend\(\s*[+-]?(?:nan|inf(?:inity)?)\s*\)', re.IGNORECASE
+)
+_ONLY_SIGNS = re.compile(r"(?=\s*[+\-])[\s+\-]+")
 _ENDS_ARGUMENT = re.compile(r"\s*[,)]")
 
 
@@ -58,6 +63,14 @@ def escape(text: str) -> str:
 def plain_word(source: str) -> str:
     """A word of a part's source as it is encoded: escapes resolved, control characters left out."""
     return clean(UNESCAPE.sub(r"\1", source))
+
+
+def odd_weights(text: str) -> Iterator[Problem]:
+    """What was meant for a weight, perhaps, and is text."""
+    for found in _NO_NUMBER.finditer(text):
+        yield Problem(found.span(), f"this is no weight: one is a number from 0 to {MAX_WEIGHT:g}; it is taken as text")
+    if _ONLY_SIGNS.fullmatch(text):
+        yield Problem((0, len(text)), "there is no word here to weigh; the signs are taken as text", "note")
 
 
 class Scanner:

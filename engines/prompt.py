@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from engines.grammar import BLANKS, UNSAFE, clean, escape, plain_word
+from engines.grammar import BLANKS, UNSAFE, clean, escape, odd_weights, plain_word
 from engines.parts import (
     MAX_RATIO,
     MAX_WEIGHT,
@@ -59,7 +59,7 @@ def parse(text: str) -> Prompt:
         text=text,
         parts=tuple(sorted(reader.parts, key=lambda p: p.span)),
         tree=tree,
-        problems=tuple(sorted(reader.problems, key=lambda p: p.span)),
+        problems=tuple(sorted((*reader.problems, *odd_weights(text)), key=lambda p: p.span)),
         loras=tuple(sorted(reader.loras, key=lambda u: u.span)),
         emphases=tuple(sorted(reader.emphases, key=lambda e: (e.span[0], -e.span[1]))),
         plains=_plains(text, reader.parts, reader.clauses),

@@ -129,6 +129,21 @@ def find(text: str) -> bool:
     return ("{" in text or "__" in text or "\\" in text) and _parse(text).any
 
 
+def unclosed(text: str) -> tuple[Problem, ...]:
+    """Braces that would be a group of variants if they were closed."""
+    stack: list[tuple[int, bool]] = []
+    for token in _TOKEN.finditer(text) if "{" in text else ():
+        match token[0]:
+            case "{":
+                stack.append((token.start(), False))
+            case "|" if stack:
+                stack[-1] = (stack[-1][0], True)
+            case "}" if stack:
+                stack.pop()
+    message = "no brace closes this one; what stands behind it is text, and no variants"
+    return tuple(Problem((start, start + 1), message, "note") for start, barred in stack if barred)
+
+
 def names(text: str) -> tuple[str, ...]:
     """The wildcards that a text names, in its order."""
     return tuple(token[1] for token in _TOKEN.finditer(text) if token[1]) if "__" in text else ()

@@ -180,6 +180,7 @@ def test_a_prompt_is_shown_with_what_was_drawn_and_translated(home: Path) -> Non
     refused(safelight("prompt", "x", "--syntax", "invoke"), 2, "no syntax 'invoke'")
     refused(safelight("prompt", "x", "--seed", "x"), 2, "whole number")
     refused(safelight("generate", "x", "--syntax", "invoke"), 2, "no syntax 'invoke'")
+    refused(safelight("generate", "x", "--guidance-series", ""), 2, "takes 1 to 100 numbers")
     refused(safelight("generate", "withLora(nothing) x"), 2, "no LoRA 'nothing'")
 
 
@@ -449,6 +450,24 @@ def test_a_history_that_was_begun_anew_is_told(home: Path, arguments: list[str],
     assert done.returncode == code
     notes = [line for line in done.stderr.splitlines() if line.startswith("note: ")]
     assert len(notes) == 1 and "kept as" in notes[0]
+
+
+def test_a_prompt_as_json_has_the_place_of_all_that_is_in_it() -> None:
+    def read(text: str) -> tuple[str, dict[str, Any]]:
+        return text, json.loads(safelight("prompt", text, "--json").stdout)
+
+    text, told = read('("a (red)1.2 cat", "a dog--").blend(0.7, 0.3) withLora(mini-pixel, 0.5)')
+    assert told["combination"] == {"operator": "blend", "weights": [0.7, 0.3], "normalize": True}
+    (lora,) = told["loras"]
+    assert text[lora["start"] : lora["end"]] == "withLora(mini-pixel, 0.5)" and lora["weight"] == 0.5
+    assert [(w["text"], w["weight"], text[w["start"] : w["end"]]) for w in told["weights"]] == [
+        ("red", 1.2, "(red)1.2"),
+        ("dog", pytest.approx(0.81), "dog--"),
+    ]
+    assert all(text[p["start"] : p["end"]] == p["text"] for p in told["parts"])
+    _, told = read("a cat.swap(dog)")
+    assert [(p["text"], p["applied"]) for p in told["parts"]] == [("a", True), ("cat", True), ("dog", False)]
+    assert told["combination"] is None and told["weights"] == []
 
 
 def test_tokens_and_chunks_are_those_that_are_encoded() -> None:

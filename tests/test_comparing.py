@@ -47,7 +47,7 @@ def test_what_differs_is_told_in_few_words(change: dict[str, object], told: str)
 
 async def test_flipping_shows_the_picture_before_and_comes_back(bench: Bench) -> None:
     async with bench.app.run_test(size=WIDE) as pilot:
-        await pilot.press("alt+f")
+        await pilot.press("alt+r")
         assert "no two pictures" in toasts(bench.app)
         write(bench, "a cat")
         for seed in ("1", "2"):
@@ -55,12 +55,21 @@ async def test_flipping_shows_the_picture_before_and_comes_back(bench: Bench) ->
             await pilot.press("ctrl+g")
             await until(pilot, lambda seed=seed: len(bench.store.made) == int(seed))
             await until(pilot, lambda seed=seed: f"seed {seed}" in text(bench.app, "#caption"))
-        await pilot.press("alt+f")
+        await pilot.press("alt+r")
         assert "seed 1" in text(bench.app, "#caption") and "⇄ seed 2 → 1" in text(bench.app, "#caption")
-        await pilot.press("alt+f")
+        await pilot.press("alt+r")
         assert "seed 2" in text(bench.app, "#caption").splitlines()[0]
-        await pilot.press("alt+f")
+        await pilot.press("alt+r")
         assert "seed 1" in text(bench.app, "#caption").splitlines()[0]
+
+
+async def test_after_a_restart_the_last_two_are_compared(bench: Bench) -> None:
+    bench.fill(3)
+    async with bench.app.run_test(size=WIDE) as pilot:
+        await pilot.press("alt+r")
+        await until(pilot, lambda: "⇄ seed 2 → 1" in text(bench.app, "#caption"))
+        await pilot.press("alt+c")
+        await until(pilot, lambda: "seed      2" in facts(bench, "left"))
 
 
 async def test_vary_makes_four_neighbours_of_the_shown_picture(bench: Bench) -> None:
@@ -109,7 +118,7 @@ async def test_the_strip_fills_is_stepped_through_and_goes_with_the_next_picture
         strip = bench.app.workbench.strip
         await until(pilot, lambda: len(bench.made) == 5 and all(frame.job for frame in strip._frames))
         labels = [str(one.query_one(Static).render()) for one in strip._smalls()]
-        assert labels == [f"guidance {r.guidance_scale:g}" for r in bench.made]
+        assert labels == [f"{r.guidance_scale:g}" for r in bench.made], "the number, where no more fits"
         bench.engine.advance(2 * (bench.made[0].num_inference_steps + 1))
         await until(pilot, lambda: len(bench.store.made) == 2)
         await until(
@@ -122,6 +131,9 @@ async def test_the_strip_fills_is_stepped_through_and_goes_with_the_next_picture
         assert bench.app.workbench.form.prompt.has_focus, "the hands stay where they are"
         await pilot.press("alt+right")
         await until(pilot, lambda: bench.app.workbench.shown == bench.store.made[1])
+        for _ in range(3):  # faster than they are shown
+            bench.app.workbench.action_strip_next()
+        await until(pilot, lambda: bench.app.workbench.shown == bench.store.made[0])
         await pilot.press("alt+x")
         await until(pilot, lambda: all(frame.failed for frame in strip._frames[2:]))
         await pilot.click(strip._smalls()[0])

@@ -392,7 +392,7 @@ def test_what_is_easily_mistaken_is_noted() -> None:
     assert messages("4.5++", "note") == ["this is taken as text; to weight it, put the word in brackets"]
     assert messages("withLora(a b)", "error")
     assert messages("a withLora(x)", "note") == []
-    for quiet in ("f(x)", "(a cat)2", "a - b", "a+b", "--", "c\\+\\+", "a (red cat)1.3, b++", "it's 16:9, 4k."):
+    for quiet in ("f(x)", "(a cat)2", "a - b", "a+b", "a -- b", "c\\+\\+", "a (red cat)1.3, b++", "it's 16:9, 4k."):
         assert messages(quiet) == []
 
 
@@ -558,3 +558,28 @@ def test_a_loras_name_may_have_dots() -> None:
     assert compel_parser().parse_conjunction("a cat withLora(pixel-v1.5, 0.8)").lora_weights == []
     for name in (".x", "x.", "x..y"):
         assert not parse(f"withLora({name})").loras
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("a (cat)nan b", (7, 10)),
+        ('"a cat"inf', (7, 10)),
+        ("cat.attend(NaN)", (3, 15)),
+        ("(a).attend( infinity )", (3, 22)),
+    ],
+)
+def test_what_is_no_number_is_no_weight_and_that_is_told(text: str, place: tuple[int, int]) -> None:
+    (problem,) = (p for p in parse(text).problems if "no weight" in p.message)
+    assert problem.span == place and problem.level == "error"
+    assert all(part.weight == 1 for part in parse(text).parts)
+
+
+@pytest.mark.parametrize("text", ["+", "+++", " -- ", "+ -\n--"])
+def test_signs_without_a_word_are_told(text: str) -> None:
+    assert messages(text, "note") == ["there is no word here to weigh; the signs are taken as text"]
+
+
+@pytest.mark.parametrize("text", ["(a)nano", "nan", "(a) nan", "inf (a)1", "a.attend(none)"])
+def test_words_that_only_begin_like_it_are_words(text: str) -> None:
+    assert not [p for p in parse(text).problems if "no weight" in p.message]

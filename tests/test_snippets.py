@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from driving import WIDE, Bench, text, toasts, until, write
+from textual import events
 
 from engines.prompt import parse
 from tui import snippets
@@ -135,3 +136,17 @@ async def test_without_any_picture_a_line_says_so(bench: Bench) -> None:
     async with bench.app.run_test(size=WIDE) as pilot:
         await pilot.press("alt+h")
         await until(pilot, lambda: "no prompt was used yet" in toasts(bench.app))
+
+
+async def test_what_is_typed_ahead_of_a_list_goes_into_it(bench: Bench) -> None:
+    async with bench.app.run_test(size=WIDE) as pilot:
+        write(bench, "a cat")
+        for key in ("alt+k", *"golden", "enter"):  # all at once, as a slow line delivers them
+            bench.app.post_message(events.Key(key, key if len(key) == 1 else None))
+        await until(pilot, lambda: "golden hour" in bench.app.workbench.draft.prompt)
+        assert bench.app.workbench.draft.prompt == "a cat, golden hour, low sun, long shadows"
+        for key in ("alt+k", "escape"):
+            bench.app.post_message(events.Key(key, None))
+        await until(pilot, lambda: bench.app.screen is bench.app.workbench)
+        await pilot.press("z")
+        await until(pilot, lambda: bench.app.workbench.draft.prompt.endswith("z"))

@@ -289,3 +289,11 @@ def test_any_text_is_drawn(text: str, seed: int) -> None:
         # what is not drawn stands there as it was typed, but for escapes
         head = re.sub(r"\\([{}|])", r"\1", text[: made.picks[0].source[0]])
         assert made.text.startswith(head)
+
+
+@pytest.mark.parametrize(
+    ("text", "places"),
+    [("{a|b", [0]), ("x {a|{b|c} y", [2]), ("{a} {b|c}", []), ("{a", []), ("\\{a|b", []), ("{a|b}|c {d|", [8])],
+)
+def test_a_brace_that_nothing_closes_is_told(text: str, places: list[int]) -> None:
+    assert [problem.span[0] for problem in variants.unclosed(text)] == places

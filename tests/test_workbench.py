@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import signal
+import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,9 +13,11 @@ import pytest
 from driving import MEDIUM, NARROW, WIDE, Bench, text, toasts, until, write
 from fake_engine import NOW, FakeEngine, FakeStore
 from textual import events
+from textual.widget import Widget
 from textual.widgets import Input, Static
 
 from engines import catalogue as catalogues
+from engines import folders
 from engines.events import Loading, Noted, Queued, Vitals
 from engines.folders import Folders
 from engines.local import LocalEngine
@@ -22,6 +26,7 @@ from engines.requests import Generate, Job, Picture, Warm
 from engines.store import Store
 from tui.app import SafelightApp
 from tui.draft import Draft
+from tui.form import Form
 from tui.offers import OfferList
 from tui.panes.header import Header
 from tui.panes.help import HelpScreen
@@ -284,12 +289,79 @@ async def test_a_prompts_length_is_told_and_what_is_encoded_apart_is_marked(benc
 def test_what_can_not_be_read_is_underlined() -> None:
     assert marks("a (red apple", ()) == [(0, 2, 3, "prompt--problem")]
     assert marks("fine", ()) == []
-    assert marks("one\ntwo three", (4, 8)) == [(1, 0, 4, "prompt--later")]
+    later, first, second = (1, 0, 4, "prompt--later"), (1, 0, 3, "prompt--border"), (1, 4, 9, "prompt--border")
+    assert marks("one\ntwo three", (4, 8)) == [later, first, second]
 
 
 def test_tints_count_bytes_by_line() -> None:
     assert tints("ä (ö\nü)1.2 x") == [(0, 4, 6, "prompt--strong"), (1, 0, 2, "prompt--strong")]
     assert tints("plain") == []
+
+
+@pytest.mark.parametrize("key", ["f2", "f4", "f7", "alt+w", "alt+i", "alt+k", "alt+c", "ctrl+g", "escape", "a"])
+async def test_a_key_that_comes_before_the_panes_breaks_nothing(bench: Bench, key: str) -> None:
+    compose = Form.compose
+
+    def slowly(self: Form) -> Iterator[Widget]:
+        bench.app.post_message(events.Key(key, key if len(key) == 1 else None))
+        time.sleep(0.05)
+        yield from compose(self)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Form, "compose", slowly)
+        async with bench.app.run_test(size=WIDE) as pilot:
+            await until(pilot, lambda: bench.app.workbench.form.prompt.has_focus)
+            await pilot.press("f2", "x")
+            await until(pilot, lambda: "x" in bench.app.workbench.draft.prompt)
+
+
+async def test_keys_of_the_editor_keep_their_order(bench: Bench) -> None:
+    bench.draft(prompt="apple", seed="7")
+    async with bench.app.run_test(size=WIDE) as pilot:
+        await pilot.press("alt+w")
+        for key in ("f2", "home", "a", "space", "ctrl+right", "b", "backspace", "c", "alt+s"):
+            bench.app.post_message(events.Key(key, {"space": " "}.get(key, key if len(key) == 1 else None)))
+        await until(pilot, lambda: len(bench.made) == 5)
+        assert {request.prompt for request in bench.made} == {"a applec"}
+
+
+async def test_the_cursor_stays_in_sight_when_a_message_takes_room(bench: Bench) -> None:
+    async with bench.app.run_test(size=(80, 24)) as pilot:
+        editor = bench.app.workbench.form.prompt
+        editor.insert("\n".join(f"line {i}" for i in range(12)))
+        await pilot.pause()
+        editor.insert(" (")
+        await until(pilot, lambda: "no bracket closes" in text(bench.app, "#note"))
+        await until(pilot, lambda: editor.scroll_y + editor.content_size.height > editor.cursor_location[0])
+
+
+async def test_what_is_wrong_is_told_under_the_prompt_while_it_is_typed(bench: Bench) -> None:
+    (cards := folders.make(folders.find().wildcards)).joinpath("animal.txt").write_text("cat\n")
+    bench.draft(seed="7")
+    async with bench.app.run_test(size=(80, 24)) as pilot:
+        form = bench.app.workbench.form
+        for typed, told in (
+            ("a (cat)nan", "this is no weight"),
+            ("+++", "no word here to weigh"),
+            ("withLora(nosuch) a", "no LoRA 'nosuch'"),
+            ("embedding:nope", "is called 'nope'"),
+            ("{a|b", "no brace closes"),
+            ("a __animal__", "prompt, variants: a cat"),
+            ("a __nosuch__", "there is no wildcards/nosuch.txt"),
+        ):
+            form.prompt.take(typed)
+            await until(pilot, lambda told=told: told in text(bench.app, "#note"))
+            note = bench.app.workbench.query_one("#note")
+            assert note.region.y == form.prompt.region.bottom and note.region.height > 0
+        assert cards.is_dir()
+
+
+async def test_a_new_draft_while_live_keeps_the_seed_that_live_draws(bench: Bench) -> None:
+    bench.draft(prompt="a cat", seed="7")
+    async with bench.app.run_test(size=WIDE) as pilot:
+        await pilot.press("alt+i", "alt+n")
+        await until(pilot, lambda: not bench.app.workbench.draft.prompt)
+        assert bench.app.workbench.draft.seed == "7"
 
 
 async def test_a_paste_is_capped_cleaned_and_one_step(bench: Bench) -> None:
@@ -300,6 +372,7 @@ async def test_a_paste_is_capped_cleaned_and_one_step(bench: Bench) -> None:
         prompt = bench.app.workbench.draft.prompt
         assert len(prompt) == MAX_PASTE + 2 and "\x1b" not in prompt and "\x07" not in prompt
         assert "only the first 20,000 characters of 30,0" in toasts(bench.app)
+        assert "2 control characters of what was pasted left out" in toasts(bench.app)
         await pilot.press("ctrl+z")
         assert bench.app.workbench.draft.prompt == "ab"
 

@@ -119,6 +119,11 @@ class FilterInput(Input):
         super().__init__(compact=True, max_length=64, placeholder="type to find")
         self.cursor_blink = False
 
+    async def _on_key(self, event: events.Key) -> None:
+        """With Alt a letter is none; Textual calls its handler after this one for all other keys."""
+        if event.key.startswith("alt+"):
+            event.prevent_default()
+
     def _on_paste(self, event: events.Paste) -> None:
         """Nothing that a terminal would obey gets in."""
         event.stop()
@@ -145,6 +150,10 @@ class ChoiceList(ModalScreen[str | None]):
         self._title = title
         self._offers = tuple(offers)
         self._value = value
+        self._eager = False
+        "Whether Enter was pressed before there was anything to take."
+        self._ahead = ""
+        "What was typed before there was a line to type in."
 
     def compose(self) -> ComposeResult:
         """A line to type in, and what it leaves of the list."""
@@ -153,6 +162,25 @@ class ChoiceList(ModalScreen[str | None]):
             box.border_subtitle = Content("enter take · esc close")
             yield FilterInput()
             yield OfferList(self._offers, self._value)
+
+    def on_mount(self) -> None:
+        """What was typed ahead is not lost, and neither is what was offered meanwhile."""
+        self.rows.show(self._offers)
+        if self._ahead:
+            line = self.query_one(FilterInput)
+            line.value = self._ahead
+            line.cursor_position = len(self._ahead)
+
+    def on_key(self, event: events.Key) -> None:
+        """Keys that came with the one that opened the list, before it had the focus."""
+        if self.focused is None:
+            event.stop()
+            if event.key == "enter":
+                self._eager = True
+            elif event.is_printable and event.character:
+                self._ahead += event.character
+                if lines := self.query(FilterInput):
+                    lines.first().value = self._ahead
 
     @property
     def rows(self) -> OfferList:
@@ -165,6 +193,8 @@ class ChoiceList(ModalScreen[str | None]):
         if self.is_mounted:
             for rows in self.query(OfferList):
                 rows.show(self._offers)
+            if self._eager:
+                self._take()
 
     def action_move(self, by: int) -> None:
         """Up and down."""
@@ -178,6 +208,8 @@ class ChoiceList(ModalScreen[str | None]):
         """Every letter filters."""
         event.stop()
         self.rows.filter(event.value)
+        if self._eager and self._offers and event.value == self._ahead:
+            self._take()
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         """Hands the chosen value back; what can't be chosen says why."""
@@ -191,6 +223,7 @@ class ChoiceList(ModalScreen[str | None]):
 
     def _take(self) -> None:
         offer = self.rows.chosen
+        self._eager = not self._offers
         if offer is None:
             return
         if offer.reason:

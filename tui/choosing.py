@@ -168,34 +168,26 @@ class ChoosingScreen(PagedScreen):
 
     def action_past_prompts(self) -> None:
         """A prompt of an earlier picture comes back; undo brings this one back."""
-        self.run_worker(self._recall(), group="past", exclusive=True)
-
-    async def _recall(self) -> None:
-        try:
-            past = await asyncio.to_thread(self.past_prompts)
-        except SafelightError as e:
-            self.notify(clean(e.message), severity="warning", timeout=5, markup=False)
-            return
-        if not past:
-            self.notify("no prompt was used yet", timeout=3, markup=False)
-            return
 
         def taken(text: str) -> None:
             self.form.prompt.take(text)
             self.go("form", self.form.prompt)
 
-        offers = [Offer(text, one_line(text, 400)) for text in past]
-        self._open("earlier prompt", offers, self.form.draft.prompt, taken)
+        # at once, for what is typed next shall not go into the prompt; what is in it comes later
+        opened = self._open("earlier prompt", None, self.form.draft.prompt, taken)
+        self.run_worker(self._recall(opened), group="past", exclusive=True)
+
+    async def _recall(self, opened: ChoiceList | None) -> None:
+        try:
+            past = await asyncio.to_thread(self.past_prompts)
+        except SafelightError as e:
+            self._fill(opened, (), clean(e.message))
+            return
+        self._fill(opened, [Offer(text, one_line(text, 400)) for text in past], "no prompt was used yet")
 
     def action_snippet(self) -> None:
         """Words from the library go to the cursor, negative ones into the negative prompt."""
-        self.run_worker(self._library(), group="snippets", exclusive=True)
-
-    async def _library(self) -> None:
-        known, problems = await asyncio.to_thread(snippets.load, self.library)
-        for problem in problems:
-            self.notify(clean(problem), severity="warning", timeout=6, markup=False)
-        by_name = {one.name: one for one in known}
+        by_name: dict[str, snippets.Snippet] = {}
 
         def taken(name: str) -> None:
             one = by_name[name]
@@ -206,8 +198,26 @@ class ChoosingScreen(PagedScreen):
                 editor.add_phrase(one.text)
             self.go("form", editor)
 
+        opened = self._open("snippet", None, "", taken)
+        self.run_worker(self._library(opened, by_name), group="snippets", exclusive=True)
+
+    async def _library(self, opened: ChoiceList | None, by_name: dict[str, snippets.Snippet]) -> None:
+        known, problems = await asyncio.to_thread(snippets.load, self.library)
+        for problem in problems:
+            self.notify(clean(problem), severity="warning", timeout=6, markup=False)
+        by_name |= {one.name: one for one in known}
         offers = [Offer(one.name, one.name, detail=one_line(one.text, 200), note=one.kind) for one in known]
-        self._open("snippet", offers, "", taken)
+        self._fill(opened, offers, "there are no snippets")
+
+    def _fill(self, opened: ChoiceList | None, offers: Sequence[Offer], why: str) -> None:
+        """What a list that is open already has to offer; without anything it closes, and says why."""
+        if opened is None or not opened.is_current:
+            return  # closed meanwhile
+        if offers:
+            opened.show(offers)
+        else:
+            opened.dismiss(None)
+            self.notify(why, timeout=4, markup=False)
 
     def action_vae(self) -> None:
         """Which VAE decodes."""
@@ -233,14 +243,18 @@ class ChoosingScreen(PagedScreen):
 
         self._open("syntax", picking.syntaxes(), value, taken)
 
-    def _open(self, title: str, offers: Sequence[Offer], value: str, taken: Callable[[str], None]) -> None:
-        """A list to choose from."""
-        if not offers:
+    def _open(
+        self, title: str, offers: Sequence[Offer] | None, value: str, taken: Callable[[str], None]
+    ) -> ChoiceList | None:
+        """A list to choose from; for None one that is filled later."""
+        if offers is not None and not offers:
             self.notify(f"there is no {title} for this model", timeout=4, markup=False)
-            return
+            return None
 
         def chosen(value: str | None) -> None:
             if value is not None:
                 taken(value)
 
-        self.app.push_screen(ChoiceList(title, offers, value), chosen)
+        opened = ChoiceList(title, offers or (), value)
+        self.app.push_screen(opened, chosen)
+        return opened

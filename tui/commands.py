@@ -159,14 +159,14 @@ def generate(
         typer.Option("--mix", metavar="X[,Y,…]", help="A mixed model's ratio: the second's share, or a weight each."),
     ] = "",
     guidance_series: Annotated[
-        str,
+        str | None,
         typer.Option(
             SERIES[0], metavar="[X,Y,…]", help="A picture for each guidance, of one seed; without numbers, of five."
         ),
-    ] = "",
+    ] = None,
     rescale_series: Annotated[
-        str, typer.Option(SERIES[1], metavar="[X,Y,…]", help="The same for the guidance rescale.")
-    ] = "",
+        str | None, typer.Option(SERIES[1], metavar="[X,Y,…]", help="The same for the guidance rescale.")
+    ] = None,
     syntax: Syntax = "",
     out: Annotated[str, typer.Option("--out", metavar="DIR", help="Where the pictures are saved.")] = "",
     yes: Yes = False,
@@ -362,19 +362,20 @@ def bench(
 
 
 def _series(
-    guidance: str, rescale: str, with_guidance: bool, with_rescale: bool, with_count: bool
+    guidance: str | None, rescale: str | None, with_guidance: bool, with_rescale: bool, with_count: bool
 ) -> tuple[Field, str] | None:
     """(field, its values as typed or 'auto') of the series that was asked for, if one was. Raises InvalidRequest."""
-    if guidance and rescale:
+    if guidance is not None and rescale is not None:
         raise InvalidRequest(f"{SERIES[0]} and {SERIES[1]} can't both be given", "one after the other, at one --seed")
-    if not guidance and not rescale:
+    if guidance is None and rescale is None:
         return None
-    option, alone = (SERIES[0], "--guidance") if guidance else (SERIES[1], "--guidance-rescale")
-    if with_guidance if guidance else with_rescale:
+    first = guidance is not None
+    option, alone = (SERIES[0], "--guidance") if first else (SERIES[1], "--guidance-rescale")
+    if with_guidance if first else with_rescale:
         raise InvalidRequest(f"{option} and {alone} can't both be given", "leave one of them out")
     if with_count:
         raise InvalidRequest(f"{option} makes one picture for each value", "leave --count and --batch-size out")
-    return ("guidance", guidance) if guidance else ("rescale", rescale)
+    return ("guidance", guidance) if guidance is not None else ("rescale", rescale or "")
 
 
 def _spread(form: Draft, asked: Asked, field: Field, text: str, session: Session) -> Asked:

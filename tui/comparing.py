@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from textual import on
@@ -38,8 +39,9 @@ class ComparingScreen(ChoosingScreen):
         """What people call a model."""
         raise NotImplementedError
 
-    def older(self, id: int) -> Picture | None:
-        """The picture that was made before this one; waits for the disk, and may raise SafelightError."""
+    def older(self, id: int | None) -> Picture | None:
+        """The picture that was made before this one, the newest for None; waits for the disk, and may raise
+        SafelightError."""
         raise NotImplementedError
 
     def show_one(self, picture: Picture, note: str = "") -> None:
@@ -62,23 +64,41 @@ class ComparingScreen(ChoosingScreen):
 
     def action_flip(self) -> None:
         """The picture before, in the same place; again for this one."""
-        if self.shown is None or self.before is None:
-            self.notify("there are no two pictures yet", timeout=3, markup=False)
-            return
-        one, other = self.shown, self.before
+        self._with_two(self._flip)
+
+    def _flip(self, other: Picture, one: Picture) -> None:
         self.show_one(other, f"⇄ {differing.line(one.request, other.request)}")
+
+    def _with_two(self, then: Callable[[Picture, Picture], None]) -> None:
+        """Does something with the picture before and the shown one; where there were none yet, with the last two."""
+        if self.before is not None and self.shown is not None:
+            then(self.before, self.shown)
+        else:
+            self.run_worker(self._look_back(then), group="two", exclusive=True)
+
+    async def _look_back(self, then: Callable[[Picture, Picture], None]) -> None:
+        try:
+            shown = self.shown or await asyncio.to_thread(self.older, None)
+            before = await asyncio.to_thread(self.older, shown.id) if shown is not None else None
+        except SafelightError as e:
+            self.tell(e)
+            return
+        if shown is None or before is None:
+            self.notify("there are no two pictures yet", timeout=3, markup=False)
+        elif not self.gone:
+            self.shown, self.before = shown, before
+            then(before, shown)
 
     def action_beside(self) -> None:
         """The picture before and this one, side by side, with what differs; one may be kept in the middle."""
-        if self.shown is None or self.before is None:
-            self.notify("there are no two pictures yet", timeout=3, markup=False)
-            return
+        self._with_two(self._beside)
 
+    def _beside(self, before: Picture, shown: Picture) -> None:
         def kept(picture: Picture | None) -> None:
             if picture is not None and picture != self.shown:
                 self.show_one(picture)
 
-        self.app.push_screen(BesideScreen(self.before, self.shown, self.title_of, self.older, self.mode), kept)
+        self.app.push_screen(BesideScreen(before, shown, self.title_of, self.older, self.mode), kept)
 
     def action_vary(self) -> None:
         """Four pictures near the one that is shown."""

@@ -26,6 +26,7 @@ _OPENINGS: tuple[tuple[Kind, re.Pattern[str]], ...] = (
     ("a1111-lora", re.compile(r"<lora:([^\s:<>]*)$")),
     ("wildcard", re.compile(r"(?<!\w)__((?:[^\W_]|_(?!_)|[./*-])*)$")),
     ("embedding", re.compile(r"<([^\s<>:]*)$")),
+    ("embedding", re.compile(r"(?<![\w.-])embedding:([\w.-]*)$", re.IGNORECASE)),
     ("embedding", re.compile(rf"(?<![\w.-])(\w[\w.-]{{{LEAST - 1},}})$")),
 )
 "What stands before the cursor where a name is typed, the name in a group."

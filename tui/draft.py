@@ -156,7 +156,8 @@ def read(draft: Draft, catalogue: Catalogue, look: bool = True, wildcards: Path 
         catalogue: what names mean.
         look: whether to look on the disk for what is named. Without, nothing is read from there, as befits a form at
             every key; the requests are then good for their notes only, and a draft without a model is refused.
-        wildcards: the folder of the files that variants may name; None is the one in the config folder.
+        wildcards: the folder of the files that variants may name; None is the one in the config folder, and none where
+            nothing is looked for.
 
     Raises:
         InvalidRequest: a field can't be used; `field` names it as Draft does.
@@ -189,7 +190,9 @@ def read(draft: Draft, catalogue: Catalogue, look: bool = True, wildcards: Path 
         raise InvalidRequest(reason, f"leave the scheduler out for {recipe.scheduler}", "scheduler")
     overrides = _overrides(model, steps, chosen, draft.override.strip().lower() == "yes")
     typed = clean(draft.prompt)
-    cards = Wildcards(wildcards or folders.find().wildcards) if look and variants.names(typed) else None
+    cards = None
+    if (look or wildcards is not None) and variants.names(typed):
+        cards = Wildcards(wildcards or folders.find().wildcards)
     text = texts.read(typed, syntax, seed, cards)
     negative = texts.read(clean(draft.negative_prompt), syntax)
     expanded = text.expansion is not None
@@ -241,6 +244,10 @@ def read(draft: Draft, catalogue: Catalogue, look: bool = True, wildcards: Path 
         *becomes,
         *becomes_negative,
     ]
+    if not look:  # while something is typed; later the engine tells
+        names = {e.id.lower() for e in catalogue.embeddings.values() if e.family == model.family}
+        for name in tokens.unknown(parse(text.prompt), dict.fromkeys(names)):
+            notes.append(f"prompt: no embedding for {model.id} is called '{name}'; it is read as words")
     if variants.find(negative.typed):
         notes.append("negative prompt: variants are drawn in the prompt only; here they are text")
     translations = (*(becomes if text.translation else ()), *becomes_negative)

@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 
 from textual import on
 from textual.app import ComposeResult
 from textual.containers import VerticalScroll
 from textual.timer import Timer
 from textual.widget import Widget
+from textual.widgets import Static
 
+from engines import folders, variants
 from engines.catalogue import Catalogue
 from engines.editing import Edit
 from engines.errors import CatalogueError, InvalidRequest, SafelightError
@@ -53,12 +56,14 @@ class Form(VerticalScroll, can_focus=False):
         self._draft = Draft()
         self._previous = Draft()
         self._blank = ""
+        self._noted = ""
         self._timer: Timer | None = None
         self._measuring: Timer | None = None
 
     def compose(self) -> ComposeResult:
         """From top to bottom, as Tab goes."""
         yield PromptEditor("prompt", EXAMPLE, self._signs, id="prompt")
+        yield Static(id="note", markup=False)
         yield WeightsPane()
         yield PromptEditor("negative prompt", "what to stay away from", self._signs, id="negative")
         yield ModelPane()
@@ -276,7 +281,8 @@ class Form(VerticalScroll, can_focus=False):
         draft = self.draft
         self._show_sliders(draft)
         self._measure_later()
-        self.settings.show_note(self._note(stack.active(draft)))
+        if not variants.names(draft.prompt):
+            self._show_note(self._note(stack.active(draft)))
         quiet = [f"VAE {draft.vae}"] if draft.vae else []
         quiet += [f"precision {draft.precision}"] if draft.precision.strip() not in ("", "auto") else []
         quiet += [f"mix {draft.mix}"] if draft.mix.strip() else []
@@ -297,14 +303,20 @@ class Form(VerticalScroll, can_focus=False):
         self.run_worker(self._measure(), group="lengths", exclusive=True)
 
     async def _measure(self) -> None:
+        """What waits for the disk: tokenizers, and the files that variants name."""
         draft = self.draft
+        if variants.names(draft.prompt):
+            note = await asyncio.to_thread(self._note, stack.active(draft), folders.find().wildcards)
+            if self.prompt.text == draft.prompt:
+                self._show_note(note)
         for editor, text in ((self.prompt, draft.prompt), (self.negative, draft.negative_prompt)):
             told = await asyncio.to_thread(lengths.look, self._catalogue, draft, editor.id == "negative")
             if editor.text == text:
                 editor.show_length(told.words, told.borders)
 
     def _show_sliders(self, draft: Draft) -> None:
-        foreign = draft.syntax == "a1111"  # weights are written otherwise there
+        foreign = f"this is in A1111's syntax; {self._key('translate')} makes it compel's"
+        foreign = foreign if draft.syntax == "a1111" else ""  # weights are written otherwise there
         for editor in (self.prompt, self.negative):
             editor.foreign = foreign
         if foreign:
@@ -333,6 +345,14 @@ class Form(VerticalScroll, can_focus=False):
         else:
             self._edit(message.slider, changed)
 
+    @on(WeightsPane.Undone)
+    def _undo(self, message: WeightsPane.Undone) -> None:
+        editor = self.negative if message.slider.field == "negative_prompt" else self.prompt
+        if message.again:
+            editor.action_redo()
+        else:
+            editor.action_undo()
+
     @on(WeightsPane.Removed)
     def _bare(self, message: WeightsPane.Removed) -> None:
         self._edit(message.slider, sliders.remove(self.draft, message.slider))
@@ -344,12 +364,22 @@ class Form(VerticalScroll, can_focus=False):
             return
         (self.prompt if slider.field == "prompt" else self.negative).edit_text(edit)
 
-    def _note(self, draft: Draft) -> str:
+    def _show_note(self, text: str) -> None:
+        """Right under the prompt, where the eyes are; it takes no room if empty."""
+        if text != self._noted:  # every update lays the screen out anew, and this is called at every key
+            self._noted = text
+            note = self.query_one("#note", Static)
+            note.display = bool(text)
+            note.update(text)
+
+    def _note(self, draft: Draft, wildcards: Path | None = None) -> str:
         """One sentence about what is typed. What is wrong is told when the picture is asked for, not while a number is
         half typed; but that a recipe fixes a field is told at once."""
         try:
-            asked = drafting.read(draft, self._catalogue, look=False)
+            asked = drafting.read(draft, self._catalogue, look=False, wildcards=wildcards)
         except InvalidRequest as e:
+            if e.field == "prompt":  # a name that is whole, and that nothing has
+                return e.message
             return f"{e.message}; {self._key('override')} overrides" if self.is_locked(e, draft) else ""
         except SafelightError:
             return ""

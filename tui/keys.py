@@ -33,6 +33,8 @@ class Action:
     "Whether the footer shows it."
     display: str = ""
     "How the footer writes the key, if not as Textual does."
+    reads: bool = False
+    "Whether it reads the form: letters that were typed before its key come first then, which its priority would pass."
 
     @property
     def command(self) -> str:
@@ -52,19 +54,23 @@ TABLE: tuple[Action, ...] = (
     Action("go-queue", "f6", "queue", "Go to the queue."),
     Action("go-history", "f7", "history", "Go to the history.", footer=True),
     Action("copy-path", "ctrl+o", "copy path", "Copy the path of the shown picture to the clipboard."),
-    Action("previous-draft", "alt+z", "previous draft", "Bring back the form as it was before settings were taken."),
-    Action("clear-form", "alt+n", "new draft", "Empty the form; the previous draft can be brought back."),
+    Action("previous-draft", "alt+z", "previous draft", "Bring back the form as it was before settings were taken.",
+           reads=True),
+    Action("clear-form", "alt+n", "new draft", "Empty the form; the previous draft can be brought back.", reads=True),
     Action("cancel-all", "alt+x", "cancel all", "Cancel the running job and all that wait."),
-    Action("live", "alt+i", "live", "Sketch every change at the same seed, and make the picture when the hands rest."),
-    Action("flip", "alt+f", "flip", "Show the picture before this one in its place, and back; what differs is told."),
+    Action("live", "alt+i", "live", "Sketch every change at the same seed, and make the picture when the hands rest.",
+           reads=True),
+    Action("flip", "alt+r", "flip", "Show the picture before this one in its place, and back; what differs is told."),
     Action("beside", "alt+c", "side by side", "Show the picture before and this one side by side, with what differs."),
     Action("vary", "alt+y", "vary", "Make four pictures near the shown one, of noise a quarter of the way to others."),
-    Action("guidance-series", "alt+s", "guidance series", "Make the picture at five guidances, all of one seed."),
-    Action("rescale-series", "alt+d", "rescale series", "Make the picture at five guidance rescales, all of one seed."),
+    Action("guidance-series", "alt+s", "guidance series", "Make the picture at five guidances, all of one seed.",
+           reads=True),
+    Action("rescale-series", "alt+d", "rescale series", "Make the picture at five guidance rescales, all of one seed.",
+           reads=True),
     Action("strip-next", "alt+right", "next of strip", "Show the next picture of what was varied, or of the series."),
     Action("strip-previous", "alt+left", "last of strip", "Show the picture before it in the strip."),
     Action("past-prompts", "alt+h", "earlier prompts", "Take an earlier picture's prompt; undo brings this one back."),
-    Action("translate", "alt+t", "translate", "Translate the prompts from A1111's syntax into compel's."),
+    Action("translate", "alt+t", "translate", "Translate the prompts from A1111's syntax into compel's.", reads=True),
     Action("syntax", "alt+u", "choose syntax", "Choose what the prompts are written in: compel's syntax or A1111's."),
     Action("snippet", "alt+k", "snippets", "Insert words from the library of styles, lights and negative prompts."),
     Action("weights", "alt+w", "weights", "Go to the sliders: weights, ratios, guidance and rescale."),
@@ -128,7 +134,7 @@ def bindings(scope: Scope) -> list[BindingType]:
     return [
         Binding(
             key,
-            action.command,
+            f"after('{action.command}')" if action.reads else action.command,
             action.title,
             show=action.footer and first,
             key_display=action.display or (key.upper() if _is_function_key(key) else None),

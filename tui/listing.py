@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from engines import schedulers, tokens
+from engines import schedulers, tokens, variants
 from engines.catalogue import Catalogue
 from engines.entries import Model
 from engines.errors import LoadError
@@ -101,7 +101,8 @@ def show_prompt(text: Text, seed: int, catalogue: Catalogue, model: Model, as_js
     embeddings = _vectors(catalogue, model)
     lengths = [tokens.length(folder, read, embeddings) for folder in tokens.encoders(catalogue, model)]
     expansion, translation = text.expansion, text.translation
-    problems = [("typed", problem) for problem in (*texts.doubts(text), *(expansion.problems if expansion else ()))]
+    doubts = (*texts.doubts(text), *variants.unclosed(text.typed))
+    problems = [("typed", problem) for problem in (*doubts, *(expansion.problems if expansion else ()))]
     before = "drawn" if expansion else "typed"
     problems += [(before, problem) for problem in (translation.problems if translation else ())]
     problems += [("text", problem) for problem in read.problems]
@@ -113,9 +114,19 @@ def show_prompt(text: Text, seed: int, catalogue: Catalogue, model: Model, as_js
                 "plain": read.plain,
                 "model": model.id,
                 "parts": [
-                    {"text": p.text, "weight": p.weight, **_place(p.span), "clause": p.clause} for p in read.parts
+                    {"text": p.text, "weight": p.weight, **_place(p.span), "clause": p.clause, "applied": p.applied}
+                    for p in read.parts
                 ],
-                "loras": [{"name": x.name, "weight": x.weight} for x in read.loras],
+                "weights": [
+                    {"text": read.text[slice(*e.body)], "weight": e.weight, **_place(e.span)} for e in read.emphases
+                ],
+                "combination": read.combination
+                and {
+                    "operator": read.combination.operator,
+                    "weights": list(read.combination.weights),
+                    "normalize": read.combination.normalize,
+                },
+                "loras": [{"name": x.name, "weight": x.weight, **_place(x.span)} for x in read.loras],
                 "variants": expansion
                 and {
                     "seed": seed,

@@ -77,11 +77,14 @@ class OfferList(ScrollView, can_focus=False):
 
     def show(self, offers: Sequence[Offer]) -> None:
         """Other offers; the cursor stays on its own."""
-        value = self.chosen.value if self.chosen else self._chosen
+        before = self.chosen
         self._offers = tuple(offers)
         self._tall = _height(self._offers)
         self._rows = tuple(o for o in self._offers if o.has(self._words))
-        self._cursor = _place(self._rows, value)
+        if before is None and self._words:
+            self._cursor = self._best()
+        else:
+            self._cursor = _place(self._rows, before.value if before else self._chosen)
         self.styles.height = max(1, len(self._offers) * self._tall)
         self._fit()
 

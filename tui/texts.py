@@ -72,7 +72,7 @@ def lora_names(text: str, syntax: str) -> tuple[str, ...]:
 
 def notes(text: Text, what: str) -> list[str]:
     """What could not be drawn or carried over, a line each; `what` is the prompt's name."""
-    lines = []
+    lines = listed(variants.unclosed(text.typed), what)
     if text.expansion is not None:
         lines += listed(text.expansion.problems, what)
         what += " as drawn"

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from engines import prompt as prompts
+
+_WORD = re.compile(r"\S+")
 
 
 def tints(text: str) -> list[tuple[int, int, int, str]]:
@@ -14,11 +17,12 @@ def tints(text: str) -> list[tuple[int, int, int, str]]:
 
 
 def marks(text: str, borders: tuple[int, ...]) -> list[tuple[int, int, int, str]]:
-    """The same of what could not be read, and of every second chunk."""
+    """The same of what could not be read, of every second chunk, and of the word that begins each further one."""
     problems = sorted((*p.span, "prompt--problem") for p in prompts.parse(text).problems if p.level == "error")
     ends = (*borders, len(text))
     later = [(ends[i], ends[i + 1], "prompt--later") for i in range(0, len(borders), 2) if ends[i] < len(text)]
-    return _lines(text, problems) + _lines(text, later)
+    firsts = [(at, at + len(word[0]), "prompt--border") for at in borders if (word := _WORD.match(text, at))]
+    return _lines(text, problems) + _lines(text, later) + _lines(text, firsts)
 
 
 def _lines(text: str, spans: Sequence[tuple[int, int, str]]) -> list[tuple[int, int, int, str]]:

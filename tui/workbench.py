@@ -90,6 +90,7 @@ class Workbench(GettingScreen):
         self._file = file
         self._default = default
         self.mode = mode
+        self._ready = False
         self._warming: dict[JobId, str] = {}
         self._lane = asyncio.Lock()
         self._sending = 0
@@ -121,6 +122,15 @@ class Workbench(GettingScreen):
         self.query_one(Header).show_model(self.title_of(self.draft.model))
         self.set_interval(1.0, self._tick)
         self.call_after_refresh(self._begin)
+        self._ready = True
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """No key does anything before all panes are there."""
+        return self._ready and super().check_action(action, parameters)
+
+    def action_after(self, name: str) -> None:
+        """An action that reads the form, when what was typed before its key is in it."""
+        (self.focused or self).call_later(getattr(self, f"action_{name}"))
 
     def _begin(self) -> None:
         self.warm()
@@ -313,7 +323,7 @@ class Workbench(GettingScreen):
         self._following = False
         self._show_picture(picture, note)
 
-    def older(self, id: int) -> Picture | None:
+    def older(self, id: int | None) -> Picture | None:
         """As in ComparingScreen."""
         return next(iter(self._shelf.pictures(before=id, limit=1)), None)
 
@@ -547,7 +557,8 @@ class Workbench(GettingScreen):
     def past_prompts(self) -> Sequence[str]:
         """As in ChoosingScreen."""
         made = self._shelf.pictures(limit=PAST)
-        return tuple(dict.fromkeys(clean(p.request.prompt) for p in made if p.request.prompt.strip()))
+        typed = (clean(p.request.template or p.request.prompt) for p in made)
+        return tuple(dict.fromkeys(text for text in typed if text.strip()))
 
     def action_previous_draft(self) -> None:
         """The form before settings were taken; again for the way forth."""
@@ -556,7 +567,8 @@ class Workbench(GettingScreen):
 
     def action_clear_form(self) -> None:
         """An empty form with the same model."""
-        self.form.replace(replace(self._default, model=self.draft.model))
+        seed = self._live.seed if self.live else ""  # which live goes on with
+        self.form.replace(replace(self._default, model=self.draft.model, seed=seed))
         self.notify("new draft · alt+z brings the old one back", timeout=3, markup=False)
         self.go("form")
 

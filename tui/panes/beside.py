@@ -29,8 +29,8 @@ CONTEXT = 3
 PROMPT = 3
 "Lines that a prompt may take."
 
-Older = Callable[[int], Picture | None]
-"The picture before the one with this id, from the store; waits for the disk, and may raise SafelightError."
+Older = Callable[[int | None], Picture | None]
+"The picture before the one with this id, or the newest; waits for the disk, and may raise SafelightError."
 
 
 class BesideScreen(ModalScreen[Picture | None]):
@@ -39,7 +39,7 @@ class BesideScreen(ModalScreen[Picture | None]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,q,ctrl+q", "dismiss(None)", "close", show=False, priority=True),
         Binding("alt+c", "dismiss(None)", "close", show=False, priority=True, id="beside"),
-        Binding("alt+f", "swap", "swap", show=False, priority=True, id="flip"),
+        Binding("alt+r", "swap", "swap", show=False, priority=True, id="flip"),
         Binding("left", "keep(0)", "keep the left one", show=False),
         Binding("right", "keep(1)", "keep the right one", show=False),
         Binding("s,tab", "swap", "swap", show=False, priority=True),

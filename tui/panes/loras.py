@@ -15,7 +15,7 @@ from textual.widget import Widget
 
 from tui import keys
 from tui.clean import one_line
-from tui.digits import Digits
+from tui.digits import PAUSE, Digits
 from tui.messages import DraftChanged
 from tui.stack import Item
 
@@ -115,7 +115,7 @@ class LoraPane(Widget, can_focus=True):
     def _line(self, at: int, row: Row, width: int) -> Content:
         here = at == self._cursor and self.has_focus
         item, paper = row.item, " on $primary 20%" if at == self._cursor and self.has_focus else ""
-        typed = self._typed.text if here else ""
+        typed = self._typed.text if here and self._typed.fresh else ""
         weight = f"{typed}▏" if typed else item.odd or f"{item.weight:.2f}"
         right = one_line(row.note, 18) if row.note else _bar(item.weight)
         room = max(4, width - len(right) - 11)
@@ -202,12 +202,19 @@ class LoraPane(Widget, can_focus=True):
 
     async def _on_key(self, event: events.Key) -> None:
         """Digits type a weight, as on a slider."""
-        if not self._typed.take(event.key, event.character):
+        item = self.chosen
+        if event.key == "escape" and self._typed and item is not None:  # as if nothing had been typed
+            event.stop()
+            self._typed.clear()
+            self._put(replace(item, weight=self._typed.before, odd=""))
+            return
+        if not self._typed.take(event.key, event.character, item.weight if item is not None else 0.0):
             return
         event.stop()
         self.refresh()
+        self.set_timer(PAUSE, self.refresh)
         weight = self._typed.value(NEUTRAL, -LIMIT, LIMIT)
-        if (item := self.chosen) is not None and weight is not None:
+        if item is not None and weight is not None:
             self._put(replace(item, weight=weight, odd=""))
 
     def on_blur(self) -> None:

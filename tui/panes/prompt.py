@@ -24,6 +24,7 @@ from tui.messages import DraftChanged, MakeRequested
 from tui.names import NameList
 from tui.offers import Offer
 from tui.tinting import marks, tints
+from tui.wording import plural
 
 MOVES = {"up": -1, "down": 1}
 "Keys that go through the list of names while it is open."
@@ -37,6 +38,7 @@ class PromptEditor(TextArea):
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {
         "prompt--strong", "prompt--stronger", "prompt--weak", "prompt--off", "prompt--problem", "prompt--later",
+        "prompt--border",
     }  # fmt: skip
     BINDINGS: ClassVar[list[BindingType]] = [
         *keys.bindings("prompt"),
@@ -53,8 +55,8 @@ class PromptEditor(TextArea):
         self.border_title = title
         self.cursor_blink = False  # every blink would be sent over the wire
         self._told = ""
-        self.foreign = False
-        "Whether the text is in a dialect that the keys for weights can't write."
+        self.foreign = ""
+        "Why the keys for weights do nothing, if the text is in a dialect that they can't write."
         self._borders: tuple[int, ...] = ()
         self.signs = signs
         "Whether the keys for weights write + and - instead of numbers."
@@ -157,7 +159,7 @@ class PromptEditor(TextArea):
 
     def _nudge(self, by: int) -> None:
         if self.foreign:
-            self.notify("this is in A1111's syntax; the palette's translate makes it compel's", timeout=4, markup=False)
+            self.notify(self.foreign, timeout=4, markup=False)
             return
         first, last = (self._place(end) for end in self.selection)
         start, end = min(first, last), max(first, last)
@@ -189,7 +191,18 @@ class PromptEditor(TextArea):
         elif event.key == "enter":
             event.stop()
             event.prevent_default()
+            self.close_names()
             self.post_message(MakeRequested())
+        elif not event.is_printable and (action := self._own(event.key)):
+            # at once, where Textual would let it bubble: letters typed behind it would be in the text first
+            event.stop()
+            event.prevent_default()
+            await self.run_action(action)
+
+    def _own(self, key: str) -> str:
+        """What a key does in the editor itself; empty if nothing."""
+        active = self.screen.active_bindings.get(key)
+        return active.binding.action if active is not None and active.node is self and active.enabled else ""
 
     # ── names ───────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -271,6 +284,15 @@ class PromptEditor(TextArea):
         """So does a focus that goes elsewhere."""
         self.close_names()
 
+    def on_resize(self, event: events.Resize) -> None:
+        """The cursor stays in sight when messages or sliders take room, and the list with it."""
+        self.call_after_refresh(self._see)
+
+    def _see(self) -> None:
+        self.scroll_cursor_visible()
+        if self.wish is not None:
+            self.look_again(opening=False)
+
     async def _on_paste(self, event: events.Paste) -> None:
         """Takes a paste of bearable size, cleaned, as one step."""
         event.stop()
@@ -278,6 +300,9 @@ class PromptEditor(TextArea):
         raw = event.text.replace("\r\n", "\n").replace("\r", "\n").encode("utf-8", errors="ignore")
         whole = clean(raw.decode("utf-8"))
         text = whole[:MAX_PASTE]
+        if gone := len(raw.decode("utf-8")) - len(whole):
+            told = f"{plural(gone, 'control character')} of what was pasted left out: a terminal would obey them"
+            self.notify(told, severity="warning", markup=False)
         if len(whole) > MAX_PASTE:
             told = f"only the first {MAX_PASTE:,} characters of {len(whole):,} were pasted; no prompt takes more"
             self.notify(told, severity="warning", markup=False)

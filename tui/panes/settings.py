@@ -84,7 +84,6 @@ class SettingsPane(Vertical):
         super().__init__(id="settings")
         self.border_title = "settings"
         self._shown: dict[str, str] = {}
-        self._note = ""
 
     def compose(self) -> ComposeResult:
         """A grid of two columns, and two rows as wide as both."""
@@ -101,7 +100,6 @@ class SettingsPane(Vertical):
             yield Label("scheduler", markup=False)
             yield Choice("scheduler", id="scheduler")
         yield Field("seed", "seed")
-        yield Static(id="note", markup=False)
 
     def on_mount(self) -> None:
         """The lock stands beside the seed."""
@@ -142,14 +140,6 @@ class SettingsPane(Vertical):
         scheduler = self.choice("scheduler")
         first = Offer("", _locked(f"recipe: {recipe.get('scheduler', '')}", "scheduler" in locked))
         scheduler.show(scheduler.value, [first, *(Offer(row.name, row.name, row.title) for row in TABLE)])
-
-    def show_note(self, text: str) -> None:
-        """What of the settings has no effect or departs from the recipe; takes no room if empty."""
-        if text != self._note:  # every update lays the screen out anew, and this is called at every key
-            self._note = text
-            note = self.query_one("#note", Static)
-            note.display = bool(text)
-            note.update(text)
 
     def set_seed(self, seed: str) -> None:
         """As if it had been typed."""

@@ -42,6 +42,8 @@ class Small(Vertical):
         super().__init__(classes="frame")
         self.number = number
         self._label = label
+        self._frame = Frame(label)
+        self._is_chosen = False
 
     def compose(self) -> ComposeResult:
         """Picture above, label below; always half-blocks, which cost nothing to redraw."""
@@ -59,11 +61,16 @@ class Small(Vertical):
 
     def mark(self, frame: Frame, chosen: bool) -> None:
         """Whether it is the one in the middle; to be seen without colour, too."""
+        self._frame, self._is_chosen = frame, chosen
         label = one_line(frame.label)
         if len(label) + 1 > self.size.width > 0:
             label = label.rpartition(" ")[2]  # the number says it
         text = Content.styled(f"▸{label}" if chosen else label, "bold $primary" if chosen else "$foreground 60%")
         self.query_one(Static).update(text, layout=False)
+
+    def on_resize(self, event: events.Resize) -> None:
+        """More or less of its name fits."""
+        self.mark(self._frame, self._is_chosen)
 
 
 class PictureStrip(Horizontal):
@@ -146,6 +153,9 @@ class PictureStrip(Horizontal):
     def _choose(self, number: int) -> None:
         frame = self._frames[number]
         if frame.picture is not None:
+            before, self._chosen = self._chosen, number  # the next key may come before it is shown
+            for one in {before, number} - {None}:
+                self._mark(one)  # type: ignore[arg-type]
             self.post_message(self.Chosen(frame.picture, frame.label))
 
     def _smalls(self) -> list[Small]:

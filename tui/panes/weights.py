@@ -18,7 +18,7 @@ from textual.widget import Widget
 
 from tui import keys
 from tui.clean import one_line
-from tui.digits import Digits
+from tui.digits import PAUSE, Digits
 from tui.sliders import Slider
 
 _BAR = 12
@@ -35,6 +35,8 @@ class WeightsPane(Widget, can_focus=True):
         Binding("up", "move(-1)", "up", show=False),
         Binding("down", "move(1)", "down", show=False),
         Binding("enter", "made", "make", show=False),
+        Binding("ctrl+z", "undo", "undo", show=False),
+        Binding("ctrl+y", "redo", "redo", show=False),
     ]
 
     class Moved(Message):
@@ -51,6 +53,14 @@ class WeightsPane(Widget, can_focus=True):
         def __init__(self, slider: Slider) -> None:
             super().__init__()
             self.slider = slider
+
+    class Undone(Message):
+        """The last change of the slider's text shall be taken back, or made again."""
+
+        def __init__(self, slider: Slider, again: bool) -> None:
+            super().__init__()
+            self.slider = slider
+            self.again = again
 
     class Folded(Message):
         """The focus came or went: other sliders are wanted."""
@@ -116,7 +126,7 @@ class WeightsPane(Widget, can_focus=True):
         here = at == self._cursor and self.has_focus
         paper = " on $primary 20%" if here else ""
         more = "↑" if at == self._top > 0 else "↓" if at == self._top + MOST - 1 < len(self._rows) - 1 else " "
-        number = f"{self._typed.text}▏" if here and self._typed else f"{row.value:.2f}"
+        number = f"{self._typed.text}▏" if here and self._typed.fresh else f"{row.value:.2f}"
         room = max(4, width - _BAR - 11)
         front = {"ratio": "◐ ", "lora": "◇ "}.get(row.kind, "")
         front += {"negative_prompt": "− ", "mix": "◑ "}.get(row.field, "")
@@ -198,7 +208,21 @@ class WeightsPane(Widget, can_focus=True):
                 if other is not row
             )
             self._cursor = max(0, min(self._cursor, len(self._rows) - 1))
+            self.refresh(layout=True)
             self.post_message(self.Removed(row))
+
+    def action_undo(self) -> None:
+        """As in the prompt that the slider is of."""
+        self._undo(False)
+
+    def action_redo(self) -> None:
+        """The way forth."""
+        self._undo(True)
+
+    def _undo(self, again: bool) -> None:
+        if (row := self.chosen) is not None:
+            self._typed.clear()
+            self.post_message(self.Undone(row, again))
 
     def action_made(self) -> None:
         """Enter makes the picture, as everywhere in the form; after typing a number it takes the number."""
@@ -209,11 +233,18 @@ class WeightsPane(Widget, can_focus=True):
 
     async def _on_key(self, event: events.Key) -> None:
         """Digits type a value, which counts as soon as it is a number; a 0 by itself resets."""
-        if not self._typed.take(event.key, event.character):
+        row = self.chosen
+        if event.key == "escape" and self._typed and row is not None:  # as if nothing had been typed
+            event.stop()
+            self._typed.clear()
+            self._put(row, self._typed.before)
+            return
+        if not self._typed.take(event.key, event.character, row.value if row is not None else 0.0):
             return
         event.stop()
         self.refresh()
-        if (row := self.chosen) is not None:
+        self.set_timer(PAUSE, self.refresh)
+        if row is not None:
             value = self._typed.value(row.neutral, *row.limit)
             if value is not None:
                 self._put(row, value)
