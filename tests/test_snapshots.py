@@ -153,8 +153,8 @@ def test_stack_of_loras(snap_compare: Snap, home: Path, size: tuple[int, int]) -
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
 def test_sliders(snap_compare: Snap, home: Path, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tui.digits.PAUSE", 600.0)  # what is typed is seen however long it takes
     """Five weights and a blend, one of them muted, and a bracket that nothing closes in the negative prompt."""
+    monkeypatch.setattr("tui.digits.PAUSE", 600.0)  # what is typed is seen however long it takes
     text = '("a (red)1.3 apple, (glossy)0.7, ((wet)1.2 leaf)1.1", "a (pear)0.0").blend(0.7, 0.3)'
     app, _ = bench(home, drafted={"prompt": text, "negative_prompt": "(fog)1.2 (mist"})
 
