@@ -144,8 +144,12 @@ def _publish_without_links(partial: str, path: Path) -> bool:
         reservation.unlink(missing_ok=True)
 
 
-def replace(path: Path, data: bytes) -> None:
-    """Writes a whole file in place of an older one. Raises DiskFull or StorageError; the older one is kept then."""
+def replace(path: Path, data: bytes, private: bool = True) -> None:
+    """Writes a whole file in place of an older one. Raises DiskFull or StorageError; the older one is kept then.
+
+    Args:
+        private: whether only its owner may read it; else whoever the umask lets.
+    """
     folders.make(path.parent)
     partial = ""
     try:
@@ -154,6 +158,8 @@ def replace(path: Path, data: bytes) -> None:
             f.write(data)
             f.flush()
             os.fsync(f.fileno())
+        if not private:
+            os.chmod(partial, 0o666 & ~_umask())
         os.replace(partial, path)
         _sync_folder(path.parent)
     except OSError as e:

@@ -61,7 +61,7 @@ def texts(request: Generate, made_with: dict[str, str], scores: dict[str, float]
 def found(folder: Path) -> list[tuple[Made, float]]:
     """The pictures of ours in a folder, oldest first, as far as their files tell, with the time of their files (seconds
     since 1970). Never raises: what can't be read is left out."""
-    made = []
+    all_made = []
     try:
         paths = [path for path in folder.iterdir() if path.suffix.lower() == ".png"]
     except OSError as e:
@@ -69,14 +69,16 @@ def found(folder: Path) -> list[tuple[Made, float]]:
         return []
     for path in paths:
         try:
-            if (item := _made(path)) is not None:
-                made.append(item)
+            if (item := made(path)) is not None:
+                all_made.append(item)
         except Exception as e:  # Pillow's readers raise whatever a strange file leads them to; the next is another file
             log.info("%s was left out: %s", path, type(e).__name__)
-    return sorted(made, key=lambda item: (item[1], item[0].path))
+    return sorted(all_made, key=lambda item: (item[1], item[0].path))
 
 
-def _made(path: Path) -> tuple[Made, float] | None:
+def made(path: Path) -> tuple[Made, float] | None:
+    """A picture of ours as its file tells of it, with the file's time (seconds since 1970); None if it is none. Raises
+    whatever Pillow's readers do."""
     with _opened(path) as file:
         if file is None or (told := _told(file)) is None:
             return None

@@ -73,6 +73,14 @@ MIGRATIONS = (
     ALTER TABLE jobs ADD COLUMN kind TEXT NOT NULL DEFAULT 'workbench';
     UPDATE jobs SET kind = 'command' WHERE engine IN (SELECT id FROM engines WHERE kind = 'command');
     """,
+    """
+    CREATE TABLE sweeps (id INTEGER PRIMARY KEY AUTOINCREMENT, told TEXT NOT NULL, created REAL NOT NULL);
+    CREATE TABLE cells (
+        sweep_id INTEGER NOT NULL REFERENCES sweeps (id), number INTEGER NOT NULL, point TEXT NOT NULL,
+        request TEXT NOT NULL, picture_id INTEGER REFERENCES pictures (id), message TEXT NOT NULL DEFAULT '',
+        PRIMARY KEY (sweep_id, number)
+    );
+    """,
 )
 
 
@@ -115,6 +123,20 @@ UNFIT = (
 "What is raised for values that no row can hold, unlike a full disk or a locked file."
 
 
+_CELL = re.compile(r"sweep-(\d{1,18})-(\d{1,18})")
+
+
+def group_of(sweep: int, number: int) -> str:
+    """The group of the job that makes one cell of a sweep: it says whose picture its row becomes."""
+    return f"sweep-{sweep}-{number}"
+
+
+def cell_of(group: str | None) -> tuple[int, int] | None:
+    """(sweep, cell) of the group that `group_of` made; None for any other."""
+    found = _CELL.fullmatch(group or "")
+    return (int(found[1]), int(found[2])) if found else None
+
+
 class _Damaged(sqlite3.DatabaseError):
     """The file is an SQLite database, but not a whole one."""
 
@@ -145,7 +167,7 @@ class Store:
             self._db = self._begin_anew()
         except OSError as e:
             raise _refused(e, path) from e
-        if pending := self._read("SELECT value FROM meta WHERE key = 'restore'"):
+        if pending := self.query("SELECT value FROM meta WHERE key = 'restore'"):
             self.note = f"the history could not be read; it was kept as {pending[0]['value']} and a new one begun"
             self.begun_anew = True
 
@@ -253,8 +275,9 @@ class Store:
             raise
 
     @contextmanager
-    def _write(self) -> Iterator[sqlite3.Connection]:
-        """One transaction; it is there whole or not at all."""
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """One transaction, for this module and those that keep tables of their own in the same file; it is there whole
+        or not at all."""
         with self._lock:
             try:
                 self._db.execute("BEGIN IMMEDIATE")
@@ -270,7 +293,8 @@ class Store:
             except (UnicodeEncodeError, OverflowError) as e:
                 raise StorageError(f"the history can't hold this: {e}", "use names that are text") from e
 
-    def _read(self, sql: str, *values: object) -> list[sqlite3.Row]:
+    def query(self, sql: str, *values: object) -> list[sqlite3.Row]:
+        """Rows, for the same."""
         with self._lock:
             try:
                 return self._db.execute(sql, values).fetchall()
@@ -302,7 +326,7 @@ class Store:
             raise _refused(e, place) from e
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            with self._write() as db:
+            with self.transaction() as db:
                 db.execute("INSERT INTO engines VALUES (?, ?, ?, ?)", (engine, kind, os.getpid(), time.time()))
         except BaseException as e:
             os.close(lock)
@@ -321,14 +345,14 @@ class Store:
         Jobs of commands are marked as interrupted: whoever typed them sees that they are gone. Jobs of workbenches are
         queued again, for this engine if it is a workbench; one that went down with its engine too often is set aside.
         """
-        known = self._read(
+        known = self.query(
             "SELECT id FROM engines UNION SELECT engine FROM jobs WHERE state IN ('queued', 'running') ORDER BY 1"
         )
         jobs: list[Job] = []
         aside: list[Job] = []
         for gone in (row["id"] for row in known if row["id"] != engine and not self._alive(row["id"])):
             kept = False
-            with self._write() as db:
+            with self.transaction() as db:
                 now = time.time()
                 for left in db.execute(
                     "SELECT * FROM jobs WHERE engine = ? AND state IN ('queued', 'running') ORDER BY id", (gone,)
@@ -391,7 +415,7 @@ class Store:
 
     def leave(self, engine: str, keep: bool) -> None:
         """Ends an engine in order: its jobs stay for the next workbench, or are cancelled."""
-        with self._write() as db:
+        with self.transaction() as db:
             if keep:
                 # a running job that is put back in order did nothing wrong: it does not count as an attempt
                 db.execute(
@@ -421,7 +445,7 @@ class Store:
         """Queues requests for an engine, all of them or none."""
         jobs = []
         now = time.time()
-        with self._write() as db:
+        with self.transaction() as db:
             for request in requests:
                 row = db.execute(
                     "INSERT INTO jobs (request, grp, engine, state, created, kind) VALUES (?, ?, ?, 'queued', ?, "
@@ -434,7 +458,7 @@ class Store:
 
     def claim(self, job_id: JobId, engine: str) -> bool:
         """Marks a queued job as running; False if it is not there to be had (cancelled, or another's)."""
-        with self._write() as db:
+        with self.transaction() as db:
             return (
                 db.execute(
                     "UPDATE jobs SET state = 'running', attempts = attempts + 1, started = ? "
@@ -446,7 +470,7 @@ class Store:
 
     def end(self, job_id: JobId, state: State, message: str = "", hint: str = "") -> None:
         """Closes a job that made nothing."""
-        with self._write() as db:
+        with self.transaction() as db:
             db.execute(
                 "UPDATE jobs SET state = ?, message = ?, hint = ?, finished = ? WHERE id = ?",
                 (state, message, hint, time.time(), job_id),
@@ -455,12 +479,19 @@ class Store:
     def finish(self, job_id: JobId, made: Sequence[Made]) -> tuple[Picture, ...]:
         """Closes a job and writes its pictures into the history, in one transaction."""
         now = time.time()
-        with self._write() as db:
-            pictures = [self._insert(db, job_id, m, now) for m in made]
+        with self.transaction() as db:
+            pictures = [self.insert(db, job_id, m, now) for m in made]
+            row = db.execute("SELECT grp FROM jobs WHERE id = ?", (job_id,)).fetchone()
+            if pictures and row is not None and (cell := cell_of(row["grp"])):
+                db.execute(
+                    "UPDATE cells SET picture_id = ?, message = '' WHERE sweep_id = ? AND number = ?",
+                    (pictures[0].id, *cell),
+                )
             db.execute("UPDATE jobs SET state = 'done', finished = ? WHERE id = ?", (now, job_id))
         return tuple(pictures)
 
-    def _insert(self, db: sqlite3.Connection, job_id: JobId, m: Made, created: float) -> Picture:
+    def insert(self, db: sqlite3.Connection, job_id: JobId, m: Made, created: float) -> Picture:
+        """Writes a picture's row within a transaction; a job of 0 is none."""
         row = db.execute(
             "INSERT INTO pictures (job_id, path, request, prompt, model, seed, width, height, seconds, "
             "made_with, created, thumbnail) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -486,12 +517,12 @@ class Store:
 
     def queued(self) -> list[Job]:
         """Queued and running jobs, oldest first."""
-        rows = self._read("SELECT * FROM jobs WHERE state IN ('queued', 'running') ORDER BY id")
+        rows = self.query("SELECT * FROM jobs WHERE state IN ('queued', 'running') ORDER BY id")
         return list(_readable(rows))
 
     def state(self, job_id: JobId) -> State | None:
         """How a job stands, or None if there is no such job."""
-        rows = self._read("SELECT state FROM jobs WHERE id = ?", job_id)
+        rows = self.query("SELECT state FROM jobs WHERE id = ?", job_id)
         return rows[0]["state"] if rows else None
 
     # ── history ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -508,8 +539,8 @@ class Store:
         found: list[Picture] = []
         below = 2**63 - 1 if before is None else before
         while len(found) < limit:
-            rows = self._read(sql, below, *words, limit)
-            found += self._with_scores(rows)
+            rows = self.query(sql, below, *words, limit)
+            found += self.with_scores(rows)
             if len(rows) < limit:
                 break
             below = rows[-1]["id"]
@@ -517,7 +548,7 @@ class Store:
 
     def picture(self, id: int) -> Picture:
         """The picture of that id. Raises InvalidRequest if there is none."""
-        found = self._with_scores(self._read("SELECT * FROM pictures WHERE id = ?", id)) if 0 <= id < 2**63 else []
+        found = self.with_scores(self.query("SELECT * FROM pictures WHERE id = ?", id)) if 0 <= id < 2**63 else []
         if not found:
             raise InvalidRequest(f"no picture {id} in the history", "safelight history list shows what there is", "id")
         return found[0]
@@ -531,11 +562,11 @@ class Store:
 
     def count(self) -> int:
         """How many pictures there are."""
-        return int(self._read("SELECT count(*) FROM pictures")[0][0])
+        return int(self.query("SELECT count(*) FROM pictures")[0][0])
 
     def thumbnail(self, id: int) -> Pixels | None:
         """The small picture kept beside a row, at most 48 px a side."""
-        rows = self._read("SELECT thumbnail FROM pictures WHERE id = ?", id)
+        rows = self.query("SELECT thumbnail FROM pictures WHERE id = ?", id)
         if not rows or not rows[0]["thumbnail"]:
             return None
         import io
@@ -552,13 +583,13 @@ class Store:
         """A person's judgement, 1 … 5, or None to take it back. Raises InvalidRequest."""
         if rating is not None and not 1 <= rating <= 5:
             raise InvalidRequest(f"a rating is 1 to 5, not {rating}", "", "rating")
-        with self._write() as db:
+        with self.transaction() as db:
             if db.execute("UPDATE pictures SET rating = ? WHERE id = ?", (rating, id)).rowcount == 0:
                 raise InvalidRequest(f"no picture {id} in the history", "safelight history list shows what there is")
 
     def add_scores(self, path: str, scores: dict[str, float]) -> None:
         """Keeps scores beside the history's rows for a file, if it has any."""
-        with self._write() as db:
+        with self.transaction() as db:
             for row in db.execute("SELECT id FROM pictures WHERE path = ?", (path,)).fetchall():
                 db.executemany(
                     "INSERT INTO scores VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET score = excluded.score",
@@ -576,12 +607,12 @@ class Store:
             how many were entered.
         """
         count = 0
-        with self._write() as db:
+        with self.transaction() as db:
             for m, created in made:
                 db.execute("SAVEPOINT one")
                 try:
                     if db.execute("SELECT 1 FROM pictures WHERE path = ?", (m.path,)).fetchone() is None:
-                        self._insert(db, 0, m, created)
+                        self.insert(db, 0, m, created)
                         count += 1
                 except UNFIT:
                     # a seed beyond 64 bits, a name that is no text: whatever a stranger's file made of it
@@ -592,12 +623,14 @@ class Store:
         self.note = ""
         return count
 
-    def _with_scores(self, rows: Sequence[sqlite3.Row]) -> list[Picture]:
+    def with_scores(self, rows: Sequence[sqlite3.Row]) -> list[Picture]:
+        """Rows of the table of pictures as values; those that can't be read are left out."""
         ids = [row["id"] for row in rows]
         scores: dict[int, dict[str, float]] = {id: {} for id in ids}
-        marks = ", ".join("?" * len(ids))
-        for row in self._read(f"SELECT * FROM scores WHERE picture_id IN ({marks})", *ids):
-            scores[row["picture_id"]][row["scorer"]] = row["score"]
+        for start in range(0, len(ids), 10_000):  # SQLite takes 32,766 values in one statement
+            some = ids[start : start + 10_000]
+            for row in self.query(f"SELECT * FROM scores WHERE picture_id IN ({', '.join('?' * len(some))})", *some):
+                scores[row["picture_id"]][row["scorer"]] = row["score"]
         return [picture for row in rows if (picture := _picture(row, scores[row["id"]])) is not None]
 
 

@@ -435,7 +435,7 @@ def test_a_second_close_waits_for_the_first(engines: Any) -> None:
         t.start()
     engine.close()
     assert engine.store.state(job) == "queued"
-    row = engine.store._read("SELECT attempts FROM jobs WHERE id = ?", job)[0]
+    row = engine.store.query("SELECT attempts FROM jobs WHERE id = ?", job)[0]
     assert row["attempts"] == 0
     for t in threads:
         t.join()

@@ -432,7 +432,7 @@ def test_an_engine_that_cannot_hold_a_lock_says_so(path: Path, monkeypatch: pyte
         store.register("workbench")
     assert "SAFELIGHT_HOME" in told.value.hint
     monkeypatch.undo()
-    assert list((path.parent / "engines").iterdir()) == [] == store._read("SELECT * FROM engines")
+    assert list((path.parent / "engines").iterdir()) == [] == store.query("SELECT * FROM engines")
     (path.parent / "engines").rmdir()
     (path.parent / "engines").write_text("")
     with pytest.raises(StorageError):

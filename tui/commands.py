@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from engines.errors import DiskFull, InvalidRequest, SafelightError, StorageError, near
-from tui import models_commands
+from tui import models_commands, sweep_command
 from tui import session as sessions
 from tui.arguments import Debug, Device, Json, ModelId, Syntax, Threads, Yes
 from tui.making import say
@@ -31,6 +31,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 history_app = typer.Typer(help="Pictures that were made.", rich_markup_mode=None)
+app.command()(sweep_command.sweep)
 app.add_typer(models_commands.app, name="models")
 app.add_typer(history_app, name="history")
 

@@ -1,0 +1,230 @@
+"""Sweeps: grids of pictures that are written down before the first is made, so that a kill costs nothing but time.
+
+A sweep's cells are rows of the store. The job of a cell carries its number in its group (`store.group_of`), and the
+picture becomes the cell's in the transaction that ends the job: a cell is made once, whatever goes down in between.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from engines import metadata
+from engines.errors import InvalidRequest
+from engines.requests import Generate, Picture, from_json, to_json
+from engines.store import Store
+
+log = logging.getLogger(__name__)
+
+MOST = 100_000
+"Cells of one sweep."
+BLOCK = ("prompt", "seed")
+"Axes along which contenders are compared in pairs; all others make contenders."
+SLACK = 2.0
+"Seconds that a file system's clock may be behind ours."
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One picture of a grid."""
+
+    number: int
+    "From 0, in the order in which cells are made."
+    point: tuple[tuple[str, str], ...]
+    "(axis, value as it was asked for) of all axes, in one order for all cells of a sweep."
+    request: Generate
+    "What is drawn."
+    picture: Picture | None = None
+    "What became of it."
+    message: str = ""
+    "Why there is no picture, if something went wrong."
+
+    @property
+    def block(self) -> tuple[tuple[str, str], ...]:
+        """What all contenders are given alike."""
+        return tuple(pair for pair in self.point if pair[0] in BLOCK)
+
+    @property
+    def contender(self) -> tuple[tuple[str, str], ...]:
+        """What is compared."""
+        return tuple(pair for pair in self.point if pair[0] not in BLOCK)
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """A grid as it is written down."""
+
+    id: int
+    "A number of the store's own."
+    title: str
+    "What people call it."
+    command: str
+    "The command that makes it again; empty if none does."
+    scorer: str
+    "The catalogue's id of the scorer; empty for none."
+    axes: tuple[str, ...]
+    "In the order of the cells' points."
+    created: float
+    "Seconds since 1970."
+    cells: tuple[Cell, ...]
+    "All of them."
+    left_out: tuple[tuple[str, str], ...] = ()
+    "(contender, why) of those that were asked for and could not be drawn at all."
+
+    @property
+    def open(self) -> tuple[Cell, ...]:
+        """Those that have no picture yet."""
+        return tuple(cell for cell in self.cells if cell.picture is None)
+
+
+def in_order(cells: Iterable[tuple[tuple[tuple[str, str], ...], Generate]]) -> list[Cell]:
+    """Cells by model and what a model has to be loaded anew for, so that each is loaded once; within it as they came.
+
+    Raises:
+        InvalidRequest: there are none, or more than MOST.
+    """
+    found = list(cells)
+    if not found:
+        raise InvalidRequest("the sweep has no cells", "name a prompt and at least one model")
+    if len(found) > MOST:
+        raise InvalidRequest(f"the sweep has {len(found):,} cells; at most {MOST:,} are made", "take fewer values")
+    first: dict[Any, int] = {}
+    for _, request in found:
+        first.setdefault(_loaded(request), len(first))
+    found.sort(key=lambda cell: first[_loaded(cell[1])])  # stable
+    return [Cell(number, point, request) for number, (point, request) in enumerate(found)]
+
+
+def _loaded(request: Generate) -> tuple[object, ...]:
+    return request.model, request.mix, request.precision, request.vae, request.loras
+
+
+def begin(
+    store: Store,
+    cells: Sequence[Cell],
+    title: str,
+    command: str = "",
+    scorer: str = "",
+    axes: Sequence[str] = (),
+    left_out: Sequence[tuple[str, str]] = (),
+) -> Sweep:
+    """Writes a sweep down, whole or not at all."""
+    facts = {"title": title, "command": command, "scorer": scorer, "axes": list(axes), "left_out": list(left_out)}
+    told = json.dumps(facts, ensure_ascii=False)
+    now = time.time()
+    with store.transaction() as db:
+        row = db.execute("INSERT INTO sweeps (told, created) VALUES (?, ?)", (told, now))
+        assert row.lastrowid is not None
+        db.executemany(
+            "INSERT INTO cells (sweep_id, number, point, request) VALUES (?, ?, ?, ?)",
+            [(row.lastrowid, cell.number, json.dumps(cell.point), to_json(cell.request)) for cell in cells],
+        )
+    return Sweep(row.lastrowid, title, command, scorer, tuple(axes), now, tuple(cells), tuple(left_out))
+
+
+def numbers(store: Store) -> list[tuple[int, str, int, int, float]]:
+    """(number, title, cells, cells that are made, seconds since 1970) of every sweep, the newest first."""
+    rows = store.query(
+        "SELECT s.id, s.told, s.created, count(c.number) AS cells, count(c.picture_id) AS made FROM sweeps s "
+        "LEFT JOIN cells c ON c.sweep_id = s.id GROUP BY s.id ORDER BY s.id DESC"
+    )
+    return [(r["id"], str(_told(r["told"]).get("title", "")), r["cells"], r["made"], r["created"]) for r in rows]
+
+
+def load(store: Store, id: int | None = None) -> Sweep:
+    """A sweep with what has become of its cells; the newest for None.
+
+    Raises:
+        InvalidRequest: there is none of that number, or it can't be read.
+    """
+    where, values = ("id = ?", (id,)) if id is not None else ("1 ORDER BY id DESC LIMIT 1", ())
+    rows = store.query(f"SELECT * FROM sweeps WHERE {where}", *values) if id is None or 0 <= id < 2**63 else []
+    if not rows:
+        which = f"no sweep {id}" if id is not None else "no sweep yet"
+        raise InvalidRequest(which, "safelight sweep --list shows what there is", "sweep")
+    id, told = int(rows[0]["id"]), _told(rows[0]["told"])
+    made = _pictures(store, id)
+    cells = []
+    for row in store.query("SELECT * FROM cells WHERE sweep_id = ? ORDER BY number", id):
+        request = from_json(row["request"])
+        if not isinstance(request, Generate):
+            raise InvalidRequest(f"cell {row['number']} of sweep {id} can't be read", "make the sweep anew", "sweep")
+        point = tuple((str(axis), str(value)) for axis, value in json.loads(row["point"]))
+        cells.append(Cell(row["number"], point, request, made.get(row["number"]), row["message"]))
+    axes = tuple(str(axis) for axis in told.get("axes", ()))
+    title, command, scorer = (str(told.get(name, "")) for name in ("title", "command", "scorer"))
+    left_out = tuple((str(who), str(why)) for who, why in told.get("left_out", ()))
+    return Sweep(id, title, command, scorer, axes, float(rows[0]["created"]), tuple(cells), left_out)
+
+
+def fail(store: Store, sweep: int, number: int, message: str) -> None:
+    """Notes why a cell has no picture; one that has it stays as it is."""
+    with store.transaction() as db:
+        db.execute(
+            "UPDATE cells SET message = ? WHERE sweep_id = ? AND number = ? AND picture_id IS NULL",
+            (message, sweep, number),
+        )
+
+
+def find_again(store: Store, sweep: Sweep, folder: Path) -> Sweep:
+    """Enters pictures whose files are there and whose rows are not: between the two somebody pulled the plug.
+
+    Only files since the sweep was begun are looked at, and only those that no row knows.
+    """
+    wanted = {_alone(cell.request): cell for cell in sweep.open}
+    known = {row["path"] for row in store.query("SELECT path FROM pictures WHERE created >= ?", sweep.created - SLACK)}
+    count = 0
+    for path in _since(folder, sweep.created - SLACK):
+        if str(path) in known or not wanted:
+            continue
+        try:
+            found = metadata.made(path)
+        except Exception as e:  # Pillow's readers raise whatever a strange file leads them to
+            log.info("%s was left out: %s", path, type(e).__name__)
+            continue
+        cell = wanted.pop(_alone(found[0].request), None) if found is not None else None
+        if found is None or cell is None:
+            continue
+        with store.transaction() as db:
+            picture = store.insert(db, 0, *found)
+            db.execute(
+                "UPDATE cells SET picture_id = ?, message = '' WHERE sweep_id = ? AND number = ?",
+                (picture.id, sweep.id, cell.number),
+            )
+        count += 1
+    return load(store, sweep.id) if count else sweep
+
+
+def _alone(request: Generate) -> Generate:
+    """A request as its picture's file tells it: what is of the making, not of the picture, is not in it."""
+    return replace(request, score=None, preview_every=0, batch_size=1)
+
+
+def _since(folder: Path, moment: float) -> Iterator[Path]:
+    with contextlib.suppress(OSError):
+        for path in sorted(folder.iterdir()):
+            with contextlib.suppress(OSError):
+                if path.suffix.lower() == ".png" and path.stat().st_mtime >= moment:
+                    yield path
+
+
+def _pictures(store: Store, sweep: int) -> dict[int, Picture]:
+    rows = store.query(
+        "SELECT c.number, p.* FROM cells c JOIN pictures p ON p.id = c.picture_id WHERE c.sweep_id = ?", sweep
+    )
+    by_picture = {row["id"]: row["number"] for row in rows}
+    return {by_picture[picture.id]: picture for picture in store.with_scores(rows)}
+
+
+def _told(text: str) -> dict[str, Any]:
+    try:
+        told = json.loads(text)
+    except ValueError:
+        return {}
+    return told if isinstance(told, dict) else {}

@@ -1,0 +1,96 @@
+"""Axes as they are typed, and the cells that they span."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from fake_engine import catalogue
+
+from engines.catalogue import Catalogue
+from engines.errors import InvalidRequest
+from tui import grids
+from tui.draft import Draft
+from tui.grids import Grid
+
+
+@pytest.fixture
+def known(tmp_path: Path) -> Catalogue:
+    return catalogue(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [("3", (1, 2, 3)), ("7,", (7,)), ("7, 8,8 ,100", (7, 8, 100)), ("5-8", (5, 6, 7, 8)), ("1,5-6", (1, 5, 6))],
+)
+def test_seeds_are_counted_or_named(text: str, told: tuple[int, ...]) -> None:
+    assert grids.seeds(text) == told
+
+
+@pytest.mark.parametrize(
+    "text", ["", ",", "x", "1,x", "-3", "3-1", "0", "99999999", "1-99999999", str(2**63) + ",", "1" * 400 + ",", "1.5"]
+)
+def test_what_are_no_seeds_is_refused(text: str) -> None:
+    with pytest.raises(InvalidRequest) as told:
+        grids.seeds(text)
+    assert told.value.field == "seeds" and told.value.hint
+
+
+def test_an_axis_and_stacks_of_loras() -> None:
+    assert grids.values("guidance", "3, 4,,3 ,5") == ("3", "4", "5")
+    assert grids.values("mix", "0.2  0.5,0.5 0.2") == ("0.2", "0.5,0.5")
+    with pytest.raises(InvalidRequest, match="guidance has no values"):
+        grids.values("guidance", " , ")
+    assert grids.stacks(["none", "pixel:0.5", "pixel + glow:2", "none"]) == ((), ("pixel:0.5",), ("pixel", "glow:2"))
+
+
+def test_all_combinations_are_made_model_after_model(known: Catalogue) -> None:
+    settings = (("guidance", ("3", "5")), ("steps", ("2", "4")))
+    planned = grids.plan(Grid(("a cat", "a dog"), ("mini",), (7, 9), settings, ((), ("pixel:0.5",))), known, "/here")
+    assert len(planned.cells) == 2 * 2 * 2 * 2 * 2 and not planned.left_out
+    assert len({cell.request for cell in planned.cells}) == 32, "no two alike"
+    first, last = planned.cells[0], planned.cells[-1]
+    assert dict(first.point) == {
+        "prompt": "a cat", "model": "mini", "guidance": "3", "steps": "2", "loras": "none", "seed": "7",
+    }  # fmt: skip
+    assert first.request.loras == () and last.request.loras[0].name == "pixel" and first.request.folder == "/here"
+    assert (last.request.guidance_scale, last.request.num_inference_steps, last.request.seed) == (5.0, 4, 9)
+    assert grids.told(last.contender) == "mini · guidance 5 · steps 4 · loras pixel:0.5"
+    assert Grid(("a",), ("mini",), (1,), settings, ((),)).axes == (
+        "prompt", "model", "guidance", "steps", "loras", "seed",
+    )  # fmt: skip
+
+
+def test_who_can_not_be_drawn_is_left_out_and_told(known: Catalogue) -> None:
+    planned = grids.plan(Grid(("a cat",), ("mini", "quick", "nobody", "away"), (1,), (("steps", ("2", "4")),)), known)
+    assert [grids.told(cell.contender) for cell in planned.cells] == [
+        "mini · steps 2",
+        "mini · steps 4",
+        "quick · steps 2",
+    ]
+    who = dict(planned.left_out)
+    assert "no model 'nobody'" in who["nobody · steps 2"] and "quick" in who["quick · steps 4"]
+    assert "away" in who["away · steps 2"] or "not on this machine" in who["away · steps 2"]
+
+
+def test_where_nothing_can_be_drawn_the_first_reason_is_the_error(known: Catalogue) -> None:
+    with pytest.raises(InvalidRequest, match="guidance must be"):
+        grids.plan(Grid(("a cat",), ("mini",), (1,), (("guidance", ("x",)),)), known)
+    with pytest.raises(InvalidRequest, match="at most 100,000"):
+        grids.plan(Grid(("a",) * 200, ("mini",), tuple(range(1000))), known)
+
+
+def test_variants_are_drawn_from_each_seed(known: Catalogue) -> None:
+    planned = grids.plan(Grid(("a {red|blue|green} cat",), ("mini",), tuple(range(20))), known)
+    assert len({cell.request.prompt for cell in planned.cells}) == 3
+    assert {dict(cell.point)["prompt"] for cell in planned.cells} == {"a {red|blue|green} cat"}
+
+
+def test_the_base_draft_holds_what_is_not_varied(known: Catalogue) -> None:
+    base = Draft(negative_prompt="fog", size="112x144", count="9", score="fake-clip")
+    (cell,) = grids.plan(Grid(("a",), (), (3,), base=base), known).cells
+    assert cell.request.negative_prompt == "fog" and (cell.request.width, cell.request.height) == (112, 144)
+    assert cell.request.model == "mini" and cell.request.batch_size == 1 and cell.request.score == "fake-clip"
+    (other,) = grids.plan(Grid(("a",), (), (3,), base=replace(base, model="quick")), known).cells
+    assert other.request.model == "quick"

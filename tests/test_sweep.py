@@ -1,0 +1,149 @@
+"""Sweeps: written down first, made once whatever goes down in between, resumed."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from sweep_child import FakeDarkroom, score_of
+
+from engines import ranking, sweep
+from engines.errors import InvalidRequest
+from engines.ranking import Trial
+from engines.requests import Generate, Job, Lora
+from engines.store import Made, Store, cell_of, group_of
+from engines.sweep import Cell
+from tui import sweeping
+
+ONE = Generate("a red apple", "mini", 1, 64, 64, 4, 4.5, score="fake")
+
+
+def grid(models: int, seeds: int) -> list[Cell]:
+    asked = [
+        ((("prompt", "a red apple"), ("model", f"m{m}"), ("seed", str(s))), replace(ONE, model=f"m{m}", seed=s))
+        for s in range(seeds)
+        for m in range(models)
+    ]
+    return sweep.in_order(asked)
+
+
+@pytest.fixture
+def store(home: Path) -> Store:
+    return Store(home / "data" / "safelight.db")
+
+
+def drained(darkroom: FakeDarkroom, job: Job) -> tuple[Made, ...]:
+    development = darkroom.develop(job, lambda: False, 0)
+    while True:
+        try:
+            next(development)
+        except StopIteration as end:
+            made: tuple[Made, ...] = end.value
+            return made
+
+
+def test_each_model_is_loaded_once_and_cells_keep_their_order_within_it() -> None:
+    cells = grid(3, 4)
+    assert [cell.request.model for cell in cells] == ["m0"] * 4 + ["m1"] * 4 + ["m2"] * 4
+    assert [cell.request.seed for cell in cells] == [0, 1, 2, 3] * 3
+    assert [cell.number for cell in cells] == list(range(12))
+    worn = sweep.in_order([((), replace(ONE, loras=(Lora(x),), seed=s)) for s in (1, 2) for x in "ab"])
+    assert [cell.request.loras[0].name for cell in worn] == ["a", "a", "b", "b"]
+    with pytest.raises(InvalidRequest, match="no cells"):
+        sweep.in_order([])
+
+
+def test_a_cell_knows_what_is_compared_and_in_what() -> None:
+    cell = grid(1, 1)[0]
+    assert cell.block == (("prompt", "a red apple"), ("seed", "0")) and cell.contender == (("model", "m0"),)
+
+
+def test_a_sweep_is_read_back_as_it_was_written_down(store: Store) -> None:
+    cells = grid(2, 3)
+    begun = sweep.begin(store, cells, "apples", "safelight sweep …", "fake", ("prompt", "model", "seed"))
+    assert sweep.load(store) == sweep.load(store, begun.id) == begun
+    assert sweep.numbers(store)[0][:4] == (begun.id, "apples", 6, 0)
+    for id in (99, -1, 2**70):
+        with pytest.raises(InvalidRequest, match="no sweep"):
+            sweep.load(store, id)
+
+
+def test_without_any_sweep_that_is_told(store: Store) -> None:
+    with pytest.raises(InvalidRequest, match="no sweep yet"):
+        sweep.load(store)
+
+
+@pytest.mark.parametrize("group", [None, "", "sweep-1", "sweep-1-2-3", "sweep-a-1", "live-1", f"sweep-1-{9**30}"])
+def test_no_other_group_is_a_cells(group: str | None) -> None:
+    assert cell_of(group) is None
+    assert cell_of(group_of(12, 345)) == (12, 345)
+
+
+def test_the_picture_becomes_the_cells_in_the_transaction_that_ends_its_job(store: Store, home: Path) -> None:
+    begun = sweep.begin(store, grid(1, 2), "apples")
+    engine = store.register("command")
+    (job,) = store.add([begun.cells[1].request], group_of(begun.id, 1), engine)
+    darkroom = FakeDarkroom(home / "pictures", 0)
+    made = drained(darkroom, Job(job.id, job.request, job.group, 0))
+    sweep.fail(store, begun.id, 1, "it failed once")
+    (picture,) = store.finish(job.id, made)
+    first, second = sweep.load(store).cells
+    assert first.picture is None and second.picture == picture and second.message == ""
+    sweep.fail(store, begun.id, 1, "too late")
+    assert sweep.load(store).cells[1].message == ""
+
+
+def test_two_programs_do_not_make_one_sweep(store: Store) -> None:
+    with sweeping.alone(store, 7):
+        with pytest.raises(InvalidRequest, match="is being made already"), sweeping.alone(store, 7):
+            pass
+        with sweeping.alone(store, 8):
+            pass
+    with sweeping.alone(store, 7):
+        pass
+
+
+def test_a_sweep_that_is_killed_three_times_ends_with_exactly_its_pictures(home: Path, store: Store) -> None:
+    """200 cells on an engine that draws nothing; kills between file and row included."""
+    begun = sweep.begin(store, grid(5, 40), "killed", scorer="fake")
+    run = [sys.executable, str(Path(__file__).with_name("sweep_child.py")), str(home), "0.005"]
+    chance = random.Random(5)
+    for _ in range(3):
+        before = sum(cell.picture is not None for cell in sweep.load(store).cells)
+        program = subprocess.Popen(run, stderr=subprocess.DEVNULL, env=os.environ)
+        deadline, wanted = time.monotonic() + 60, before + chance.randrange(10, 50)
+        while time.monotonic() < deadline and sum(c.picture is not None for c in sweep.load(store).cells) < wanted:
+            time.sleep(chance.random() * 0.02)
+        program.send_signal(signal.SIGKILL)
+        program.wait()
+        assert len(sweep.load(store).open) > 0, "it was killed on the way"
+    assert subprocess.run(run, capture_output=True, env=os.environ, check=False).returncode == 0
+    done = sweep.load(store, begun.id)
+    pictures = [cell.picture for cell in done.cells if cell.picture is not None]
+    assert len(pictures) == 200 == len({picture.path for picture in pictures}) == store.count()
+    assert {str(path) for path in (home / "pictures").iterdir()} == {picture.path for picture in pictures}
+    assert all(cell.picture and cell.picture.request.seed == cell.request.seed for cell in done.cells)
+    undisturbed = [Trial(cell.contender, cell.block, score_of(cell.request), 0.1) for cell in begun.cells]
+    ranks = (ranking.rank(undisturbed), ranking.rank(sweeping.trials(done)))
+    assert [(r.contender, r.mean, r.low, r.high, r.wins) for r in ranks[0]] == [
+        (r.contender, r.mean, r.low, r.high, r.wins) for r in ranks[1]
+    ]
+
+
+def test_what_no_row_knows_is_found_again_and_strangers_are_left_alone(home: Path, store: Store) -> None:
+    begun = sweep.begin(store, grid(1, 3), "apples")
+    darkroom = FakeDarkroom(home / "pictures", 0)
+    for request in (begun.cells[0].request, replace(begun.cells[0].request, prompt="another")):
+        drained(darkroom, Job(0, request, None, 0))
+    (home / "pictures" / "noise.png").write_bytes(b"\x89PNG\r\n\x1a\n nothing")
+    found = sweep.find_again(store, begun, home / "pictures")
+    assert [cell.picture is not None for cell in found.cells] == [True, False, False] and store.count() == 1
+    assert sweep.find_again(store, found, home / "pictures") == found, "not twice"
+    assert sweep.find_again(store, begun, home / "nowhere") == begun

@@ -1,0 +1,218 @@
+"""`safelight sweep` as a program, on the embedded family."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+from PIL import Image
+
+from engines import catalogue, sweep
+from engines.store import Store
+
+SAFELIGHT = [sys.executable, "-m", "tui"]
+QUICK = "mini-lightning-2step-lora,mini-lightning-4step-unet"
+
+
+def safelight(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*SAFELIGHT, *arguments], capture_output=True, text=True, stdin=subprocess.DEVNULL,
+        env={**os.environ, **environment}, check=False,
+    )  # fmt: skip
+
+
+def lines(done: subprocess.CompletedProcess[str]) -> list[dict[str, Any]]:
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        ((), 2, "a sweep needs a prompt"),
+        (("x", "--seeds", "none"), 2, "'none' is no seed"),
+        (("x", "--models", "minny"), 2, "no model 'minny'"),
+        (("x", "--guidance", "a"), 2, "guidance must be"),
+        (("x", "--guidance", ","), 2, "the axis guidance has no values"),
+        (("x", "--scorer", "nobody"), 2, "no scorer 'nobody'"),
+        (("x", "--lora", "nobody:1"), 2, "no LoRA 'nobody'"),
+        (("--resume", "last"), 2, "no sweep yet"),
+        (("--resume", "x"), 2, "'x' is no sweep"),
+        (("--resume", "7"), 2, "no sweep 7"),
+        (("x", "--resume", "7"), 2, "has its cells already"),
+    ],
+)
+def test_what_is_wrong_is_told_in_one_line(home: Path, arguments: tuple[str, ...], code: int, says: str) -> None:
+    done = safelight("sweep", *arguments)
+    told = [line for line in done.stderr.splitlines() if not line.startswith("note: ")]
+    assert done.returncode == code and done.stdout == "" and len(told) == 2, done.stderr
+    assert says in told[0] and told[1].startswith("hint: ")
+
+
+def test_a_dry_run_makes_nothing(home: Path) -> None:
+    told = safelight("sweep", "an apple", "--models", QUICK, "--guidance", "0,1.5", "--seeds", "3", "--dry-run")
+    assert told.returncode == 0 and "12 pictures" in told.stderr and "guidance 1.5" in told.stdout
+    cells = lines(safelight("sweep", "an apple", "--models", QUICK, "--seeds", "3", "--dry-run", "--json"))
+    assert [cell["cell"] for cell in cells] == list(range(6)) and not list((home / "pictures").glob("*"))
+    assert safelight("sweep", "--list").stdout.startswith("no sweep yet")
+
+
+def test_models_are_ranked_and_who_is_missing_is_told(home: Path) -> None:
+    *cells, board = lines(
+        safelight("sweep", "a red apple", "a pizza", "--models", f"{QUICK},sdxl-nothing", "--seeds", "2", "--json")
+    )
+    assert len(cells) == 8 and all(cell["picture"]["scores"]["mini-clip"] > 0 for cell in cells)
+    assert board["scorer"] == "mini-clip" and board["made"] == board["cells"] == 8
+    assert {rank["contender"]["model"] for rank in board["leaderboard"]} == set(QUICK.split(","))
+    first, second = board["leaderboard"]
+    own: dict[str, list[float]] = {}
+    for cell in cells:
+        own.setdefault(cell["point"]["model"], []).append(cell["picture"]["scores"]["mini-clip"])
+    for rank in board["leaderboard"]:
+        some = own[rank["contender"]["model"]]
+        assert rank["mean"] == pytest.approx(sum(some) / 4, abs=1e-4) and rank["low"] <= rank["mean"] <= rank["high"]
+    assert first["mean"] >= second["mean"] and first["place"] == 1 and second["seconds"] > 0
+    assert board["missing"][0]["contender"] == "sdxl-nothing" and "no model" in board["missing"][0]["reason"]
+    # again from the history, nothing is drawn
+    again = safelight("sweep", "--resume", "last")
+    assert again.returncode == 0 and "CONTENDER" in again.stdout and len(list((home / "pictures").glob("*.png"))) == 8
+    assert "8/8" in safelight("sweep", "--list").stdout
+    (row,) = lines(safelight("sweep", "--list", "--json"))
+    assert (row["cells"], row["made"]) == (8, 8)
+
+
+def test_without_a_scorer_pictures_are_made_and_nothing_is_ranked(home: Path) -> None:
+    done = safelight("sweep", "a pizza", "--models", QUICK, "--seeds", "7,", "--scorer", "none")
+    assert done.returncode == 0 and "2 pictures, not scored" in done.stdout
+    assert len(list((home / "pictures").glob("*.png"))) == 2
+
+
+def test_one_model_that_can_not_be_loaded_does_not_keep_the_rest(home: Path, tmp_path: Path) -> None:
+    mini = Path(catalogue.__file__).parent / "mini"
+    shutil.copytree(mini, tmp_path / "mini")
+    weights = next((tmp_path / "mini").rglob("unet/*.safetensors"))
+    weights.write_bytes(weights.read_bytes()[:-1000])
+    folder = weights.parent.parent
+    (home / "config").mkdir(parents=True)
+    (home / "config" / "models.toml").write_text(
+        f"""
+        [[model]]
+        id = "broken"
+        title = "Broken"
+        family = "mini"
+        licence = "none"
+        source = {{ folder = "{folder}" }}
+        recipe = {{ num_inference_steps = 4, guidance_scale = 4.5, scheduler = "euler", sizes = [[128, 128]] }}
+        """
+    )
+    done = safelight("sweep", "a pizza", "--models", f"broken,{QUICK}", "--seeds", "5", "--json")
+    *cells, board = lines(done)
+    assert len(cells) == 10 and board["made"] == 10 and board["cells"] == 15
+    (missing,) = board["missing"]
+    assert missing["contender"] == "broken" and missing["reason"]
+    assert done.stderr.count("the rest goes on") == 1
+    store = Store(home / "data" / "safelight.db")
+    (failed,) = store.query("SELECT count(*) AS n FROM jobs WHERE state = 'failed'")
+    assert failed["n"] <= 4, "two of a kind, and what was queued already"
+
+
+def test_a_killed_sweep_of_the_mini_family_is_resumed_without_redoing_a_cell(home: Path) -> None:
+    """24 cells, three kills, and the same leaderboard as an undisturbed run."""
+    asked = ("sweep", "a red apple", "a pizza", "--models", QUICK, "--seeds", "6")
+    chance = random.Random(11)
+    arguments: tuple[str, ...] = asked
+    for number in range(3):
+        program = subprocess.Popen(
+            [*SAFELIGHT, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ
+        )
+        deadline, wanted = time.monotonic() + 120, 4 * number + 2 + chance.randrange(3)
+        while time.monotonic() < deadline and made(home) < wanted:
+            time.sleep(0.02)
+        time.sleep(chance.random() * 0.3)
+        program.send_signal(signal.SIGKILL)
+        program.wait()
+        arguments = ("sweep", "--resume", "last")
+    before = {path: path.stat().st_mtime_ns for path in (home / "pictures").glob("*.png")}
+    assert 0 < len(before) < 24
+    board = lines(safelight(*arguments, "--json"))[-1]
+    pictures = list((home / "pictures").glob("*.png"))
+    assert board["made"] == 24 and len(pictures) == 24
+    assert all(path.stat().st_mtime_ns == when for path, when in before.items()), "none was made again"
+    undisturbed = lines(safelight(*asked, "--json"))[-1]
+    for one, other in zip(board["leaderboard"], undisturbed["leaderboard"], strict=True):
+        for name in ("contender", "place", "tie", "count", "mean", "low", "high", "behind", "wins"):
+            assert one[name] == other[name], name
+
+
+def made(home: Path) -> int:
+    if not (home / "data" / "safelight.db").exists():
+        return 0
+    store = Store(home / "data" / "safelight.db")
+    try:
+        return store.count() if sweep.numbers(store) else 0
+    finally:
+        store.close()
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home with a sweep of two models, two seeds, and one that is not there."""
+    home = tmp_path_factory.mktemp("swept")
+    prompt = "a <b>red</b> apple & a | pear"
+    done = safelight(
+        "sweep", prompt, "--models", f"{QUICK},nobody", "--seeds", "2", "--report", str(home / "sub" / "page.html"),
+        SAFELIGHT_HOME=str(home),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert f"written: {home / 'sub' / 'page.html'}" in done.stderr
+    return home
+
+
+def test_a_page_holds_all_in_one_file(swept: Path) -> None:
+    page = swept / "sub" / "page.html"
+    text = page.read_text()
+    assert "<b>" not in text and "&lt;b&gt;red" in text, "what was typed is text"
+    assert "http" not in text.replace("http://www.w3.org/2000/svg", ""), "it needs nothing from elsewhere"
+    for told in ("mini-lightning-2step-lora", "data:image/jpeg;base64,", "<svg", "nobody: no model", "safelight sweep"):
+        assert told in text, told
+    assert "unet_sha256 of mini-lightning-4step-unet" in text and text.count('"cell": ') == 4
+    assert page.stat().st_mode & 0o044 == 0o044 & ~umask()
+    data = base64.b64decode(re.findall(r"base64,([A-Za-z0-9+/=]+)", text)[0])
+    with Image.open(io.BytesIO(data)) as sheet:
+        assert sheet.width > 2 * 100 and len(sheet.convert("RGB").getcolors(1 << 20) or ()) > 100
+
+
+def test_a_page_in_markdown_has_its_pictures_beside_it(swept: Path, tmp_path: Path) -> None:
+    done = safelight("sweep", "--resume", "last", "--report", str(tmp_path / "page.md"), SAFELIGHT_HOME=str(swept))
+    assert done.returncode == 0 and sorted(p.name for p in tmp_path.iterdir()) == ["page.jpg", "page.md", "page.svg"]
+    text = (tmp_path / "page.md").read_text()
+    assert "![all pictures, a row for each prompt and seed](page.jpg)" in text and "](page.svg)" in text
+    rows = [line for line in text.splitlines() if line.startswith("| ")]
+    assert len(rows) == 3 and all(row.count("|") - row.count("\\|") == 10 for row in rows)
+    requests = text.partition("```json\n")[2].partition("\n```")[0].splitlines()
+    assert [json.loads(line)["cell"] for line in requests] == [0, 1, 2, 3]
+    ElementTree.fromstring((tmp_path / "page.svg").read_text())
+    assert "- nobody: no model 'nobody'" in text
+
+
+@pytest.mark.parametrize("name", ["page.txt", "page", "."])
+def test_another_name_is_no_reports(home: Path, tmp_path: Path, name: str) -> None:
+    done = safelight("sweep", "x", "--report", str(tmp_path / name))
+    assert done.returncode == 2 and "error: " in done.stderr and not list((home / "pictures").glob("*"))
+
+
+def umask() -> int:
+    return int(Path("/proc/self/status").read_text().partition("Umask:")[2].split()[0], 8)

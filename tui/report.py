@@ -1,0 +1,256 @@
+"""A sweep as a document: the leaderboard, who is how quick, the pictures side by side, and what makes it all again.
+
+An .html file holds everything; beside an .md file lie its contact sheet (.jpg) and its plot (.svg).
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import json
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from PIL import Image, ImageDraw
+
+from engines import files, ranking
+from engines.errors import InvalidRequest
+from engines.ranking import Rank
+from engines.sweep import Cell, Sweep
+from tui import grids, sweeping, wording
+from tui.clean import one_line
+
+SUFFIXES = (".md", ".html")
+"What a report may be written as."
+UNTOLD = ("folder", "preview_every", "sketch")
+"Fields of a request that say nothing of its picture."
+THUMB = 112
+"Pixels a side of a picture on the contact sheet."
+ROWS = 60
+"Blocks that are shown; the rest is counted."
+COLUMNS = 16
+"Contenders that are shown."
+WIDE, HIGH, EDGE = 640, 280, 48
+"Pixels of the plot, and of its margins."
+
+Missing = Sequence[tuple[str, str]]
+"(contender, why it has no pictures)."
+
+
+def check(path: Path) -> None:
+    """Raises InvalidRequest for a name that no report can have."""
+    if path.suffix.lower() not in SUFFIXES:
+        told = f"a report is written as .md or .html, not '{path.name[-40:]}'"
+        raise InvalidRequest(told, "name it report.html", "report")
+    if path.is_dir():
+        raise InvalidRequest(f"{path} is a folder", "name a file", "report")
+
+
+def write(done: Sweep, path: Path) -> tuple[Path, ...]:
+    """Writes the report and what lies beside it; the files, the report first.
+
+    Raises:
+        InvalidRequest: the name is no report's.
+        DiskFull, StorageError: it can't be written.
+    """
+    check(path)
+    ranks = ranking.rank(sweeping.trials(done))
+    missing = sweeping.missing(done)
+    sheet, plot = _sheet(done, ranks), _plot(ranks)
+    if path.suffix.lower() == ".html":
+        files.replace(path, _html(done, ranks, missing, sheet, plot).encode(), private=False)
+        return (path,)
+    picture, drawing = path.with_suffix(".jpg"), path.with_suffix(".svg")
+    written = [path]
+    if sheet:
+        files.replace(picture, sheet, private=False)
+        written.append(picture)
+    if plot:
+        files.replace(drawing, plot.encode(), private=False)
+        written.append(drawing)
+    text = _markdown(done, ranks, missing, bool(sheet) * picture.name, bool(plot) * drawing.name)
+    files.replace(path, text.encode(), private=False)
+    return tuple(written)
+
+
+HEAD = ("", "contender", "pictures", "mean score", "95 %", "behind", "wins", "s a picture", "score/s")
+
+
+def _row(rank: Rank) -> tuple[str, ...]:
+    def span(low: float, high: float) -> str:
+        return f"{low:.2f} to {high:.2f}" if math.isfinite(low) and math.isfinite(high) else "?"
+
+    first = rank.place == 1
+    return (
+        "=" if rank.tie and not first else str(rank.place), sweeping.name(rank), str(rank.count), f"{rank.mean:.2f}",
+        span(rank.low, rank.high), "" if first else span(rank.behind_low, rank.behind_high),
+        "" if first or math.isnan(rank.wins) else f"{rank.wins:.0%}", f"{rank.seconds:.3g}", f"{rank.rate:.3g}",
+    )  # fmt: skip
+
+
+def _about(done: Sweep) -> list[tuple[str, str]]:
+    """What was done with what; of versions and hashes all that the pictures say."""
+    made = [cell.picture for cell in done.cells if cell.picture is not None]
+    told = [
+        ("sweep", f"{done.id}: {done.title}"),
+        ("pictures", f"{len(made)} of {len(done.cells)} cells"),
+        ("scorer", done.scorer or "none"),
+        ("again", done.command or "—"),
+    ]
+    found: dict[str, dict[str, None]] = {}
+    for picture in made:
+        for name, value in picture.made_with.items():
+            if value:
+                which = f"{name} of {picture.request.model}" if name.endswith("sha256") else name
+                found.setdefault(which, {})[value] = None
+    return told + [(name, ", ".join(values)) for name, values in sorted(found.items())]
+
+
+def _requests(done: Sweep) -> Iterable[str]:
+    for cell in done.cells:
+        request = {name: value for name, value in asdict(cell.request).items() if name not in UNTOLD}
+        yield json.dumps({"cell": cell.number, "point": dict(cell.point), "request": request}, ensure_ascii=False)
+
+
+def _markdown(done: Sweep, ranks: Sequence[Rank], missing: Missing, sheet: str, plot: str) -> str:
+    def cell(text: str) -> str:
+        return one_line(text).replace("|", "\\|")
+
+    lines = [f"# {cell(done.title)}", ""]
+    if ranks:
+        lines += ["| " + " | ".join(HEAD) + " |", "|" + "---|" * len(HEAD)]
+        lines += ["| " + " | ".join(map(cell, _row(rank))) + " |" for rank in ranks]
+        lines += ["", _legend(), ""]
+    lines += [f"![score against seconds]({plot})", ""] if plot else []
+    lines += [f"![all pictures, a row for each prompt and seed]({sheet})", ""] if sheet else []
+    lines += ["## Missing", "", *(f"- {cell(who)}: {cell(why)}" for who, why in missing), ""] if missing else []
+    lines += ["## What made it", "", *(f"- {cell(name)}: `{cell(value)}`" for name, value in _about(done)), ""]
+    lines += ["## Requests", "", "```json", *_requests(done), "```", ""]
+    return "\n".join(lines)
+
+
+def _legend() -> str:
+    return (
+        "The interval of the mean and of what a contender is behind the first are the percentile bootstrap's, over "
+        "pairs of prompt and seed. = can't be told from the first: the interval of the difference holds 0. wins: in "
+        "which share of the pairs it beats the first."
+    )
+
+
+STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem; color: #222; }
+table { border-collapse: collapse; } th, td { padding: .2rem .7rem; text-align: right; border-bottom: 1px solid #ddd; }
+th:nth-child(2), td:nth-child(2) { text-align: left; } code { word-break: break-all; } img, svg { max-width: 100%; }
+pre { white-space: pre-wrap; word-break: break-all; font-size: 12px; } .note { color: #666; max-width: 50rem; }
+"""
+
+
+def _html(done: Sweep, ranks: Sequence[Rank], missing: Missing, sheet: bytes, plot: str) -> str:
+    def say(text: str) -> str:
+        return html.escape(one_line(text))
+
+    title = say(done.title)
+    parts = [f"<!doctype html><meta charset='utf-8'><title>{title}</title><style>{STYLE}</style><h1>{title}</h1>"]
+    if ranks:
+        rows = "".join(f"<tr>{''.join(f'<td>{say(x)}</td>' for x in _row(rank))}</tr>" for rank in ranks)
+        parts.append(f"<table><tr>{''.join(f'<th>{x}</th>' for x in HEAD)}</tr>{rows}</table>")
+        parts.append(f"<p class='note'>{_legend()}</p>")
+    parts.append(plot)
+    if sheet:
+        data = base64.b64encode(sheet).decode()
+        parts.append(
+            f"<p><img alt='all pictures, a row for each prompt and seed' src='data:image/jpeg;base64,{data}'></p>"
+        )
+    if missing:
+        items = "".join(f"<li>{say(who)}: {say(why)}</li>" for who, why in missing)
+        parts.append(f"<h2>Missing</h2><ul>{items}</ul>")
+    items = "".join(f"<li>{say(name)}: <code>{say(value)}</code></li>" for name, value in _about(done))
+    parts.append(f"<h2>What made it</h2><ul>{items}</ul>")
+    requests = html.escape("\n".join(_requests(done)), quote=False)
+    parts.append(f"<h2>Requests</h2><details><summary>{len(done.cells)}</summary><pre>{requests}</pre></details>")
+    return "\n".join(parts) + "\n"
+
+
+def _plot(ranks: Sequence[Rank]) -> str:
+    """Mean score against seconds a picture, with the mean's interval; an empty text if there is nothing to plot."""
+    shown = [rank for rank in ranks if math.isfinite(rank.low) and math.isfinite(rank.high)]
+    if not shown:
+        return ""
+    right = max(rank.seconds for rank in shown) * 1.1 or 1.0
+    low, high = min(rank.low for rank in shown), max(rank.high for rank in shown)
+    pad = (high - low) * 0.1 or 1.0
+    low, high = low - pad, high + pad
+
+    def x(seconds: float) -> float:
+        return EDGE + seconds / right * (WIDE - 2 * EDGE)
+
+    def y(score: float) -> float:
+        return HIGH - EDGE + (low - score) / (high - low) * (HIGH - 2 * EDGE)
+
+    parts = [
+        f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {WIDE} {HIGH}' width='{WIDE}' height='{HIGH}' "
+        "font-family='system-ui, sans-serif' font-size='11'><rect width='100%' height='100%' fill='white'/>",
+        f"<path d='M{EDGE} {EDGE / 2}V{HIGH - EDGE}H{WIDE - EDGE / 2}' fill='none' stroke='#888'/>",
+        f"<text x='{WIDE - EDGE / 2}' y='{HIGH - EDGE / 3}' text-anchor='end'>seconds a picture</text>",
+        f"<text x='{EDGE}' y='{EDGE / 3}' text-anchor='middle'>score</text>",
+    ]
+    for share in (0.0, 0.5, 1.0):
+        at, score = right * share, low + (high - low) * share
+        parts.append(f"<text x='{x(at):.1f}' y='{HIGH - EDGE + 14}' text-anchor='middle'>{at:.3g}</text>")
+        parts.append(f"<text x='{EDGE - 6}' y='{y(score):.1f}' text-anchor='end'>{score:.1f}</text>")
+    for rank in shown:
+        place = f"{x(rank.seconds):.1f}"
+        parts.append(f"<path d='M{place} {y(rank.low):.1f}V{y(rank.high):.1f}' stroke='#c60' stroke-width='2'/>")
+        parts.append(f"<circle cx='{place}' cy='{y(rank.mean):.1f}' r='4' fill='#c60'/>")
+        end = x(rank.seconds) > WIDE * 0.7
+        shift, anchor = (-7, "end") if end else (7, "start")
+        label = html.escape(one_line(sweeping.name(rank), 40))
+        parts.append(
+            f"<text x='{x(rank.seconds) + shift:.1f}' y='{y(rank.mean) - 4:.1f}' text-anchor='{anchor}'>{label}</text>"
+        )
+    return "".join(parts) + "</svg>"
+
+
+def _sheet(done: Sweep, ranks: Sequence[Rank]) -> bytes:
+    """A JPEG of all pictures, a column for each contender, best first, and a row for each block; empty if there are
+    none."""
+    ranked = [sweeping.point(rank) for rank in ranks]
+    contenders = list(dict.fromkeys([*ranked, *(cell.contender for cell in done.cells)]))[:COLUMNS]
+    blocks = list(dict.fromkeys(cell.block for cell in done.cells))
+    by: dict[tuple[object, object], Cell] = {(cell.contender, cell.block): cell for cell in done.cells}
+    if not any(cell.picture for cell in done.cells):
+        return b""
+    more = max(0, len(blocks) - ROWS)
+    blocks, top, line = blocks[:ROWS], 18, 14
+    sheet = Image.new(
+        "RGB", (THUMB * len(contenders) + 4, top + (THUMB + line) * len(blocks) + (16 if more else 0)), "white"
+    )
+    pen = ImageDraw.Draw(sheet)
+    for column, contender in enumerate(contenders):
+        pen.text((column * THUMB + 4, 3), one_line(grids.told(contender), 18), fill="black")
+    for row, block in enumerate(blocks):
+        at = top + row * (THUMB + line)
+        pen.text((4, at), one_line(grids.told(block), 18 * len(contenders)), fill="#666666")
+        for column, contender in enumerate(contenders):
+            cell = by.get((contender, block))
+            if cell is not None and cell.picture is not None and (small := _small(cell.picture.path)) is not None:
+                sheet.paste(small, (column * THUMB + (THUMB - small.width) // 2, at + line))
+    if more:
+        pen.text((4, sheet.height - 14), f"and {wording.plural(more, 'row')} more", fill="#666666")
+    buffer = io.BytesIO()
+    sheet.save(buffer, "JPEG", quality=85)
+    return buffer.getvalue()
+
+
+def _small(path: str) -> Image.Image | None:
+    """A picture as the sheet shows it; None if its file is gone or damaged."""
+    try:
+        with Image.open(path) as image:
+            small = image.convert("RGB")
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return None
+    small.thumbnail((THUMB - 4, THUMB - 4))
+    return small

@@ -1,0 +1,124 @@
+"""The command `safelight sweep`, as typer reads it."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from engines.errors import InvalidRequest
+from tui import session as sessions
+from tui.arguments import Debug, Device, Json, Syntax, Threads, Yes
+
+if TYPE_CHECKING:
+    from engines.sweep import Sweep
+
+
+def sweep(
+    prompts: Annotated[list[str] | None, typer.Argument(metavar="PROMPT…", help="What to draw, one or more.")] = None,
+    models: Annotated[str, typer.Option("--models", metavar="ID,…", help="The models; all ids, or one.")] = "",
+    seeds: Annotated[str, typer.Option("--seeds", metavar="N|A,B,…", help="How many seeds, or which.")] = "4",
+    negative: Annotated[str, typer.Option("-n", "--negative", metavar="TEXT", help="What to stay away from.")] = "",
+    guidance: Annotated[str, typer.Option("--guidance", metavar="X,…", help="Guidance scales.")] = "",
+    rescale: Annotated[str, typer.Option("--guidance-rescale", metavar="X,…", help="Guidance rescales.")] = "",
+    steps: Annotated[str, typer.Option("--steps", metavar="N,…", help="Numbers of steps.")] = "",
+    scheduler: Annotated[str, typer.Option("--scheduler", metavar="NAME,…", help="Schedulers.")] = "",
+    size: Annotated[str, typer.Option("--size", metavar="WxH,…", help="Sizes.")] = "",
+    precision: Annotated[str, typer.Option("--precision", metavar="NAME,…", help="Precisions.")] = "",
+    vae: Annotated[str, typer.Option("--vae", metavar="ID,…", help="VAEs.")] = "",
+    mix: Annotated[str, typer.Option("--mix", metavar="'X Y …'", help="Ratios of a mixed model, with blanks.")] = "",
+    lora: Annotated[
+        list[str] | None,
+        typer.Option("--lora", metavar="NAME:W[+…]", help="A stack of LoRAs to compare; 'none' is one, too."),
+    ] = None,
+    override: Annotated[bool, typer.Option("--override", help="Run what a model's recipe rules out.")] = False,
+    syntax: Syntax = "",
+    scorer: Annotated[str, typer.Option("--scorer", metavar="ID", help="Who ranks; 'none' makes pictures only.")] = "",
+    out: Annotated[str, typer.Option("--out", metavar="DIR", help="Where the pictures are saved.")] = "",
+    resume: Annotated[str, typer.Option("--resume", metavar="ID", help="Go on with one; 'last' is the newest.")] = "",
+    written: Annotated[
+        str, typer.Option("--report", metavar="FILE", help="Write a page about it: .html, or .md with files beside it.")
+    ] = "",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell what would be made, and make nothing.")] = False,
+    show_all: Annotated[bool, typer.Option("--list", help="List the sweeps there are.")] = False,
+    yes: Yes = False,
+    device: Device = "",
+    threads: Threads = 0,
+    json: Json = False,
+    debug: Debug = False,
+) -> int:
+    """Compare models or settings: a grid of pictures, scored and ranked; stop and resume it at any moment."""
+    from engines import sweep as sweeps
+    from tui import grids, making, report, stocking, sweeping
+    from tui.draft import Draft
+
+    session = sessions.begin(debug, device, threads)
+    making.say(session.notices)
+    axes = {
+        "guidance": guidance, "rescale": rescale, "steps": steps, "scheduler": scheduler, "size": size,
+        "precision": precision, "mix": mix, "vae": vae,
+    }  # fmt: skip
+    if written:
+        report.check(Path(written))
+    with making.closing(session.store()) as store:
+        if show_all:
+            sweeping.list_all(store, json)
+            return 0
+        if resume:
+            if prompts or models or any(axes.values()) or lora:
+                raise InvalidRequest("a sweep that is resumed has its cells already", "leave everything else out")
+            wanted = sweeps.load(store, None if resume.strip().lower() == "last" else _number(resume))
+        else:
+            if not prompts:
+                raise InvalidRequest("a sweep needs a prompt", "safelight sweep 'a red apple' --models A,B --seeds 4")
+            judge = "" if scorer == "none" else (scorer or session.catalogue.default_scorer().id)
+            base = Draft(
+                negative_prompt=negative, syntax=syntax, score=judge, override="yes" if override else "",
+                blank_negative=session.settings.blank_negative, precision=session.settings.precision,
+            )  # fmt: skip
+            grid = grids.Grid(
+                tuple(dict.fromkeys(prompts)),
+                grids.values("models", models) if models else (),
+                grids.seeds(seeds),
+                tuple((name, grids.values(name, text)) for name, text in axes.items() if text),
+                grids.stacks(lora or ()),
+                base,
+            )
+            stocking.ensure(session, [e for id in grid.models if (e := session.catalogue.models.get(id))], yes)
+            folder = Path(out).expanduser().absolute() if out else session.pictures
+            planned = grids.plan(grid, session.catalogue, str(folder))
+            making.say(planned.notes)
+            making.say([f"left out: {who}: {why}" for who, why in planned.left_out])
+            print(f"note: {sweeping.estimate(store, planned.cells)}", file=sys.stderr)
+            if dry_run:
+                sweeping.tell_plan(planned.cells, json)
+                return 0
+            title = f"{' | '.join(grid.prompts)} · {', '.join(axis for axis in grid.axes if axis != 'prompt')}"
+            command = shlex.join(["safelight", *sys.argv[1:]])
+            wanted = sweeps.begin(store, planned.cells, title, command, judge, grid.axes, planned.left_out)
+        with sweeping.alone(store, wanted.id):
+            wanted = sweeps.find_again(store, wanted, _folder(wanted, session.pictures))
+            try:
+                sweeping.make(session.engine("command", store), store, wanted, json)
+            finally:
+                done = sweeps.load(store, wanted.id)
+                sweeping.show(done, json)
+            if written:
+                for path in report.write(done, Path(written).absolute()):
+                    print(f"note: written: {path}", file=sys.stderr)
+        return 0 if any(cell.picture for cell in done.cells) else 1
+
+
+def _number(text: str) -> int:
+    if not text.strip().isdecimal() or len(text) > 18:
+        raise InvalidRequest(f"'{text[:40]}' is no sweep", "safelight sweep --list shows what there is", "resume")
+    return int(text)
+
+
+def _folder(wanted: Sweep, otherwise: Path) -> Path:
+    """Where the pictures of a sweep are."""
+    folder = wanted.cells[0].request.folder if wanted.cells else None
+    return Path(folder) if folder else otherwise
