@@ -71,17 +71,22 @@ def hub(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
 
 
 @pytest.mark.timeout(300)  # thirty programs one after another, most of which import torch
-def test_the_commands_of_a_days_use_run_in_order(home: Path, hub: Hub) -> None:
+def test_the_commands_of_a_days_use_run_in_order(home: Path, hub: Hub, tmp_path: Path) -> None:
     programs = [shlex.split(line)[1:] for line in commands() if line.startswith("safelight ")]
     assert len(programs) >= 12
     for arguments in programs:
+        if "--report" in arguments:
+            arguments[arguments.index("--report") + 1] = str(tmp_path / "sweep.html")
         done = run(*arguments)
         assert done.returncode == 0, (arguments, done.stderr)
         assert done.stdout, arguments
         if "--json" in arguments:
             assert all(json.loads(line) for line in done.stdout.splitlines())
     made = sum(pictures(a) for a in programs if a[0] == "generate" and "list" not in a)
-    assert len(list((home / "pictures").glob("*.png"))) == made
+    swept = [json.loads(line) for line in run("sweep", "--list", "--json").stdout.splitlines()]
+    assert [(row["cells"], row["made"]) for row in swept] == [(8, 8), (12, 12)]
+    assert "mini · guidance 4.5 · steps 8" in (tmp_path / "sweep.html").read_text()
+    assert len(list((home / "pictures").glob("*.png"))) == made + 20
 
 
 def test_the_other_commands_are_what_they_are_said_to_be() -> None:
