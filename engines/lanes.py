@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TypeAlias
 
 from engines.errors import DiskFull, InvalidRequest, SafelightError, Stopped, StorageError
-from engines.events import Cancelled, Done, Event, Failed, Noted, Started
-from engines.requests import Job, JobId, Picture
+from engines.events import Cancelled, Done, Event, Failed, Noted, Scored, Started
+from engines.requests import Job, JobId, Picture, Score
 from engines.store import EngineKind, Made, State, Store
 
 log = logging.getLogger(__name__)
@@ -137,6 +137,8 @@ class Lane:
                     made = end.value
                     break
                 self._events.put(event)
+                if isinstance(event, Scored) and isinstance(job.request, Score):
+                    self._store.add_scores(event.path, {event.scorer: event.score}, job.request.prompt)
             self._events.put(Done(job.id, self._record(job, made)))
         except Stopped:
             self._end(job, None)

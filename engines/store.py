@@ -587,10 +587,13 @@ class Store:
             if db.execute("UPDATE pictures SET rating = ? WHERE id = ?", (rating, id)).rowcount == 0:
                 raise InvalidRequest(f"no picture {id} in the history", "safelight history list shows what there is")
 
-    def add_scores(self, path: str, scores: dict[str, float]) -> None:
-        """Keeps scores beside the history's rows for a file, if it has any."""
+    def add_scores(self, path: str, scores: dict[str, float], prompt: str | None = None) -> None:
+        """Keeps scores beside the history's rows for a file, if it has any; with a prompt, beside those alone that were
+        drawn from it: a score against another text is none of the picture's."""
+        wanted = "path = ?" + " AND prompt = ?" * (prompt is not None)
+        values = (path,) if prompt is None else (path, prompt)
         with self.transaction() as db:
-            for row in db.execute("SELECT id FROM pictures WHERE path = ?", (path,)).fetchall():
+            for row in db.execute(f"SELECT id FROM pictures WHERE {wanted}", values).fetchall():
                 db.executemany(
                     "INSERT INTO scores VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET score = excluded.score",
                     [(row["id"], scorer, score) for scorer, score in _finite(scores).items()],

@@ -75,6 +75,10 @@ def refused(done: subprocess.CompletedProcess[str], code: int, says: str) -> Non
         (["generate", "x" * 100_000], "100,000 characters"),
         (["prompt", "x" * 100_000], "100,000 characters"),
         (["score", "/nowhere.png", "--prompt", "x"], "is no file"),
+        (["score", "--prompt", "x"], "there is nothing to score"),
+        (["score", "--prompts-from-metadata", "/nowhere"], "is no folder"),
+        (["score", "x.png", "--prompts-from-metadata", "docs"], "scored for their own prompts"),
+        (["score", "--prompts-from-metadata", "tests"], "no picture in tests tells its prompt"),
         (["models", "show", "nothing"], "no entry"),
         (["models", "frobnicate"], "no such command"),
         (["history", "show", "abc"], "is no picture's number"),
@@ -245,6 +249,14 @@ def test_a_day_at_the_command_line(home: Path, tmp_path: Path) -> None:
         safelight("score", str(same), "--prompt", "a red apple on a blue background", "--json").stdout.splitlines(),
     )
     assert scored["score"] == pytest.approx(one["scores"]["mini-clip"], abs=0.01)
+
+    # the same text is the picture's own: the history keeps that score; against another text it is none of its
+    safelight("score", str(same), "--prompt", "a pizza")
+    (kept,) = json.loads(safelight("history", "show", "last", "--json").stdout)["scores"].values()
+    assert kept == scored["score"]
+    again = safelight("score", "--prompts-from-metadata", str(home / "pictures"), "--json").stdout.splitlines()
+    assert {json.loads(line)["path"] for line in again} == {str(p) for p in (home / "pictures").glob("*.png")}
+    assert json.loads(again[-1])["score"] == pytest.approx(kept, abs=0.01)
 
     assert safelight("history", "path", "last").stdout.strip() == str(same)
     assert safelight("history", "path", str(one["id"])).stdout.strip() == one["path"]

@@ -584,3 +584,27 @@ def test_out_of_memory_in_the_scorer_costs_the_score_and_not_the_picture(
     events, (made,) = drain(room, replace(APPLE, score="mini-clip"))
     assert made.scores == {} and Path(made.path).is_file()
     assert any("without a score" in e.text for e in of(Noted, events))
+
+
+def test_pictures_are_judged_together_and_what_can_not_be_read_comes_after_those_before_it(
+    room: Darkroom, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = [str(tmp_path / f"{i}.png") for i in range(7)]
+    for i, path in enumerate(paths):
+        Image.new("RGB", (40 + i, 40), (i * 30, 80, 200 - i * 20)).save(path)
+    one_by_one = [drain(room, Score((path,), "an apple", "mini-clip"))[0] for path in paths]
+    monkeypatch.setattr("engines.diffusion.darkroom.JUDGED", 3)
+    events, _ = drain(room, Score(tuple(paths), "an apple", "mini-clip"))
+    scored = [event for event in events if isinstance(event, Scored)]
+    assert [event.path for event in scored] == paths
+    alone = [event.score for some in one_by_one for event in some if isinstance(event, Scored)]
+    assert [event.score for event in scored] == pytest.approx(alone, rel=1e-3, abs=1e-3)
+    monkeypatch.setattr("engines.diffusion.darkroom.JUDGED_PIXELS", 1)
+    assert len([e for e in drain(room, Score(tuple(paths), "an apple", "mini-clip"))[0] if isinstance(e, Scored)]) == 7
+    Path(paths[4]).write_bytes(b"nothing")
+    monkeypatch.setattr("engines.diffusion.darkroom.JUDGED_PIXELS", 10**9)
+    told: list[Event] = []
+    judged = room.develop(Job(1, Score(tuple(paths), "an apple", "mini-clip"), None, 0), lambda: False, 0)
+    with pytest.raises(InvalidRequest, match=r"4\.png can't be read"):
+        told.extend(judged)
+    assert [event.path for event in told if isinstance(event, Scored)] == paths[:4]

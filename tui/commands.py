@@ -242,19 +242,33 @@ def generate(
 
 @app.command()
 def score(
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE…", help="Picture files, ours or not.")],
+    images: Annotated[list[Path] | None, typer.Argument(metavar="[IMAGE…]", help="Picture files, ours or not.")] = None,
     prompt: Annotated[str, typer.Option("--prompt", metavar="TEXT", help="What they should show.")] = "",
+    folder: Annotated[
+        str,
+        typer.Option(
+            "--prompts-from-metadata",
+            metavar="DIR",
+            help="Score our pictures in a folder, each for its own prompt.",
+        ),
+    ] = "",
     scorer: Annotated[str, typer.Option("--scorer", metavar="ID", help="The best that is here if not given.")] = "",
     device: Device = "",
     threads: Threads = 0,
     json: Json = False,
     debug: Debug = False,
 ) -> int:
-    """Score picture files against a prompt."""
+    """Score picture files against a prompt, or a folder of ours again, each against its own."""
     from engines.requests import Score
 
     session = _begin(debug, device, threads)
     judge = session.catalogue.scorer(scorer) if scorer else session.catalogue.default_scorer()
+    if folder:
+        if images or prompt:
+            raise InvalidRequest("pictures of a folder are scored for their own prompts", "leave the rest out")
+        return _run(session, _again(Path(folder), judge.id), json)
+    if not images:
+        raise InvalidRequest("there is nothing to score", "name picture files, or --prompts-from-metadata DIR")
     for path in images:
         if not path.is_file():
             raise InvalidRequest(f"{path} is no file", "name picture files")
@@ -263,6 +277,22 @@ def score(
     request = Score(tuple(str(path.absolute()) for path in images), _prompt(prompt) if prompt else "", judge.id)
     request.validate()
     return _run(session, [request], json)
+
+
+def _again(folder: Path, scorer: str) -> list[Any]:
+    """A request for each prompt that pictures of a folder were drawn from."""
+    from engines import metadata
+    from engines.requests import Score
+
+    if not folder.is_dir():
+        raise InvalidRequest(f"{folder} is no folder", "name one with pictures that safelight made")
+    by_prompt: dict[str, list[str]] = {}
+    for made, _ in metadata.found(folder.absolute()):
+        if made.request.prompt.strip():
+            by_prompt.setdefault(made.request.prompt, []).append(made.path)
+    if not by_prompt:
+        raise InvalidRequest(f"no picture in {folder} tells its prompt", "safelight score IMAGE --prompt TEXT")
+    return [Score(tuple(paths), text, scorer) for text, paths in by_prompt.items()]
 
 
 @app.command()

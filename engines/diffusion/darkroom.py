@@ -9,7 +9,7 @@ import io
 import logging
 import tempfile
 import time
-from collections.abc import Callable, Generator, Hashable, Iterator
+from collections.abc import Callable, Generator, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
@@ -47,6 +47,8 @@ RAM_SHARE = 0.5
 "Of the main memory that is free at the start, how much may be held in weights that left the GPU."
 PNG_LEVEL = 1
 "Level 6 takes three times as long for files that are a tenth smaller."
+JUDGED, JUDGED_PIXELS = 16, 32_000_000
+"Pictures, and pixels, that are held and judged at once: 100 MB."
 MAX_IMAGE = 64_000_000
 "Pixels of a file that is scored; a larger one is refused by its header."
 
@@ -422,15 +424,16 @@ class Darkroom:
         with self._memory():
             scorer = self._scorer(request.scorer)
         told = False
-        for path in request.pictures:
+        for paths, images in _batches(request.pictures):
             if stop():
                 raise Stopped
-            with _open(Path(path)) as image, self._memory():
-                (value,), chunks = scorer.score([image], text)
+            with self._memory():
+                values, chunks = scorer.score(images, text)
             if chunks > 1 and not told:
                 yield Noted("info", f"{request.scorer} read the prompt in {chunks} chunks: it takes 77 tokens", job.id)
                 told = True
-            yield Scored(job.id, path, request.scorer, round(value, 4))
+            for path, value in zip(paths, values, strict=True):
+                yield Scored(job.id, path, request.scorer, round(value, 4))
 
     def _scorer(self, id: str) -> scoring.Judge:
         entry = self.catalogue.scorer(id)
@@ -519,6 +522,29 @@ def _open(path: Path) -> Iterator[Image.Image]:
     except (OSError, SyntaxError, ValueError, EOFError, IndexError) as e:
         raise InvalidRequest(f"{path} can't be read as a picture", "PNG, JPEG and WebP files can") from e
     yield image  # outside, so that the picture is not blamed for what is done with it
+
+
+def _batches(paths: Sequence[str]) -> Iterator[tuple[list[str], list[Image.Image]]]:
+    """Pictures to judge at once: JUDGED of them, or fewer where they have more than JUDGED_PIXELS together. One that
+    can't be read raises InvalidRequest, after those before it."""
+    names: list[str] = []
+    images: list[Image.Image] = []
+    for path in paths:
+        try:
+            with _open(Path(path)) as image:
+                size = image.width * image.height
+                full = sum(one.width * one.height for one in images) + size > JUDGED_PIXELS
+                if names and (full or len(names) == JUDGED):
+                    yield names, images
+                    names, images = [], []
+                names.append(path)
+                images.append(image.convert("RGB"))
+        except SafelightError:
+            if names:
+                yield names, images
+            raise
+    if names:
+        yield names, images
 
 
 def _version(package: str) -> str:
