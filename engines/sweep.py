@@ -163,12 +163,12 @@ def load(store: Store, id: int | None = None) -> Sweep:
     return Sweep(id, title, command, scorer, axes, float(rows[0]["created"]), tuple(cells), left_out)
 
 
-def fail(store: Store, sweep: int, number: int, message: str) -> None:
-    """Notes why a cell has no picture; one that has it stays as it is."""
+def fail(store: Store, sweep: int, numbers: Iterable[int], message: str) -> None:
+    """Notes why cells have no picture; one that has it stays as it is."""
     with store.transaction() as db:
-        db.execute(
+        db.executemany(
             "UPDATE cells SET message = ? WHERE sweep_id = ? AND number = ? AND picture_id IS NULL",
-            (message, sweep, number),
+            [(message, sweep, number) for number in numbers],
         )
 
 

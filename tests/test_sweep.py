@@ -92,11 +92,12 @@ def test_the_picture_becomes_the_cells_in_the_transaction_that_ends_its_job(stor
     (job,) = store.add([begun.cells[1].request], group_of(begun.id, 1), engine)
     darkroom = FakeDarkroom(home / "pictures", 0)
     made = drained(darkroom, Job(job.id, job.request, job.group, 0))
-    sweep.fail(store, begun.id, 1, "it failed once")
+    sweep.fail(store, begun.id, [0, 1], "it failed once")
     (picture,) = store.finish(job.id, made)
     first, second = sweep.load(store).cells
-    assert first.picture is None and second.picture == picture and second.message == ""
-    sweep.fail(store, begun.id, 1, "too late")
+    assert (first.picture, first.message) == (None, "it failed once")
+    assert (second.picture, second.message) == (picture, "")
+    sweep.fail(store, begun.id, [1], "too late")
     assert sweep.load(store).cells[1].message == ""
 
 

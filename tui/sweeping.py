@@ -100,7 +100,7 @@ def make(engine: Engine, store: Store, wanted: Sweep, as_json: bool) -> None:
                     if event.lasting and event.exit_code != 2:
                         lasting = event
                         break
-                    sweep.fail(store, wanted.id, cell.number, event.message)
+                    sweep.fail(store, wanted.id, [cell.number], event.message)
                     told = failures.setdefault(key(cell), [])
                     if event.message not in told:
                         progress.say(f"note: {grids.told(cell.contender)}: {event.message}; the rest goes on")
@@ -141,10 +141,11 @@ def _submit(engine: Engine, wanted: Sweep, waiting: deque[Cell], mine: dict[JobI
 
 def _leave_out(store: Store, wanted: Sweep, waiting: deque[Cell], which: tuple[object, ...], message: str) -> int:
     """The cells that would fail in the same way; how many they are."""
-    gone = [cell for cell in waiting if key(cell) == which]
-    for cell in gone:
-        waiting.remove(cell)
-        sweep.fail(store, wanted.id, cell.number, message)
+    gone = [cell.number for cell in waiting if key(cell) == which]
+    rest = [cell for cell in waiting if key(cell) != which]
+    waiting.clear()
+    waiting.extend(rest)
+    sweep.fail(store, wanted.id, gone, message)
     return len(gone)
 
 
