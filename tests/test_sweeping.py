@@ -53,6 +53,8 @@ def lines(done: subprocess.CompletedProcess[str]) -> list[dict[str, Any]]:
         (("--resume", "x"), 2, "'x' is no sweep"),
         (("--resume", "7"), 2, "no sweep 7"),
         (("x", "--resume", "7"), 2, "has its cells already"),
+        (("x", "--study", "mini"), 2, "has its prompts"),
+        (("--study", "nothing"), 2, "no study 'nothing'"),
     ],
 )
 def test_what_is_wrong_is_told_in_one_line(home: Path, arguments: tuple[str, ...], code: int, says: str) -> None:

@@ -14,13 +14,14 @@ from tui import session as sessions
 from tui.arguments import Debug, Device, Json, Syntax, Threads, Yes
 
 if TYPE_CHECKING:
+    from engines.entries import Entry
     from engines.sweep import Sweep
 
 
 def sweep(
     prompts: Annotated[list[str] | None, typer.Argument(metavar="PROMPT…", help="What to draw, one or more.")] = None,
     models: Annotated[str, typer.Option("--models", metavar="ID,…", help="The models; all ids, or one.")] = "",
-    seeds: Annotated[str, typer.Option("--seeds", metavar="N|A,B,…", help="How many seeds, or which.")] = "4",
+    seeds: Annotated[str, typer.Option("--seeds", metavar="N|A,B,…", help="How many seeds, or which; 4.")] = "",
     negative: Annotated[str, typer.Option("-n", "--negative", metavar="TEXT", help="What to stay away from.")] = "",
     guidance: Annotated[str, typer.Option("--guidance", metavar="X,…", help="Guidance scales.")] = "",
     rescale: Annotated[str, typer.Option("--guidance-rescale", metavar="X,…", help="Guidance rescales.")] = "",
@@ -37,6 +38,10 @@ def sweep(
     override: Annotated[bool, typer.Option("--override", help="Run what a model's recipe rules out.")] = False,
     syntax: Syntax = "",
     scorer: Annotated[str, typer.Option("--scorer", metavar="ID", help="Who ranks; 'none' makes pictures only.")] = "",
+    study: Annotated[
+        str,
+        typer.Option("--study", metavar="NAME|FILE.toml", help="A written one: models, pruned, mini."),
+    ] = "",
     out: Annotated[str, typer.Option("--out", metavar="DIR", help="Where the pictures are saved.")] = "",
     resume: Annotated[str, typer.Option("--resume", metavar="ID", help="Go on with one; 'last' is the newest.")] = "",
     written: Annotated[
@@ -51,8 +56,10 @@ def sweep(
     debug: Debug = False,
 ) -> int:
     """Compare models or settings: a grid of pictures, scored and ranked; stop and resume it at any moment."""
+    from dataclasses import replace
+
     from engines import sweep as sweeps
-    from tui import grids, making, report, stocking, sweeping
+    from tui import grids, making, report, stocking, studies, sweeping
     from tui.draft import Draft
 
     session = sessions.begin(debug, device, threads)
@@ -68,26 +75,37 @@ def sweep(
             sweeping.list_all(store, json)
             return 0
         if resume:
-            if prompts or models or any(axes.values()) or lora:
+            if prompts or models or any(axes.values()) or lora or study:
                 raise InvalidRequest("a sweep that is resumed has its cells already", "leave everything else out")
             wanted = sweeps.load(store, None if resume.strip().lower() == "last" else _number(resume))
         else:
-            if not prompts:
+            study_of = studies.load(study) if study else None
+            if study_of is not None and (prompts or models or any(axes.values()) or lora or negative):
+                raise InvalidRequest("a study has its prompts, models and settings already", "leave these out")
+            if not prompts and study_of is None:
                 raise InvalidRequest("a sweep needs a prompt", "safelight sweep 'a red apple' --models A,B --seeds 4")
-            judge = "" if scorer == "none" else (scorer or session.catalogue.default_scorer().id)
+            named = scorer or (study_of.scorer if study_of is not None else "")
+            judge = "" if named == "none" else (named or session.catalogue.default_scorer().id)
             base = Draft(
                 negative_prompt=negative, syntax=syntax, score=judge, override="yes" if override else "",
                 blank_negative=session.settings.blank_negative, precision=session.settings.precision,
             )  # fmt: skip
-            grid = grids.Grid(
-                tuple(dict.fromkeys(prompts)),
-                grids.values("models", models) if models else (),
-                grids.seeds(seeds),
-                tuple((name, grids.values(name, text)) for name, text in axes.items() if text),
-                grids.stacks(lora or ()),
-                base,
-            )
-            stocking.ensure(session, [e for id in grid.models if (e := session.catalogue.models.get(id))], yes)
+            if study_of is not None:
+                grid = studies.with_base(study_of, base)
+                grid = replace(grid, seeds=grids.seeds(seeds)) if seeds else grid
+            else:
+                grid = grids.Grid(
+                    tuple(dict.fromkeys(prompts or ())),
+                    grids.values("models", models) if models else (),
+                    grids.seeds(seeds or "4"),
+                    tuple((name, grids.values(name, text)) for name, text in axes.items() if text),
+                    grids.stacks(lora or ()),
+                    base,
+                )
+            entries: list[Entry | None] = [session.catalogue.models.get(id) for id in grid.models]
+            entries.append(session.catalogue.scorers.get(judge))
+            if not dry_run:
+                stocking.ensure(session, [entry for entry in entries if entry is not None], yes)
             folder = Path(out).expanduser().absolute() if out else session.pictures
             planned = grids.plan(grid, session.catalogue, str(folder))
             making.say(planned.notes)
@@ -97,6 +115,7 @@ def sweep(
                 sweeping.tell_plan(planned.cells, json)
                 return 0
             title = f"{' | '.join(grid.prompts)} · {', '.join(axis for axis in grid.axes if axis != 'prompt')}"
+            title = study_of.title if study_of is not None else title
             command = shlex.join(["safelight", *sys.argv[1:]])
             wanted = sweeps.begin(store, planned.cells, title, command, judge, grid.axes, planned.left_out)
         with sweeping.alone(store, wanted.id):
