@@ -42,6 +42,7 @@ LOST_WEIGHT = re.compile(r"(?<=\w)(?:\+\++|--+),?\Z")
 _NO_NUMBER = re.compile(
     r'(?<=[)"])(?:nan|inf(?:inity)?)(?!\w)|\.attend\(\s*[+-]?(?:nan|inf(?:inity)?)\s*\)', re.IGNORECASE
 )
+_SIGN_AND_NUMBER = re.compile(r'(?<=[)"])[+\-]+(?=\d)')
 _ONLY_SIGNS = re.compile(r"(?=\s*[+\-])[\s+\-]+")
 _ENDS_ARGUMENT = re.compile(r"\s*[,)]")
 
@@ -69,6 +70,8 @@ def odd_weights(text: str) -> Iterator[Problem]:
     """What was meant for a weight, perhaps, and is text."""
     for found in _NO_NUMBER.finditer(text):
         yield Problem(found.span(), f"this is no weight: one is a number from 0 to {MAX_WEIGHT:g}; it is taken as text")
+    for found in _SIGN_AND_NUMBER.finditer(text):
+        yield Problem(found.span(), "the signs are the weight here, and the number behind them is text", "note")
     if _ONLY_SIGNS.fullmatch(text):
         yield Problem((0, len(text)), "there is no word here to weigh; the signs are taken as text", "note")
 

@@ -415,3 +415,54 @@ async def test_where_there_is_no_word_a_line_says_so(bench: Bench) -> None:
 def test_the_bar_of_a_weight(value: float, bar: str) -> None:
     weight: dict[str, Any] = {"low": 0, "high": 2, "neutral": 1, "fine": 0.05, "coarse": 0.25}
     assert _bar(Slider("prompt", "weight", 0, "x", value, **weight)) == bar
+
+
+async def test_undo_on_the_sliders_takes_back_what_was_slid_and_nothing_else(bench: Bench) -> None:
+    bench.draft(prompt="", seed="7")
+    async with bench.app.run_test(size=WIDE) as pilot:
+        await pilot.press(*"a cat", "alt+w")
+        await pilot.press("ctrl+z")
+        await until(pilot, lambda: "nothing was slid here" in toasts(bench.app))
+        await pilot.press("right", "right")
+        await until(pilot, lambda: bench.app.workbench.draft.guidance == "4.7")
+        await pilot.press("ctrl+z")
+        await until(pilot, lambda: bench.app.workbench.draft.guidance == "")
+        assert bench.app.workbench.draft.prompt == "a cat"
+        bench.app.workbench.form.prompt.take("a (red)1.2 (cat)0.8")
+        await pilot.press("up", "up", "right", "down", "left", "left")
+        await until(pilot, lambda: bench.app.workbench.draft.prompt == "a (red)1.25 (cat)0.7")
+        await pilot.press("x")
+        await until(pilot, lambda: bench.app.workbench.draft.prompt == "a (red)1.25 cat")
+        for then in ("a (red)1.25 (cat)0.7", "a (red)1.25 (cat)0.8", "a (red)1.2 (cat)0.8"):
+            await pilot.press("ctrl+z")
+            await until(pilot, lambda then=then: bench.app.workbench.draft.prompt == then)
+
+
+async def test_a_pause_ends_a_number_for_good(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tui.digits.PAUSE", 0.05)
+    bench.draft(prompt="a (cat)1.3", seed="7")
+    async with bench.app.run_test(size=WIDE) as pilot:
+        await pilot.press("alt+w", "up", "up", "up")
+        monkeypatch.setattr("tui.digits.PAUSE", 600.0)
+        await pilot.press("1", ".", "9", "escape")
+        await until(pilot, lambda: bench.app.workbench.draft.prompt == "a (cat)1.3")
+        await pilot.press("1", ".", "9")
+        monkeypatch.setattr("tui.digits.PAUSE", 0.0)
+        await pilot.press("escape")
+        await until(pilot, lambda: bench.app.workbench.draft.prompt == "a (cat)1.9")
+
+
+async def test_loras_that_do_nothing_are_told_so_by_their_sliders() -> None:
+    found = sliders.read(Draft("withLora(a, 1) withLora(a, 2)", "withLora(b)"), None, settings=False)
+    assert [(s.label, bool(s.idle)) for s in found] == [("a", True), ("a", False), ("b", True)]
+
+
+async def test_without_guidance_the_negative_prompt_says_that_it_has_no_effect(bench: Bench) -> None:
+    bench.draft(prompt="a cat", guidance="1")
+    async with bench.app.run_test(size=WIDE) as pilot:
+        negative = bench.app.workbench.form.negative
+        await until(pilot, lambda: "no effect at guidance 1" in str(negative.border_title))
+        assert bench.app.workbench.form.settings.field("rescale").has_class("-idle")
+        bench.app.workbench.form.settings.field("guidance").input.value = "4"
+        await until(pilot, lambda: "no effect" not in str(negative.border_title))
+        assert not bench.app.workbench.form.settings.field("rescale").has_class("-idle")

@@ -703,3 +703,30 @@ async def test_with_the_real_engine(home: Path) -> None:
         assert app.workbench.history.chosen == picture
         await until(pilot, lambda: app.workbench.history._thumbnails)
     store.close()
+
+
+def burst(bench: Bench, *keys: str) -> None:
+    """Keys that a slow line delivers together."""
+    for key in keys:
+        bench.app.post_message(events.Key(key, {"space": " "}.get(key, key if len(key) == 1 else None)))
+
+
+async def test_enter_takes_what_was_typed_before_it_and_nothing_of_what_comes_after(bench: Bench) -> None:
+    async with bench.app.run_test(size=WIDE) as pilot:
+        await until(pilot, lambda: bench.app.workbench.stocks.models)
+        burst(bench, *"one", "enter", "alt+n", *"two", "enter", "alt+n", *"three", "ctrl+g", *"!", "ctrl+r")
+        await until(pilot, lambda: len(bench.made) == 4)
+        assert [request.prompt for request in bench.made] == ["one", "two", "three", "three!"]
+
+
+async def test_keys_go_to_where_those_before_them_went(bench: Bench) -> None:
+    async with bench.app.run_test(size=WIDE) as pilot:
+        await until(pilot, lambda: bench.app.workbench.stocks.models)
+        burst(bench, *"cat", "tab", *"dog", "shift+tab", *"s", "f4", "9")
+        draft = bench.app.workbench.form
+        await until(pilot, lambda: draft.draft.steps == "9")
+        assert (draft.draft.prompt, draft.draft.negative_prompt) == ("cats", "dog")
+        bench.app.post_message(events.Key("f2", None))
+        bench.app.post_message(events.Paste(" pasted"))
+        burst(bench, "!")
+        await until(pilot, lambda: draft.draft.prompt == "cats pasted!")

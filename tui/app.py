@@ -17,7 +17,7 @@ from rich.text import Text
 from textual.app import App, SystemCommand
 from textual.binding import BindingType
 from textual.drivers import linux_driver
-from textual.events import Event, Key
+from textual.events import Event, Key, Paste
 from textual.filter import LineFilter
 from textual.message import Message
 from textual.screen import Screen
@@ -41,6 +41,7 @@ from tui.pictures.view import prepare as prepare  # tui.opening needs it before 
 from tui.pump import Pump
 from tui.settings import Settings
 from tui.tidying import PERIOD, Tidy
+from tui.turns import Turns
 from tui.wording import plural
 from tui.workbench import Workbench
 
@@ -113,6 +114,7 @@ class SafelightApp(App[None]):
         self.workbench = Workbench(engine, store, catalogue, self._file, default, mode, clock, self._keymap_chosen)
         self.workbench.library = folders.config / "snippets.toml"
         self.workbench.signs = settings.weights == "signs"
+        self._turns = Turns(self, super().on_event)
         self._flush_at = 0.0
         self._leaving = False
         self._tidy = tidy
@@ -148,10 +150,13 @@ class SafelightApp(App[None]):
             self.set_interval(PERIOD, self._tidy.look)
 
     async def on_event(self, event: Event) -> None:
-        """As Textual does; the time of a key is kept for the garbage collector's sake."""
+        """As Textual does, but keys in turn; their time is kept for the garbage collector's sake."""
         if self._tidy is not None and isinstance(event, Key):
             self._tidy.key_pressed()
-        await super().on_event(event)
+        if isinstance(event, Key | Paste) and not event.is_forwarded:
+            self._turns.take(event)
+        else:
+            await super().on_event(event)
 
     def _show_notices(self) -> None:
         for notice in self._notices[:3]:

@@ -112,6 +112,7 @@ class ChoosingScreen(PagedScreen):
         """Both editors share the list of names."""
         for editor in (self.form.prompt, self.form.negative):
             editor.names, editor.namer = self.names, self._named
+        self.form.negative.unnamed = frozenset({"lora", "a1111-lora"})
 
     def _named(self, wish: Wish) -> list[Offer]:
         return completing.offers(wish, self.catalogue, self.form.draft, self.stocks, self._wildcards)

@@ -428,7 +428,10 @@ def _fetch_missing(session: Session, form: Draft, loras: Sequence[str], vae: str
 
     catalogue = session.catalogue
     named: list[Entry | None] = [catalogue.models.get(form.model), catalogue.vaes.get(vae)]
-    named += [catalogue.adapters.get(lora.partition(":")[0]) for lora in (*loras, *draft.lora_names(form))]
+    model = catalogue.models.get(form.model) or catalogue.default_model()
+    adapters = [catalogue.adapters.get(lora.partition(":")[0]) for lora in (*loras, *draft.lora_names(form))]
+    # what is for another family is refused, not fetched
+    named += [a for a in adapters if a is not None and a.family == model.family]
     named += [catalogue.embeddings.get(name) for name in draft.embedding_names(form, catalogue)]
     stocking.ensure(session, [entry for entry in named if entry is not None], yes)
 

@@ -95,7 +95,7 @@ class ComparingScreen(ChoosingScreen):
 
     def _beside(self, before: Picture, shown: Picture) -> None:
         def kept(picture: Picture | None) -> None:
-            if picture is not None and picture != self.shown:
+            if picture is not None:
                 self.show_one(picture)
 
         self.app.push_screen(BesideScreen(before, shown, self.title_of, self.older, self.mode), kept)

@@ -41,8 +41,11 @@ class Fetches:
         """What a draft names that is not here and can be had. It looks for these few on the disk."""
         known = self._catalogue
         named: list[Entry | None] = [known.models.get(draft.model.strip()), known.vaes.get(draft.vae.strip())]
-        named += [known.adapters.get(item.name) for item in stack.read(stack.active(draft).loras)]
-        named += [known.adapters.get(name) for name in lora_names(draft)]
+        model = known.models.get(draft.model.strip())
+        worn = (*(item.name for item in stack.read(stack.active(draft).loras)), *lora_names(draft))
+        # what is for another family is refused, not fetched
+        adapters = (known.adapters.get(name) for name in worn)
+        named += [a for a in adapters if a is not None and (model is None or a.family == model.family)]
         named += [known.embeddings.get(name) for name in embedding_names(draft, known)]
         named.append(known.scorers.get(draft.score.strip()))
         return tuple(dict.fromkeys(e for e in named if e is not None and known.missing(e) and known.can_be_had(e)))

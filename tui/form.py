@@ -279,6 +279,9 @@ class Form(VerticalScroll, can_focus=False):
     def _show_consequences(self) -> None:
         """Weights of the prompt, and one line of what has no effect or departs from the recipe."""
         draft = self.draft
+        idle = self._unguided(draft)
+        self.negative.show_idle(idle)
+        self.settings.field("rescale").set_class(bool(idle), "-idle")
         self._show_sliders(draft)
         self._measure_later()
         if not variants.names(draft.prompt):
@@ -293,6 +296,12 @@ class Form(VerticalScroll, can_focus=False):
         quiet += [f"syntax {draft.syntax}"] if draft.syntax.strip() not in ("", "compel") else []
         overridden = "override on · nothing is locked"
         self.model.show_departures(quiet, overridden if draft.override == "yes" else "")
+
+    def _unguided(self, draft: Draft) -> str:
+        """Why negative prompt and rescale have no effect; empty if they have."""
+        model = self._catalogue.models.get(draft.model)
+        guidance = sliders.number(draft.guidance, model.recipe.guidance_scale if model else 1.0)
+        return f"no effect at guidance {guidance:g}" if guidance <= 1 else ""
 
     def _measure_later(self) -> None:
         if self._measuring is not None:
@@ -345,13 +354,9 @@ class Form(VerticalScroll, can_focus=False):
         else:
             self._edit(message.slider, changed)
 
-    @on(WeightsPane.Undone)
-    def _undo(self, message: WeightsPane.Undone) -> None:
-        editor = self.negative if message.slider.field == "negative_prompt" else self.prompt
-        if message.again:
-            editor.action_redo()
-        else:
-            editor.action_undo()
+    @on(WeightsPane.Restored)
+    def _restore(self, message: WeightsPane.Restored) -> None:
+        (self.negative if message.slider.field == "negative_prompt" else self.prompt).action_undo()
 
     @on(WeightsPane.Removed)
     def _bare(self, message: WeightsPane.Removed) -> None:

@@ -9,7 +9,7 @@ from engines import schedulers, tokens, variants
 from engines.catalogue import Catalogue
 from engines.entries import Model
 from engines.errors import LoadError
-from engines.parts import Blend, Emphasis, Part, Prompt, Span
+from engines.parts import Blend, Emphasis, Part, Problem, Prompt, Span
 from engines.prompt import parse
 from engines.requests import Picture, check_prompt
 from engines.store import Store
@@ -106,6 +106,8 @@ def show_prompt(text: Text, seed: int, catalogue: Catalogue, model: Model, as_js
     before = "drawn" if expansion else "typed"
     problems += [(before, problem) for problem in (translation.problems if translation else ())]
     problems += [("text", problem) for problem in read.problems]
+    unknown = (use for use in read.loras if use.name not in catalogue.adapters)
+    problems += [("text", Problem(use.span, f"no LoRA is called '{use.name}'")) for use in unknown]
     if as_json:
         emit(
             {

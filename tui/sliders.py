@@ -78,7 +78,7 @@ def read(draft: Draft, model: Model | None, settings: bool) -> tuple[Slider, ...
         settings: with guidance, rescale and the shares of a mixed model.
     """
     recipe = model.recipe if model else None
-    guidance = _number(draft.guidance, recipe.guidance_scale if recipe else 1.0)
+    guidance = number(draft.guidance, recipe.guidance_scale if recipe else 1.0)
     unguided = "" if guidance > 1 else f"no effect: guidance is {guidance:g}, it acts only above 1"
     found = _of_text(draft.prompt, "prompt", "") + _of_text(draft.negative_prompt, "negative_prompt", unguided)
     if settings:
@@ -87,7 +87,7 @@ def read(draft: Draft, model: Model | None, settings: bool) -> tuple[Slider, ...
         found.append(
             Slider("guidance", "setting", 0, "guidance", guidance, 0.0, 15.0, neutral, 0.1, 1.0, (0.0, MAX_GUIDANCE))
         )
-        rescale = _number(draft.rescale, recipe.guidance_rescale if recipe else 0.0)
+        rescale = number(draft.rescale, recipe.guidance_rescale if recipe else 0.0)
         neutral = recipe.guidance_rescale if recipe else 0.0
         found.append(
             Slider("rescale", "setting", 0, "rescale", rescale, 0.0, 1.0, neutral, 0.05, 0.25, (0.0, 1.0), 0, unguided)
@@ -198,16 +198,31 @@ def _of_text(text: str, field: Field, idle: str) -> list[Slider]:
             found.append(
                 Slider(field, "ratio", place, label, weight, 0, high, 1, 0.05, 0.25, (-limit, limit), idle=idle)
             )
+    last = {use.name: place for place, use in enumerate(prompt.loras)}
     for place, use in enumerate(prompt.loras):
+        unused = "" if last[use.name] == place else "no effect: it is named again, and what is said last counts"
+        unused = "no effect: LoRAs are named in the prompt, not in the negative one" if field != "prompt" else unused
         found.append(
             Slider(
-                field, "lora", place, use.name, use.weight, -2, 2, 1, 0.05, 0.25, (-MAX_WEIGHT, MAX_WEIGHT), idle=idle
+                field,
+                "lora",
+                place,
+                use.name,
+                use.weight,
+                -2,
+                2,
+                1,
+                0.05,
+                0.25,
+                (-MAX_WEIGHT, MAX_WEIGHT),
+                idle=unused or idle,
             )
         )
     return found
 
 
-def _number(text: str, otherwise: float) -> float:
+def number(text: str, otherwise: float) -> float:
+    """What a field says, as far as it says a number; else what its emptiness stands for."""
     try:
         value = float(text.replace(",", "."))
     except ValueError:

@@ -203,7 +203,7 @@ class LoraPane(Widget, can_focus=True):
     async def _on_key(self, event: events.Key) -> None:
         """Digits type a weight, as on a slider."""
         item = self.chosen
-        if event.key == "escape" and self._typed and item is not None:  # as if nothing had been typed
+        if event.key == "escape" and self._typed.fresh and item is not None:  # as if nothing had been typed
             event.stop()
             self._typed.clear()
             self._put(replace(item, weight=self._typed.before, odd=""))

@@ -55,6 +55,7 @@ class PromptEditor(TextArea):
         self.border_title = title
         self.cursor_blink = False  # every blink would be sent over the wire
         self._told = ""
+        self._length = ""
         self.foreign = ""
         "Why the keys for weights do nothing, if the text is in a dialect that they can't write."
         self._borders: tuple[int, ...] = ()
@@ -69,6 +70,10 @@ class PromptEditor(TextArea):
         "Whether an arrow went into the list."
         self.names: NameList | None = None
         "The list; none until the screen has one."
+        self.unnamed: frozenset[completing.Kind] = frozenset()
+        "What is not named in this prompt."
+        self.idle = ""
+        "Why the whole prompt has no effect; told in the title."
         self.namer: Callable[[Wish], list[Offer]] = lambda wish: []
         "What can be taken for a wish, without waiting for anything."
 
@@ -252,7 +257,7 @@ class PromptEditor(TextArea):
             opening: whether a list may open where none is.
         """
         wish = completing.wish(self.text, self.place) if self.selection.is_empty and self.has_focus else None
-        if wish is None or (self.wish is None and not opening):
+        if wish is None or wish.kind in self.unnamed or (self.wish is None and not opening):
             self.close_names()
             return
         if wish.kind == "wildcard" and (self.wish is None or self.wish.kind != wish.kind):
@@ -342,9 +347,19 @@ class PromptEditor(TextArea):
         for row, start, end, name in [*tints(text), *marks(text, self._borders)]:
             self._highlights[row].append((start, end, name))
 
+    def show_idle(self, why: str) -> None:
+        """Why it has no effect; empty if it has."""
+        if why != self.idle:
+            self.idle = why
+            self._entitle()
+
+    def _entitle(self) -> None:
+        self.border_title = Content(" · ".join(filter(None, (self._title, self.idle, self._length))))
+
     def show_length(self, told: str, borders: tuple[int, ...]) -> None:
         """How long the text is, and where in it what is encoded apart begins."""
-        self.border_title = Content(f"{self._title} · {told}" if told else self._title)
+        self._length = told
+        self._entitle()
         if borders != self._borders:
             self._borders = borders
             self._build_highlight_map()

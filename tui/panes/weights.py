@@ -36,7 +36,6 @@ class WeightsPane(Widget, can_focus=True):
         Binding("down", "move(1)", "down", show=False),
         Binding("enter", "made", "make", show=False),
         Binding("ctrl+z", "undo", "undo", show=False),
-        Binding("ctrl+y", "redo", "redo", show=False),
     ]
 
     class Moved(Message):
@@ -54,13 +53,12 @@ class WeightsPane(Widget, can_focus=True):
             super().__init__()
             self.slider = slider
 
-    class Undone(Message):
-        """The last change of the slider's text shall be taken back, or made again."""
+    class Restored(Message):
+        """A weight whose syntax went shall come back."""
 
-        def __init__(self, slider: Slider, again: bool) -> None:
+        def __init__(self, slider: Slider) -> None:
             super().__init__()
             self.slider = slider
-            self.again = again
 
     class Folded(Message):
         """The focus came or went: other sliders are wanted."""
@@ -76,6 +74,8 @@ class WeightsPane(Widget, can_focus=True):
         self._top = 0
         self._typed = Digits()
         self._muted: dict[tuple[object, ...], float] = {}
+        self._done: list[tuple[Slider, float | None]] = []
+        "What was done since the focus came: a slider and its value before; None where its syntax was taken away."
         self.display = False
 
     @property
@@ -86,6 +86,7 @@ class WeightsPane(Widget, can_focus=True):
     def show(self, rows: Sequence[Slider]) -> None:
         """The sliders as the draft has them; the cursor stays with the one that it was on."""
         rows = tuple(rows)
+        self.display = bool(rows) or self.has_focus
         if rows == self._rows:
             return
         here = self.chosen
@@ -97,13 +98,13 @@ class WeightsPane(Widget, can_focus=True):
         self._rows = rows
         still = {row.key for row in rows if row.value == 0}
         self._muted = {key: value for key, value in self._muted.items() if key in still}
-        self.display = bool(rows) or self.has_focus
         self._see()
         self._entitle()
         self.refresh(layout=changed)
 
     def on_focus(self) -> None:
         """The settings' sliders come."""
+        self._done.clear()
         self.post_message(self.Folded())
 
     def on_blur(self) -> None:
@@ -208,21 +209,26 @@ class WeightsPane(Widget, can_focus=True):
                 if other is not row
             )
             self._cursor = max(0, min(self._cursor, len(self._rows) - 1))
+            self._done.append((row, None))
             self.refresh(layout=True)
             self.post_message(self.Removed(row))
+        elif row is not None:
+            self.notify("only a weight can be taken away; space mutes this", timeout=3, markup=False)
 
     def action_undo(self) -> None:
-        """As in the prompt that the slider is of."""
-        self._undo(False)
-
-    def action_redo(self) -> None:
-        """The way forth."""
-        self._undo(True)
-
-    def _undo(self, again: bool) -> None:
-        if (row := self.chosen) is not None:
-            self._typed.clear()
-            self.post_message(self.Undone(row, again))
+        """The last thing that was done here, since the focus came."""
+        self._typed.clear()
+        if not self._done:
+            self.notify("nothing was slid here that could be undone", timeout=3, markup=False)
+            return
+        row, value = self._done.pop()
+        if value is None:
+            self.post_message(self.Restored(row))
+            return
+        at = next((i for i, other in enumerate(self._rows) if other.key == row.key), None)
+        if at is not None:
+            self.action_move(at - self._cursor)
+            self._put(self._rows[at], value, undoing=True)
 
     def action_made(self) -> None:
         """Enter makes the picture, as everywhere in the form; after typing a number it takes the number."""
@@ -234,7 +240,7 @@ class WeightsPane(Widget, can_focus=True):
     async def _on_key(self, event: events.Key) -> None:
         """Digits type a value, which counts as soon as it is a number; a 0 by itself resets."""
         row = self.chosen
-        if event.key == "escape" and self._typed and row is not None:  # as if nothing had been typed
+        if event.key == "escape" and self._typed.fresh and row is not None:  # as if nothing had been typed
             event.stop()
             self._typed.clear()
             self._put(row, self._typed.before)
@@ -249,8 +255,11 @@ class WeightsPane(Widget, can_focus=True):
             if value is not None:
                 self._put(row, value)
 
-    def _put(self, row: Slider, value: float) -> None:
+    def _put(self, row: Slider, value: float, undoing: bool = False) -> None:
         if value != row.value:
+            # what is done to one slider in a row is one thing
+            if not undoing and not (self._done and self._done[-1][0].key == row.key and self._done[-1][1] is not None):
+                self._done.append((row, row.value))
             # at once: the next key may be here before the text has changed, and goes on from this one
             rows = list(self._rows)
             rows[self._cursor] = replace(row, value=value)
