@@ -159,6 +159,10 @@ def generate(
         str,
         typer.Option("--mix", metavar="X[,Y,…]", help="A mixed model's ratio: the second's share, or a weight each."),
     ] = "",
+    best: Annotated[
+        str,
+        typer.Option("--best", metavar="K", help="Draft --count seeds by the quickest model, and finish the best K."),
+    ] = "",
     guidance_series: Annotated[
         str | None,
         typer.Option(
@@ -234,6 +238,12 @@ def generate(
             e.hint = f"choose another folder with --out{'' if out else ', or mend folder in settings.toml'}"
         raise
     requests = [replace(request, folder=str(folder)) for request in asked.requests]
+    if best:
+        from tui import drafting
+
+        plan = drafting.best(best, form, requests, session.catalogue)
+        say([*asked.notes, *plan.notes])
+        return _run(session, [replace(request, folder=str(folder)) for request in plan.drafts], json, plan.finish)
     say(asked.notes)
     say([f"seed {requests[0].seed}, drawn at random"] * asked.drawn)
     say([f"variation seed {requests[0].variation_seed}, drawn at random"] * asked.drawn_variation)
@@ -464,12 +474,12 @@ def _picture(session: Session, id: str) -> Any:
     return store.picture(int(id))
 
 
-def _run(session: Session, requests: Sequence[Any], as_json: bool) -> int:
+def _run(session: Session, requests: Sequence[Any], as_json: bool, then: Any = None) -> int:
     from tui import making
 
     with making.closing(session.store()) as store:
         try:
-            return making.run(session.engine("command", store), requests, as_json)
+            return making.run(session.engine("command", store), requests, as_json, then)
         except making.JobFailed as e:
             if session.debug:
                 print(e.trace, file=sys.stderr)

@@ -9,7 +9,7 @@ import json
 import sys
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -99,8 +99,16 @@ def closing(store: Store) -> Iterator[Store]:
         store.close()
 
 
-def run(engine: Engine, requests: Sequence[Request], as_json: bool) -> int:
+def run(
+    engine: Engine,
+    requests: Sequence[Request],
+    as_json: bool,
+    then: Callable[[Sequence[Picture]], Sequence[Request]] | None = None,
+) -> int:
     """Submits requests and follows them to the end; returns the exit code.
+
+    Args:
+        then: what is asked for when all of these have ended, by the pictures that came of them.
 
     A request that fails is told, and the rest goes on; the code is then that of the first failure. When the program
     is interrupted, what is running is cancelled within a step and a save in progress finished before this is left.
@@ -109,6 +117,7 @@ def run(engine: Engine, requests: Sequence[Request], as_json: bool) -> int:
     of = len(requests)
     ended = 0
     failures: list[Failed] = []
+    made: list[Picture] = []
     started = time.monotonic()
     try:
         group = uuid.uuid4().hex[:12] if of > 1 else None
@@ -122,6 +131,7 @@ def run(engine: Engine, requests: Sequence[Request], as_json: bool) -> int:
                     progress.clear()
                     for picture in pictures:
                         _print(picture, as_json)
+                    made += pictures
                     ended += 1
                 case Failed(job_id=job_id) if job_id in mine:
                     progress.clear()
@@ -152,6 +162,10 @@ def run(engine: Engine, requests: Sequence[Request], as_json: bool) -> int:
                     break
                 case _:
                     progress.show(_words(event, ended, of, started), now=isinstance(event, Loading))
+            if ended >= of and then is not None:
+                more, then = then(made), None
+                of += len(more)
+                mine |= {engine.submit(request, group) for request in more}
             if ended >= of:
                 break
     finally:
