@@ -265,6 +265,12 @@ def test_a_day_at_the_command_line(home: Path, tmp_path: Path) -> None:
     assert rows[2]["scores"] == one["scores"]
     assert json.loads(safelight("history", "show", "1", "--json").stdout) == rows[2]
     assert "a red apple" in safelight("history", "list", "--search", "APPLE").stdout
+    assert "rated 4" in safelight("history", "rate", "1", "4").stdout
+    assert json.loads(safelight("history", "show", "1", "--json").stdout) == rows[2] | {"rating": 4}
+    refused(safelight("history", "rate", "last", "6"), 2, "rating must be 0 to 5")
+    refused(safelight("history", "rate", "99", "1"), 2, "no picture 99")
+    safelight("history", "rate", "1", "0")
+    assert json.loads(safelight("history", "show", "1", "--json").stdout)["rating"] is None
     same.unlink()
     refused(safelight("history", "path", "last"), 1, "is gone")
     log = (home / "data" / "safelight.log").read_text()

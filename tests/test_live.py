@@ -167,6 +167,26 @@ async def test_steady_changes_are_seen_though_each_is_read_slowly(home: Path, mo
         await until(pilot, lambda: sketches(bench)[-1].prompt == "a (red)1.9 apple")
 
 
+async def test_what_is_changed_and_changed_back_is_not_drawn_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tui.sketching.REST", 0.05)
+    bench.draft(prompt="a (red)1.2 apple", seed="7")
+    async with bench.app.run_test(size=WIDE) as pilot:
+        await until(pilot, lambda: bench.app.workbench.stocks.models)
+        await pilot.press("alt+i")
+        await until(pilot, lambda: len(bench.store.made) == 1)
+        await pilot.press("alt+w", "right")
+        await until(pilot, lambda: len(bench.store.made) == 2)
+        await pilot.press("left")
+        await until(pilot, lambda: bench.app.workbench.draft.prompt == "a (red)1.2 apple")
+        await until(pilot, lambda: bench.app.workbench.shown == bench.store.made[0])
+        await pilot.pause(0.3)
+        assert len(pictures(bench)) == 2 and bench.app.workbench.shown == bench.store.made[0]
+        await pilot.press("right", "right")
+        await until(pilot, lambda: len(bench.store.made) == 3)
+
+
 async def test_a_picture_that_an_earlier_workbench_wanted_is_not_cancelled(home: Path) -> None:
     bench = Bench(home, held=True)
     async with bench.app.run_test(size=WIDE) as pilot:

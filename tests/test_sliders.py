@@ -44,7 +44,7 @@ def test_every_number_of_a_draft_is_a_slider() -> None:
     )
     found = sliders.read(draft, None, settings=True)
     assert [(s.field, s.kind, s.label, round(s.value, 4), s.depth) for s in found] == [
-        ("prompt", "weight", "(red)1.2 apple", 1.1, 0),
+        ("prompt", "weight", "red apple", 1.1, 0),
         ("prompt", "weight", "red", 1.2, 1),
         ("prompt", "weight", "b", 1.21, 0),
         ("prompt", "ratio", "a red apple", 0.7, 0),
@@ -450,6 +450,12 @@ async def test_a_pause_ends_a_number_for_good(bench: Bench, monkeypatch: pytest.
         monkeypatch.setattr("tui.digits.PAUSE", 0.0)
         await pilot.press("escape")
         await until(pilot, lambda: bench.app.workbench.draft.prompt == "a (cat)1.9")
+
+
+def test_a_label_is_the_words_without_their_syntax() -> None:
+    text = "a (red (small)1.2 cat++, sits)1.5 " + "(" * 50 + "deep)1.1" + ")" * 49
+    found = sliders.read(Draft(text), None, settings=False)
+    assert [slider.label for slider in found] == ["red small cat , sits", "small", "cat", "deep"]
 
 
 async def test_loras_that_do_nothing_are_told_so_by_their_sliders() -> None:

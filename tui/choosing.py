@@ -39,6 +39,8 @@ class ChoosingScreen(PagedScreen):
         self.catalogue = catalogue
         self._wildcards: tuple[str, ...] = ()
         self._listing = False
+        self._complaints: Sequence[str] = ()
+        "What was last told of the library of snippets."
 
     @property
     def names(self) -> NameList:
@@ -204,8 +206,10 @@ class ChoosingScreen(PagedScreen):
 
     async def _library(self, opened: ChoiceList | None, by_name: dict[str, snippets.Snippet]) -> None:
         known, problems = await asyncio.to_thread(snippets.load, self.library)
-        for problem in problems:
-            self.notify(clean(problem), severity="warning", timeout=6, markup=False)
+        if problems != self._complaints:  # once, not at every opening
+            self._complaints = problems
+            for problem in problems:
+                self.notify(clean(problem), severity="warning", timeout=6, markup=False)
         by_name |= {one.name: one for one in known}
         offers = [Offer(one.name, one.name, detail=one_line(one.text, 200), note=one.kind) for one in known]
         self._fill(opened, offers, "there are no snippets")

@@ -356,6 +356,24 @@ def history_show(
     return 0
 
 
+@history_app.command("rate")
+def history_rate(
+    id: Annotated[str, typer.Argument(metavar="ID", help="A number from the list, or 'last'.")],
+    rating: Annotated[str, typer.Argument(metavar="1…5", help="How you like it; 0 takes it back.")],
+    debug: Debug = False,
+) -> int:
+    """Keep your own judgement of a picture, apart from its scores."""
+    from tui import fields
+
+    value = fields.whole("rating", rating, 0, 5, 0)
+    store = _store(_begin(debug))
+    picture = _found(store, id)
+    store.rate(picture.id, value or None)
+    said = f"rated {value}" if value else "not rated any more"
+    print(f"{picture.id}  {said}")
+    return 0
+
+
 @history_app.command("path")
 def history_path(
     id: Annotated[str, typer.Argument(metavar="ID", help="A number from the list, or 'last'.")] = "last",
@@ -466,7 +484,11 @@ def _store(session: Session) -> Store:
 
 
 def _picture(session: Session, id: str) -> Any:
-    store = _store(session)
+    return _found(_store(session), id)
+
+
+def _found(store: Store, id: str) -> Any:
+    """A picture by what was typed."""
     if id.strip().lower() == "last":
         return store.last()
     if not id.isascii() or not id.isdigit() or len(id) > 18:

@@ -26,6 +26,8 @@ from tui.panes.header import Header
 
 GROUP = "live-"
 "What the groups of pictures that live makes begin with."
+REMEMBERED = 50
+"Pictures that live has made and would not make again."
 REST = 1.5
 "Seconds without a change after which the picture itself is made."
 
@@ -42,6 +44,8 @@ class SketchingScreen(ComparingScreen):
         "Of the picture that is wanted; empty while none is."
         self._rested: Picture | None = None
         "That picture, when it is there."
+        self._all_rested: dict[Draft, Picture] = {}
+        "The last pictures that live made: what is changed and changed back is not drawn again."
         self._rests: list[JobId] = []
         self._groups: set[str] = set()
         "Of all pictures that were asked for here; what an earlier workbench left is none of them."
@@ -165,7 +169,10 @@ class SketchingScreen(ComparingScreen):
 
     def _rest(self) -> None:
         draft = stack.active(self.form.draft)
-        if self._live.picture(draft):
+        if (there := self._all_rested.get(self._live.plain(draft))) is not None:
+            self._live.made, self._rested = self._live.plain(draft), there
+            self.show_again(there)
+        elif self._live.picture(draft):
             self._group, self._rested = f"{GROUP}{secrets.token_hex(4)}", None
             self._groups.add(self._group)
             self.make(self._live.plain(self.form.draft), self._group)
@@ -227,4 +234,8 @@ class SketchingScreen(ComparingScreen):
             self._rested = next(iter(pictures), None)
             if self._rested is None:
                 self._live.made, self._group = None, ""
+            elif self._live.made is not None and "__" not in self._live.made.prompt:  # files may change
+                self._all_rested[self._live.made] = self._rested
+                while len(self._all_rested) > REMEMBERED:
+                    del self._all_rested[next(iter(self._all_rested))]
         return True

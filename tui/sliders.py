@@ -6,7 +6,9 @@ Text and sliders are two views of one thing: sliders are read from the draft, an
 
 from __future__ import annotations
 
+import itertools
 import math
+from bisect import bisect_left
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -15,7 +17,7 @@ from engines.blocks import REACH
 from engines.editing import Edit
 from engines.entries import Merged, Model
 from engines.errors import InvalidRequest
-from engines.prompt import MAX_RATIO, MAX_WEIGHT, parse
+from engines.prompt import MAX_RATIO, MAX_WEIGHT, Prompt, Span, parse
 from engines.requests import MAX_GUIDANCE
 from tui import shares
 from tui.draft import Draft
@@ -24,6 +26,8 @@ from tui.fields import exact
 Field: TypeAlias = Literal["prompt", "negative_prompt", "mix", "guidance", "rescale"]
 Kind: TypeAlias = Literal["weight", "ratio", "lora", "setting"]
 PROMPTS: tuple[Field, ...] = ("prompt", "negative_prompt")
+WORDS = 12
+"Parts of a prompt that a label is made of."
 MOST = 20_000
 "Characters of a prompt beyond which it has no sliders."
 
@@ -185,7 +189,7 @@ def _of_text(text: str, field: Field, idle: str) -> list[Slider]:
     around: list[int] = []
     for place, one in enumerate(prompt.emphases):
         around = [end for end in around if end >= one.span[1]]
-        label = " ".join(text[slice(*one.body)].split())
+        label = _said(prompt, one.body)
         found.append(
             Slider(field, "weight", place, label, one.weight, 0, 2, 1, 0.05, 0.25, depth=len(around), idle=idle)
         )
@@ -219,6 +223,13 @@ def _of_text(text: str, field: Field, idle: str) -> list[Slider]:
             )
         )
     return found
+
+
+def _said(prompt: Prompt, body: Span) -> str:
+    """The words between two places, without the syntax in them; the first few are enough for a label."""
+    first = bisect_left(prompt.parts, body[0], key=lambda part: part.span[0])
+    inside = itertools.takewhile(lambda part: part.span[0] < body[1], prompt.parts[first : first + WORDS])
+    return " ".join(" ".join(part.text for part in inside).split())
 
 
 def number(text: str, otherwise: float) -> float:
