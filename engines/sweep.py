@@ -66,8 +66,8 @@ class Sweep:
     "What people call it."
     command: str
     "The command that makes it again; empty if none does."
-    scorer: str
-    "The catalogue's id of the scorer; empty for none."
+    scorers: tuple[str, ...]
+    "The catalogue's ids; the first judges while pictures are made, the others when all are there. None for none."
     axes: tuple[str, ...]
     "In the order of the cells' points."
     created: float
@@ -110,12 +110,14 @@ def begin(
     cells: Sequence[Cell],
     title: str,
     command: str = "",
-    scorer: str = "",
+    scorers: Sequence[str] = (),
     axes: Sequence[str] = (),
     left_out: Sequence[tuple[str, str]] = (),
 ) -> Sweep:
     """Writes a sweep down, whole or not at all."""
-    facts = {"title": title, "command": command, "scorer": scorer, "axes": list(axes), "left_out": list(left_out)}
+    facts = {
+        "title": title, "command": command, "scorers": list(scorers), "axes": list(axes), "left_out": list(left_out),
+    }  # fmt: skip
     told = json.dumps(facts, ensure_ascii=False)
     now = time.time()
     with store.transaction() as db:
@@ -125,7 +127,7 @@ def begin(
             "INSERT INTO cells (sweep_id, number, point, request) VALUES (?, ?, ?, ?)",
             [(row.lastrowid, cell.number, json.dumps(cell.point), to_json(cell.request)) for cell in cells],
         )
-    return Sweep(row.lastrowid, title, command, scorer, tuple(axes), now, tuple(cells), tuple(left_out))
+    return Sweep(row.lastrowid, title, command, tuple(scorers), tuple(axes), now, tuple(cells), tuple(left_out))
 
 
 def numbers(store: Store) -> list[tuple[int, str, int, int, float]]:
@@ -158,9 +160,10 @@ def load(store: Store, id: int | None = None) -> Sweep:
         point = tuple((str(axis), str(value)) for axis, value in json.loads(row["point"]))
         cells.append(Cell(row["number"], point, request, made.get(row["number"]), row["message"]))
     axes = tuple(str(axis) for axis in told.get("axes", ()))
-    title, command, scorer = (str(told.get(name, "")) for name in ("title", "command", "scorer"))
+    title, command = (str(told.get(name, "")) for name in ("title", "command"))
+    scorers = tuple(str(scorer) for scorer in told.get("scorers", ()))
     left_out = tuple((str(who), str(why)) for who, why in told.get("left_out", ()))
-    return Sweep(id, title, command, scorer, axes, float(rows[0]["created"]), tuple(cells), left_out)
+    return Sweep(id, title, command, scorers, axes, float(rows[0]["created"]), tuple(cells), left_out)
 
 
 def fail(store: Store, sweep: int, numbers: Iterable[int], message: str) -> None:

@@ -67,7 +67,7 @@ def test_a_cell_knows_what_is_compared_and_in_what() -> None:
 
 def test_a_sweep_is_read_back_as_it_was_written_down(store: Store) -> None:
     cells = grid(2, 3)
-    begun = sweep.begin(store, cells, "apples", "safelight sweep …", "fake", ("prompt", "model", "seed"))
+    begun = sweep.begin(store, cells, "apples", "safelight sweep …", ("fake",), ("prompt", "model", "seed"))
     assert sweep.load(store) == sweep.load(store, begun.id) == begun
     assert sweep.numbers(store)[0][:4] == (begun.id, "apples", 6, 0)
     for id in (99, -1, 2**70):
@@ -113,7 +113,7 @@ def test_two_programs_do_not_make_one_sweep(store: Store) -> None:
 
 def test_a_sweep_that_is_killed_three_times_ends_with_exactly_its_pictures(home: Path, store: Store) -> None:
     """200 cells on an engine that draws nothing; kills between file and row included."""
-    begun = sweep.begin(store, grid(5, 40), "killed", scorer="fake")
+    begun = sweep.begin(store, grid(5, 40), "killed", scorers=("fake",))
     run = [sys.executable, str(Path(__file__).with_name("sweep_child.py")), str(home), "0.005"]
     chance = random.Random(5)
     for _ in range(3):
@@ -133,7 +133,7 @@ def test_a_sweep_that_is_killed_three_times_ends_with_exactly_its_pictures(home:
     assert {str(path) for path in (home / "pictures").glob("[!.]*")} == {picture.path for picture in pictures}
     assert all(cell.picture and cell.picture.request.seed == cell.request.seed for cell in done.cells)
     undisturbed = [Trial(cell.contender, cell.block, score_of(cell.request), 0.1) for cell in begun.cells]
-    ranks = (ranking.rank(undisturbed), ranking.rank(sweeping.trials(done)))
+    ranks = (ranking.rank(undisturbed), ranking.rank(sweeping.trials(done, "fake")))
     assert [(r.contender, r.mean, r.low, r.high, r.wins) for r in ranks[0]] == [
         (r.contender, r.mean, r.low, r.high, r.wins) for r in ranks[1]
     ]

@@ -77,13 +77,14 @@ def test_models_are_ranked_and_who_is_missing_is_told(home: Path) -> None:
         safelight("sweep", "a red apple", "a pizza", "--models", f"{QUICK},sdxl-nothing", "--seeds", "2", "--json")
     )
     assert len(cells) == 8 and all(cell["picture"]["scores"]["mini-clip"] > 0 for cell in cells)
-    assert board["scorer"] == "mini-clip" and board["made"] == board["cells"] == 8
-    assert {rank["contender"]["model"] for rank in board["leaderboard"]} == set(QUICK.split(","))
-    first, second = board["leaderboard"]
+    assert list(board["leaderboards"]) == ["mini-clip"] and board["made"] == board["cells"] == 8
+    ranks = board["leaderboards"]["mini-clip"]
+    assert {rank["contender"]["model"] for rank in ranks} == set(QUICK.split(","))
+    first, second = ranks
     own: dict[str, list[float]] = {}
     for cell in cells:
         own.setdefault(cell["point"]["model"], []).append(cell["picture"]["scores"]["mini-clip"])
-    for rank in board["leaderboard"]:
+    for rank in ranks:
         some = own[rank["contender"]["model"]]
         assert rank["mean"] == pytest.approx(sum(some) / 4, abs=1e-4) and rank["low"] <= rank["mean"] <= rank["high"]
     assert first["mean"] >= second["mean"] and first["place"] == 1 and second["seconds"] > 0
@@ -154,7 +155,7 @@ def test_a_killed_sweep_of_the_mini_family_is_resumed_without_redoing_a_cell(hom
     assert board["made"] == 24 and len(pictures) == 24
     assert all(path.stat().st_mtime_ns == when for path, when in before.items()), "none was made again"
     undisturbed = lines(safelight(*asked, "--json"))[-1]
-    for one, other in zip(board["leaderboard"], undisturbed["leaderboard"], strict=True):
+    for one, other in zip(*(x["leaderboards"]["mini-clip"] for x in (board, undisturbed)), strict=True):
         for name in ("contender", "place", "tie", "count", "mean", "low", "high", "behind", "wins"):
             assert one[name] == other[name], name
 
@@ -218,3 +219,30 @@ def test_another_name_is_no_reports(home: Path, tmp_path: Path, name: str) -> No
 
 def umask() -> int:
     return int(Path("/proc/self/status").read_text().partition("Umask:")[2].split()[0], 8)
+
+
+def test_two_scorers_rank_by_themselves(home: Path) -> None:
+    (home / "config").mkdir(parents=True)
+    folder = Path(catalogue.__file__).parent / "mini" / "clip"
+    (home / "config" / "models.toml").write_text(
+        f"""
+        [[scorer]]
+        id = "twin"
+        title = "Twin"
+        kind = "clip"
+        licence = "none"
+        folder = "{folder}"
+        """
+    )
+    asked = ("sweep", "a pizza", "a red apple", "--models", QUICK, "--seeds", "2", "--scorer", "mini-clip,twin")
+    *cells, board = lines(safelight(*asked, "--json"))
+    assert len(cells) == 8 and list(board["leaderboards"]) == ["mini-clip", "twin"]
+    one, other = board["leaderboards"].values()
+    for mine, theirs in zip(one, other, strict=True):  # the same weights, on the file's pixels
+        assert mine["contender"] == theirs["contender"] and mine["mean"] == pytest.approx(theirs["mean"], rel=1e-3)
+    (row,) = lines(safelight("history", "show", "last", "--json"))
+    assert set(row["scores"]) == {"mini-clip", "twin"}
+    page = home / "page.md"
+    done = safelight("sweep", "--resume", "last", "--report", str(page))
+    assert "MINI-CLIP" in done.stdout and "TWIN" in done.stdout
+    assert "By mini-clip:" in page.read_text() and "By twin:" in page.read_text()

@@ -10,7 +10,7 @@ import html
 import io
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -36,6 +36,8 @@ COLUMNS = 16
 WIDE, HIGH, EDGE = 640, 280, 48
 "Pixels of the plot, and of its margins."
 
+Boards = Mapping[str, Sequence[Rank]]
+"The ranks by each scorer; the first one's order is that of the pictures, and its numbers those of the plot."
 Missing = Sequence[tuple[str, str]]
 "(contender, why it has no pictures)."
 
@@ -57,11 +59,12 @@ def write(done: Sweep, path: Path) -> tuple[Path, ...]:
         DiskFull, StorageError: it can't be written.
     """
     check(path)
-    ranks = ranking.rank(sweeping.trials(done))
+    boards = {scorer: ranking.rank(sweeping.trials(done, scorer)) for scorer in done.scorers}
+    ranks = next(iter(boards.values()), ())
     missing = sweeping.missing(done)
     sheet, plot = _sheet(done, ranks), _plot(ranks)
     if path.suffix.lower() == ".html":
-        files.replace(path, _html(done, ranks, missing, sheet, plot).encode(), private=False)
+        files.replace(path, _html(done, boards, missing, sheet, plot).encode(), private=False)
         return (path,)
     picture, drawing = path.with_suffix(".jpg"), path.with_suffix(".svg")
     written = [path]
@@ -71,7 +74,7 @@ def write(done: Sweep, path: Path) -> tuple[Path, ...]:
     if plot:
         files.replace(drawing, plot.encode(), private=False)
         written.append(drawing)
-    text = _markdown(done, ranks, missing, bool(sheet) * picture.name, bool(plot) * drawing.name)
+    text = _markdown(done, boards, missing, bool(sheet) * picture.name, bool(plot) * drawing.name)
     files.replace(path, text.encode(), private=False)
     return tuple(written)
 
@@ -97,7 +100,7 @@ def _about(done: Sweep) -> list[tuple[str, str]]:
     told = [
         ("sweep", f"{done.id}: {done.title}"),
         ("pictures", f"{len(made)} of {len(done.cells)} cells"),
-        ("scorer", done.scorer or "none"),
+        ("scorers", ", ".join(done.scorers) or "none"),
         ("again", done.command or "—"),
     ]
     found: dict[str, dict[str, None]] = {}
@@ -115,15 +118,17 @@ def _requests(done: Sweep) -> Iterable[str]:
         yield json.dumps({"cell": cell.number, "point": dict(cell.point), "request": request}, ensure_ascii=False)
 
 
-def _markdown(done: Sweep, ranks: Sequence[Rank], missing: Missing, sheet: str, plot: str) -> str:
+def _markdown(done: Sweep, boards: Boards, missing: Missing, sheet: str, plot: str) -> str:
     def cell(text: str) -> str:
         return one_line(text).replace("|", "\\|")
 
     lines = [f"# {cell(done.title)}", ""]
-    if ranks:
+    for scorer, ranks in boards.items():
+        lines += [f"By {cell(scorer)}:", ""]
         lines += ["| " + " | ".join(HEAD) + " |", "|" + "---|" * len(HEAD)]
         lines += ["| " + " | ".join(map(cell, _row(rank))) + " |" for rank in ranks]
-        lines += ["", _legend(), ""]
+        lines += [""]
+    lines += [_legend(), ""] if boards else []
     lines += [f"![score against seconds]({plot})", ""] if plot else []
     lines += [f"![all pictures, a row for each prompt and seed]({sheet})", ""] if sheet else []
     lines += ["## Missing", "", *(f"- {cell(who)}: {cell(why)}" for who, why in missing), ""] if missing else []
@@ -148,15 +153,16 @@ pre { white-space: pre-wrap; word-break: break-all; font-size: 12px; } .note { c
 """
 
 
-def _html(done: Sweep, ranks: Sequence[Rank], missing: Missing, sheet: bytes, plot: str) -> str:
+def _html(done: Sweep, boards: Boards, missing: Missing, sheet: bytes, plot: str) -> str:
     def say(text: str) -> str:
         return html.escape(one_line(text))
 
     title = say(done.title)
     parts = [f"<!doctype html><meta charset='utf-8'><title>{title}</title><style>{STYLE}</style><h1>{title}</h1>"]
-    if ranks:
+    for scorer, ranks in boards.items():
         rows = "".join(f"<tr>{''.join(f'<td>{say(x)}</td>' for x in _row(rank))}</tr>" for rank in ranks)
-        parts.append(f"<table><tr>{''.join(f'<th>{x}</th>' for x in HEAD)}</tr>{rows}</table>")
+        parts.append(f"<h2>{say(scorer)}</h2><table><tr>{''.join(f'<th>{x}</th>' for x in HEAD)}</tr>{rows}</table>")
+    if boards:
         parts.append(f"<p class='note'>{_legend()}</p>")
     parts.append(plot)
     if sheet:

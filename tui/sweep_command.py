@@ -14,6 +14,7 @@ from tui import session as sessions
 from tui.arguments import Debug, Device, Json, Syntax, Threads, Yes
 
 if TYPE_CHECKING:
+    from engines.catalogue import Catalogue
     from engines.entries import Entry
     from engines.sweep import Sweep
 
@@ -37,7 +38,7 @@ def sweep(
     ] = None,
     override: Annotated[bool, typer.Option("--override", help="Run what a model's recipe rules out.")] = False,
     syntax: Syntax = "",
-    scorer: Annotated[str, typer.Option("--scorer", metavar="ID", help="Who ranks; 'none' makes pictures only.")] = "",
+    scorer: Annotated[str, typer.Option("--scorer", metavar="ID,…", help="Who ranks, or 'none'.")] = "",
     study: Annotated[
         str,
         typer.Option("--study", metavar="NAME|FILE.toml", help="A written one: models, pruned, mini."),
@@ -58,6 +59,7 @@ def sweep(
     """Compare models or settings: a grid of pictures, scored and ranked; stop and resume it at any moment."""
     from dataclasses import replace
 
+    from engines import files
     from engines import sweep as sweeps
     from tui import grids, making, report, stocking, studies, sweeping
     from tui.draft import Draft
@@ -70,6 +72,7 @@ def sweep(
     }  # fmt: skip
     if written:
         report.check(Path(written))
+        files.check_folder(Path(written).absolute().parent)
     with making.closing(session.store()) as store:
         if show_all:
             sweeping.list_all(store, json)
@@ -85,9 +88,9 @@ def sweep(
             if not prompts and study_of is None:
                 raise InvalidRequest("a sweep needs a prompt", "safelight sweep 'a red apple' --models A,B --seeds 4")
             named = scorer or (study_of.scorer if study_of is not None else "")
-            judge = "" if named == "none" else (named or session.catalogue.default_scorer().id)
+            judges = _judges(named, session.catalogue)
             base = Draft(
-                negative_prompt=negative, syntax=syntax, score=judge, override="yes" if override else "",
+                negative_prompt=negative, syntax=syntax, score=(*judges, "")[0], override="yes" if override else "",
                 blank_negative=session.settings.blank_negative, precision=session.settings.precision,
             )  # fmt: skip
             if study_of is not None:
@@ -103,7 +106,7 @@ def sweep(
                     base,
                 )
             entries: list[Entry | None] = [session.catalogue.models.get(id) for id in grid.models]
-            entries.append(session.catalogue.scorers.get(judge))
+            entries += [session.catalogue.scorers.get(judge) for judge in judges]
             if not dry_run:
                 stocking.ensure(session, [entry for entry in entries if entry is not None], yes)
             folder = Path(out).expanduser().absolute() if out else session.pictures
@@ -117,11 +120,12 @@ def sweep(
             title = f"{' | '.join(grid.prompts)} · {', '.join(axis for axis in grid.axes if axis != 'prompt')}"
             title = study_of.title if study_of is not None else title
             command = shlex.join(["safelight", *sys.argv[1:]])
-            wanted = sweeps.begin(store, planned.cells, title, command, judge, grid.axes, planned.left_out)
+            wanted = sweeps.begin(store, planned.cells, title, command, judges, grid.axes, planned.left_out)
         with sweeping.alone(store, wanted.id):
             wanted = sweeps.find_again(store, wanted, _folder(wanted, session.pictures))
             try:
                 sweeping.make(session.engine("command", store), store, wanted, json)
+                sweeping.judge(session.engine("command", store), sweeps.load(store, wanted.id))
             finally:
                 done = sweeps.load(store, wanted.id)
                 sweeping.show(done, json)
@@ -129,6 +133,18 @@ def sweep(
                 for path in report.write(done, Path(written).absolute()):
                     print(f"note: written: {path}", file=sys.stderr)
         return 0 if any(cell.picture for cell in done.cells) else 1
+
+
+def _judges(text: str, catalogue: Catalogue) -> tuple[str, ...]:
+    """The scorers that are named; the best that is here for an empty text. Raises SafelightError for unknown ones."""
+    from tui import grids
+
+    if text == "none":
+        return ()
+    named = grids.values("scorer", text or catalogue.default_scorer().id)
+    for name in named:
+        catalogue.scorer(name)
+    return named
 
 
 def _number(text: str) -> int:

@@ -14,9 +14,9 @@ from typing import Any, cast
 from engines import folders, ranking, sweep
 from engines.engine import Engine
 from engines.errors import InvalidRequest, StorageError
-from engines.events import Cancelled, Closed, Done, Failed, Loading, Noted, Queued
+from engines.events import Cancelled, Closed, Done, Failed, Loading, Noted, Queued, Scored
 from engines.ranking import Rank, Trial
-from engines.requests import JobId, Picture
+from engines.requests import JobId, Picture, Score
 from engines.store import Store, group_of
 from engines.sweep import Cell, Sweep
 from tui import grids, listing, wording
@@ -177,15 +177,49 @@ def tell_plan(cells: Sequence[Cell], as_json: bool) -> None:
     listing.table([("CONTENDER", "CELLS"), *((one_line(who, 80), str(count)) for who, count in counts.items())])
 
 
+def judge(engine: Engine, done: Sweep) -> None:
+    """Scores by all scorers but the first, where they are not there yet; what can't be scored is told."""
+    asked: list[Score] = []
+    for scorer in done.scorers[1:]:
+        by_prompt: dict[str, list[str]] = {}
+        for cell in done.cells:
+            if cell.picture is not None and scorer not in cell.picture.scores and cell.request.prompt.strip():
+                by_prompt.setdefault(cell.request.prompt, []).append(cell.picture.path)
+        asked += [Score(tuple(paths), prompt, scorer) for prompt, paths in by_prompt.items()]
+    progress, ended = Progress(), 0
+    of, count = sum(len(request.pictures) for request in asked), 0
+    try:
+        mine = {engine.submit(request) for request in asked}
+        for event in engine.events() if asked else ():
+            match event:
+                case Scored():
+                    count += 1
+                    progress.show(f"scoring {count} of {of} {wording.bar(count / of, 16)}")
+                case Failed(job_id, message) if job_id in mine:
+                    progress.say(f"warning: {message}")
+                    ended += 1
+                case Done(job_id) | Cancelled(job_id) if job_id in mine:
+                    ended += 1
+                case Closed():
+                    break
+                case _:
+                    pass
+            if ended >= len(asked):
+                break
+    finally:
+        progress.clear()
+        engine.close()
+
+
 # ── the leaderboard ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def trials(done: Sweep) -> list[Trial]:
-    """The scores of a sweep, by its own scorer only."""
+def trials(done: Sweep, scorer: str) -> list[Trial]:
+    """The scores of a sweep by one scorer: those of two are never mixed."""
     return [
-        Trial(cell.contender, cell.block, cell.picture.scores[done.scorer], seconds(cell.picture))
+        Trial(cell.contender, cell.block, cell.picture.scores[scorer], seconds(cell.picture))
         for cell in done.cells
-        if cell.picture is not None and done.scorer in cell.picture.scores
+        if cell.picture is not None and scorer in cell.picture.scores
     ]
 
 
@@ -201,26 +235,28 @@ def missing(done: Sweep) -> tuple[tuple[str, str], ...]:
 
 
 def show(done: Sweep, as_json: bool) -> None:
-    """The leaderboard, and what is missing and why."""
-    ranks = ranking.rank(trials(done))
+    """The leaderboard of each scorer, and what is missing and why."""
+    boards = {scorer: ranking.rank(trials(done, scorer)) for scorer in done.scorers}
     gone = missing(done)
     if as_json:
         emit(
             {
-                "sweep": done.id, "title": done.title, "scorer": done.scorer, "cells": len(done.cells),
-                "made": len(done.cells) - len(done.open), "leaderboard": [to_json(rank) for rank in ranks],
+                "sweep": done.id, "title": done.title, "cells": len(done.cells),
+                "made": len(done.cells) - len(done.open),
+                "leaderboards": {scorer: [to_json(rank) for rank in ranks] for scorer, ranks in boards.items()},
                 "missing": [{"contender": who, "reason": why} for who, why in gone],
             }
         )  # fmt: skip
         return
-    if ranks:
-        head = ("", "CONTENDER", "N", "SCORE", "95 %", "WINS", "A PICTURE", "SCORE/S")
-        listing.table([head, *(_row(rank) for rank in ranks)])
-        if any(rank.tie for rank in ranks[1:]):
-            print("= can't be told from the first: the interval of their difference holds 0")
-    elif done.scorer:
-        print("nothing was scored")
-    else:
+    for scorer, ranks in boards.items():
+        if ranks:
+            head = ("", "CONTENDER", "N", scorer.upper(), "95 %", "WINS", "A PICTURE", "SCORE/S")
+            listing.table([head, *(_row(rank) for rank in ranks)])
+        else:
+            print(f"{scorer} has scored nothing")
+    if any(rank.tie for ranks in boards.values() for rank in ranks[1:]):
+        print("= can't be told from the first: the interval of their difference holds 0")
+    if not boards:
         print(f"{len(done.cells) - len(done.open)} pictures, not scored: --scorer ID ranks them")
     for who, why in gone:
         print(f"missing: {one_line(who)}: {one_line(why)}", file=sys.stderr)
