@@ -60,18 +60,20 @@ class Rank:
     wins: float
     "The share of those blocks in which it beats the leader, an equal score being half a win; 0.5 for the leader."
     tie: bool
-    "Whether the interval of the difference holds 0, so that the leader may well lead by chance. True for the leader."
+    "Whether the leader may well lead by chance: the difference's interval holds 0, or no block is shared. True for it."
     seconds: float
-    "A picture, the median."
+    "A picture, the median; NaN where no picture tells."
 
     @property
     def rate(self) -> float:
-        """Score a second: the mean over the seconds that a picture takes; infinite where these are 0."""
-        return self.mean / self.seconds if self.seconds > 0 else float("inf")
+        """Score a second: the mean over the seconds that a picture takes; NaN where these are not known."""
+        return self.mean / self.seconds
 
 
 def rank(trials: Sequence[Trial], seed: int = 0) -> tuple[Rank, ...]:
     """Contenders by their mean score, the best first; equal ones in the order in which they came.
+
+    Who has scores in fewer blocks than others comes after all of them: a mean over easy blocks is none over all.
 
     Args:
         trials: in any order. Of two of one contender in one block the later one counts. Scores that are not finite are
@@ -85,7 +87,8 @@ def rank(trials: Sequence[Trial], seed: int = 0) -> tuple[Rank, ...]:
     if not by:
         return ()
     means = {contender: float(np.mean([t.score for t in blocks.values()])) for contender, blocks in by.items()}
-    order = sorted(by, key=lambda contender: -means[contender])
+    most = max(map(len, by.values()))
+    order = sorted(by, key=lambda contender: (len(by[contender]) < most, -means[contender]))
     leader = by[order[0]]
     return tuple(_rank(place, one, by[one], means[one], leader, seed) for place, one in enumerate(order, 1))
 
@@ -103,10 +106,12 @@ def _rank(
     ahead = np.array([leader[block].score - own[block].score for block in both])
     behind_low, behind_high = interval(ahead, seed) if both else (float("nan"),) * 2
     wins = float(np.mean(np.where(ahead < 0, 1.0, np.where(ahead == 0, 0.5, 0.0)))) if both else float("nan")
-    seconds = float(np.median([trial.seconds for trial in own.values()]))
+    known = [trial.seconds for trial in own.values() if trial.seconds > 0]
+    seconds = float(np.median(known)) if known else float("nan")
+    unsure = not both or bool(behind_low <= 0 <= behind_high)
     return Rank(
         contender, place, len(own), mean, low, high, float(np.mean(ahead)) if both else float("nan"), behind_low,
-        behind_high, wins, place == 1 or bool(behind_low <= 0 <= behind_high), seconds,
+        behind_high, wins, place == 1 or unsure, seconds,
     )  # fmt: skip
 
 

@@ -484,7 +484,8 @@ class Store:
             row = db.execute("SELECT grp FROM jobs WHERE id = ?", (job_id,)).fetchone()
             if pictures and row is not None and (cell := cell_of(row["grp"])):
                 db.execute(
-                    "UPDATE cells SET picture_id = ?, message = '' WHERE sweep_id = ? AND number = ?",
+                    "UPDATE cells SET picture_id = ?, message = '' "
+                    "WHERE sweep_id = ? AND number = ? AND picture_id IS NULL",
                     (pictures[0].id, *cell),
                 )
             db.execute("UPDATE jobs SET state = 'done', finished = ? WHERE id = ?", (now, job_id))

@@ -152,17 +152,21 @@ def load(store: Store, id: int | None = None) -> Sweep:
         raise InvalidRequest(which, "safelight sweep --list shows what there is", "sweep")
     id, told = int(rows[0]["id"]), _told(rows[0]["told"])
     made = _pictures(store, id)
-    cells = []
+    cells, unread = [], []
     for row in store.query("SELECT * FROM cells WHERE sweep_id = ? ORDER BY number", id):
-        request = from_json(row["request"])
-        if not isinstance(request, Generate):
-            raise InvalidRequest(f"cell {row['number']} of sweep {id} can't be read", "make the sweep anew", "sweep")
-        point = tuple((str(axis), str(value)) for axis, value in json.loads(row["point"]))
-        cells.append(Cell(row["number"], point, request, made.get(row["number"]), row["message"]))
+        try:
+            request = from_json(row["request"])
+            point = tuple((str(axis), str(value)) for axis, value in json.loads(row["point"]))
+        except (InvalidRequest, ValueError, TypeError):
+            request, point = None, ()
+        if isinstance(request, Generate):
+            cells.append(Cell(row["number"], point, request, made.get(row["number"]), row["message"]))
+        else:
+            unread.append((f"cell {row['number']}", "it can't be read"))
     axes = tuple(str(axis) for axis in told.get("axes", ()))
     title, command = (str(told.get(name, "")) for name in ("title", "command"))
     scorers = tuple(str(scorer) for scorer in told.get("scorers", ()))
-    left_out = tuple((str(who), str(why)) for who, why in told.get("left_out", ()))
+    left_out = (*((str(who), str(why)) for who, why in told.get("left_out", ())), *unread)
     return Sweep(id, title, command, scorers, axes, float(rows[0]["created"]), tuple(cells), left_out)
 
 
@@ -180,7 +184,9 @@ def find_again(store: Store, sweep: Sweep, folder: Path) -> Sweep:
 
     Only files since the sweep was begun are looked at, and only those that no row knows.
     """
-    wanted = {_alone(cell.request): cell for cell in sweep.open}
+    wanted: dict[Generate, list[Cell]] = {}
+    for cell in sweep.open:
+        wanted.setdefault(_alone(cell.request), []).append(cell)
     known = {row["path"] for row in store.query("SELECT path FROM pictures WHERE created >= ?", sweep.created - SLACK)}
     count = 0
     for path in _since(folder, sweep.created - SLACK):
@@ -191,9 +197,10 @@ def find_again(store: Store, sweep: Sweep, folder: Path) -> Sweep:
         except Exception as e:  # Pillow's readers raise whatever a strange file leads them to
             log.info("%s was left out: %s", path, type(e).__name__)
             continue
-        cell = wanted.pop(_alone(found[0].request), None) if found is not None else None
-        if found is None or cell is None:
+        cells = wanted.get(_alone(found[0].request)) if found is not None else None
+        if found is None or not cells:
             continue
+        cell = cells.pop(0)
         with store.transaction() as db:
             picture = store.insert(db, 0, *found)
             db.execute(
@@ -206,7 +213,7 @@ def find_again(store: Store, sweep: Sweep, folder: Path) -> Sweep:
 
 def _alone(request: Generate) -> Generate:
     """A request as its picture's file tells it: what is of the making, not of the picture, is not in it."""
-    return replace(request, score=None, preview_every=0, batch_size=1)
+    return replace(request, score=None, preview_every=0, batch_size=1, folder=None)
 
 
 def _since(folder: Path, moment: float) -> Iterator[Path]:

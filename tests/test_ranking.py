@@ -66,7 +66,14 @@ def test_a_lead_by_chance_is_a_tie() -> None:
 def test_only_common_blocks_are_compared() -> None:
     ranks = by_name(rank([*trials(a=[50, 60, 70], b=[49, 59]), Trial("c", "elsewhere", 1.0, 1.0)]))
     assert ranks["b"].count == 2 and ranks["b"].behind == 1 and ranks["b"].wins == 0
-    assert math.isnan(ranks["c"].behind) and math.isnan(ranks["c"].wins) and not ranks["c"].tie
+    assert math.isnan(ranks["c"].behind) and math.isnan(ranks["c"].wins) and ranks["c"].tie, "nothing is known"
+
+
+def test_who_has_fewer_blocks_does_not_lead() -> None:
+    """As after a stop in the middle: the last model has one lucky block."""
+    ranks = rank([*trials(a=[30.0, 32.0] * 20, c=[20.0, 22.0] * 20), Trial("b", 0, 33.0, 1.0)])
+    assert [(one.contender, one.place) for one in ranks] == [("a", 1), ("c", 2), ("b", 3)]
+    assert not ranks[1].tie and ranks[2].tie
 
 
 def test_what_is_no_number_is_left_out_and_the_later_of_two_counts() -> None:
@@ -78,4 +85,6 @@ def test_what_is_no_number_is_left_out_and_the_later_of_two_counts() -> None:
 def test_the_same_trials_give_the_same_numbers() -> None:
     some = trials(a=FEW, b=MANY)
     assert rank(some) == rank(some) and rank(some, seed=1) != rank(some, seed=2)
-    assert rank([Trial("a", 1, 5.0, 0.0)])[0].rate == math.inf
+    untimed = rank([Trial("a", 1, 5.0, 0.0)])[0]
+    assert math.isnan(untimed.seconds) and math.isnan(untimed.rate)
+    assert rank([Trial("a", 1, 5.0, 0.0), Trial("a", 2, 5.0, 2.0)])[0].seconds == 2.0

@@ -139,13 +139,31 @@ def test_a_sweep_that_is_killed_three_times_ends_with_exactly_its_pictures(home:
     ]
 
 
-def test_what_no_row_knows_is_found_again_and_strangers_are_left_alone(home: Path, store: Store) -> None:
-    begun = sweep.begin(store, grid(1, 3), "apples")
+@pytest.mark.parametrize("folder", [None, "here"])
+def test_what_no_row_knows_is_found_again_and_strangers_are_left_alone(
+    home: Path, store: Store, folder: str | None
+) -> None:
+    pictures = str(home / "pictures")
+    asked = [(cell.point, replace(cell.request, folder=folder and pictures)) for cell in grid(1, 3)]
+    begun = sweep.begin(store, sweep.in_order([*asked, asked[0]]), "apples with one twice")
     darkroom = FakeDarkroom(home / "pictures", 0)
     for request in (begun.cells[0].request, replace(begun.cells[0].request, prompt="another")):
         drained(darkroom, Job(0, request, None, 0))
     (home / "pictures" / "noise.png").write_bytes(b"\x89PNG\r\n\x1a\n nothing")
     found = sweep.find_again(store, begun, home / "pictures")
-    assert [cell.picture is not None for cell in found.cells] == [True, False, False] and store.count() == 1
+    assert [cell.picture is not None for cell in found.cells] == [True, False, False, False] and store.count() == 1
     assert sweep.find_again(store, found, home / "pictures") == found, "not twice"
     assert sweep.find_again(store, begun, home / "nowhere") == begun
+    drained(darkroom, Job(0, begun.cells[0].request, None, 0))  # of two equal cells each has its own
+    found = sweep.find_again(store, found, home / "pictures")
+    assert [cell.picture is not None for cell in found.cells] == [True, False, False, True]
+
+
+def test_a_cell_that_can_not_be_read_is_told_and_the_rest_is_there(store: Store) -> None:
+    begun = sweep.begin(store, grid(1, 4), "apples")
+    with store.transaction() as db:
+        db.execute("UPDATE cells SET request = ? WHERE number = 1", ('{"kind": "generate"}',))
+        db.execute("UPDATE cells SET point = 'x' WHERE number = 2")
+    read = sweep.load(store)
+    assert [cell.number for cell in read.cells] == [0, 3] and begun.cells[0] == read.cells[0]
+    assert read.left_out == (("cell 1", "it can't be read"), ("cell 2", "it can't be read"))

@@ -53,6 +53,7 @@ def lines(done: subprocess.CompletedProcess[str]) -> list[dict[str, Any]]:
         (("--resume", "x"), 2, "'x' is no sweep"),
         (("--resume", "7"), 2, "no sweep 7"),
         (("x", "--resume", "7"), 2, "has its cells already"),
+        (("--seeds", "3", "--resume", "7"), 2, "has its cells already"),
         (("x", "--study", "mini"), 2, "has its prompts"),
         (("--study", "nothing"), 2, "no study 'nothing'"),
     ],
@@ -89,6 +90,8 @@ def test_models_are_ranked_and_who_is_missing_is_told(home: Path) -> None:
         assert rank["mean"] == pytest.approx(sum(some) / 4, abs=1e-4) and rank["low"] <= rank["mean"] <= rank["high"]
     assert first["mean"] >= second["mean"] and first["place"] == 1 and second["seconds"] > 0
     assert board["missing"][0]["contender"] == "sdxl-nothing" and "no model" in board["missing"][0]["reason"]
+    nothing = safelight("sweep", "--resume", "last", "--dry-run")
+    assert nothing.returncode == 0 and "0 pictures" in nothing.stderr
     # again from the history, nothing is drawn
     again = safelight("sweep", "--resume", "last")
     assert again.returncode == 0 and "CONTENDER" in again.stdout and len(list((home / "pictures").glob("*.png"))) == 8
@@ -200,15 +203,20 @@ def test_a_page_holds_all_in_one_file(swept: Path) -> None:
 
 def test_a_page_in_markdown_has_its_pictures_beside_it(swept: Path, tmp_path: Path) -> None:
     done = safelight("sweep", "--resume", "last", "--report", str(tmp_path / "page.md"), SAFELIGHT_HOME=str(swept))
-    assert done.returncode == 0 and sorted(p.name for p in tmp_path.iterdir()) == ["page.jpg", "page.md", "page.svg"]
+    assert done.returncode == 0 and sorted(p.name for p in tmp_path.iterdir()) == [
+        "page-plot.svg",
+        "page-sheet.jpg",
+        "page.md",
+    ]
     text = (tmp_path / "page.md").read_text()
-    assert "![all pictures, a row for each prompt and seed](page.jpg)" in text and "](page.svg)" in text
+    assert "![all pictures, a row for each prompt and seed](page-sheet.jpg)" in text and "](page-plot.svg)" in text
     rows = [line for line in text.splitlines() if line.startswith("| ")]
     assert len(rows) == 3 and all(row.count("|") - row.count("\\|") == 10 for row in rows)
     requests = text.partition("```json\n")[2].partition("\n```")[0].splitlines()
     assert [json.loads(line)["cell"] for line in requests] == [0, 1, 2, 3]
-    ElementTree.fromstring((tmp_path / "page.svg").read_text())
+    ElementTree.fromstring((tmp_path / "page-plot.svg").read_text())
     assert "- nobody: no model 'nobody'" in text
+    assert "# a \\<b\\>red\\</b\\> apple" in text, "what was typed is text here, too"
 
 
 @pytest.mark.parametrize("name", ["page.txt", "page", "."])

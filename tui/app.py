@@ -17,7 +17,7 @@ from rich.text import Text
 from textual.app import App, SystemCommand
 from textual.binding import BindingType
 from textual.drivers import linux_driver
-from textual.events import Event, Key, Paste
+from textual.events import Event, Key, MouseDown, MouseUp, Paste
 from textual.filter import LineFilter
 from textual.message import Message
 from textual.screen import Screen
@@ -153,7 +153,8 @@ class SafelightApp(App[None]):
         """As Textual does, but keys in turn; their time is kept for the garbage collector's sake."""
         if self._tidy is not None and isinstance(event, Key):
             self._tidy.key_pressed()
-        if isinstance(event, Key | Paste) and not event.is_forwarded:
+        typed = isinstance(event, Key | Paste) or (isinstance(event, MouseDown | MouseUp) and self._turns.busy)
+        if typed and not event.is_forwarded:
             self._turns.take(event)
         else:
             await super().on_event(event)

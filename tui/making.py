@@ -163,7 +163,7 @@ def run(
                 case _:
                     progress.show(_words(event, ended, of, started), now=isinstance(event, Loading))
             if ended >= of and then is not None:
-                more, then = then(made), None
+                more, then = then(made) if made else (), None
                 of += len(more)
                 mine |= {engine.submit(request, group) for request in more}
             if ended >= of:

@@ -1,6 +1,6 @@
 """A sweep as a document: the leaderboard, who is how quick, the pictures side by side, and what makes it all again.
 
-An .html file holds everything; beside an .md file lie its contact sheet (.jpg) and its plot (.svg).
+An .html file holds everything; beside NAME.md lie its contact sheet, NAME-sheet.jpg, and its plot, NAME-plot.svg.
 """
 
 from __future__ import annotations
@@ -10,9 +10,11 @@ import html
 import io
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from urllib.parse import quote
 
 from PIL import Image, ImageDraw
 
@@ -66,7 +68,7 @@ def write(done: Sweep, path: Path) -> tuple[Path, ...]:
     if path.suffix.lower() == ".html":
         files.replace(path, _html(done, boards, missing, sheet, plot).encode(), private=False)
         return (path,)
-    picture, drawing = path.with_suffix(".jpg"), path.with_suffix(".svg")
+    picture, drawing = path.with_name(f"{path.stem}-sheet.jpg"), path.with_name(f"{path.stem}-plot.svg")
     written = [path]
     if sheet:
         files.replace(picture, sheet, private=False)
@@ -74,7 +76,8 @@ def write(done: Sweep, path: Path) -> tuple[Path, ...]:
     if plot:
         files.replace(drawing, plot.encode(), private=False)
         written.append(drawing)
-    text = _markdown(done, boards, missing, bool(sheet) * picture.name, bool(plot) * drawing.name)
+    names = (quote(picture.name) if sheet else "", quote(drawing.name) if plot else "")
+    text = _markdown(done, boards, missing, *names)
     files.replace(path, text.encode(), private=False)
     return tuple(written)
 
@@ -86,11 +89,14 @@ def _row(rank: Rank) -> tuple[str, ...]:
     def span(low: float, high: float) -> str:
         return f"{low:.2f} to {high:.2f}" if math.isfinite(low) and math.isfinite(high) else "?"
 
+    def number(value: float) -> str:
+        return f"{value:.3g}" if math.isfinite(value) else "?"
+
     first = rank.place == 1
     return (
         "=" if rank.tie and not first else str(rank.place), sweeping.name(rank), str(rank.count), f"{rank.mean:.2f}",
         span(rank.low, rank.high), "" if first else span(rank.behind_low, rank.behind_high),
-        "" if first or math.isnan(rank.wins) else f"{rank.wins:.0%}", f"{rank.seconds:.3g}", f"{rank.rate:.3g}",
+        "" if first or math.isnan(rank.wins) else f"{rank.wins:.0%}", number(rank.seconds), number(rank.rate),
     )  # fmt: skip
 
 
@@ -120,7 +126,10 @@ def _requests(done: Sweep) -> Iterable[str]:
 
 def _markdown(done: Sweep, boards: Boards, missing: Missing, sheet: str, plot: str) -> str:
     def cell(text: str) -> str:
-        return one_line(text).replace("|", "\\|")
+        return re.sub(r"([\\`*_\[\]<>|!#])", r"\\\1", one_line(text))
+
+    def code(text: str) -> str:
+        return one_line(text).replace("`", "'")
 
     lines = [f"# {cell(done.title)}", ""]
     for scorer, ranks in boards.items():
@@ -132,7 +141,7 @@ def _markdown(done: Sweep, boards: Boards, missing: Missing, sheet: str, plot: s
     lines += [f"![score against seconds]({plot})", ""] if plot else []
     lines += [f"![all pictures, a row for each prompt and seed]({sheet})", ""] if sheet else []
     lines += ["## Missing", "", *(f"- {cell(who)}: {cell(why)}" for who, why in missing), ""] if missing else []
-    lines += ["## What made it", "", *(f"- {cell(name)}: `{cell(value)}`" for name, value in _about(done)), ""]
+    lines += ["## What made it", "", *(f"- {cell(name)}: `{code(value)}`" for name, value in _about(done)), ""]
     lines += ["## Requests", "", "```json", *_requests(done), "```", ""]
     return "\n".join(lines)
 
@@ -182,7 +191,7 @@ def _html(done: Sweep, boards: Boards, missing: Missing, sheet: bytes, plot: str
 
 def _plot(ranks: Sequence[Rank]) -> str:
     """Mean score against seconds a picture, with the mean's interval; an empty text if there is nothing to plot."""
-    shown = [rank for rank in ranks if math.isfinite(rank.low) and math.isfinite(rank.high)]
+    shown = [rank for rank in ranks if all(map(math.isfinite, (rank.low, rank.high, rank.seconds)))]
     if not shown:
         return ""
     right = max(rank.seconds for rank in shown) * 1.1 or 1.0

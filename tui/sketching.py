@@ -10,6 +10,7 @@ import secrets
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from textual import on
 from textual.timer import Timer
@@ -47,8 +48,8 @@ class SketchingScreen(ComparingScreen):
         self._all_rested: dict[Draft, Picture] = {}
         "The last pictures that live made: what is changed and changed back is not drawn again."
         self._rests: list[JobId] = []
-        self._groups: set[str] = set()
-        "Of all pictures that were asked for here; what an earlier workbench left is none of them."
+        self._groups: dict[str, Draft] = {}
+        "Of all pictures that were asked for here, each with its draft; what an earlier workbench left is none of them."
         self._reading = False
         self._changed_since = False
         "Whether the form was changed while a draft was read."
@@ -169,12 +170,15 @@ class SketchingScreen(ComparingScreen):
 
     def _rest(self) -> None:
         draft = stack.active(self.form.draft)
-        if (there := self._all_rested.get(self._live.plain(draft))) is not None:
+        there = self._all_rested.get(self._live.plain(draft))
+        if there is not None and Path(there.path).is_file():
             self._live.made, self._rested = self._live.plain(draft), there
+            self.cancel(*self._sketches)  # it is better than any sketch
+            self._live.job = None
             self.show_again(there)
         elif self._live.picture(draft):
             self._group, self._rested = f"{GROUP}{secrets.token_hex(4)}", None
-            self._groups.add(self._group)
+            self._groups[self._group] = self._live.plain(draft)
             self.make(self._live.plain(self.form.draft), self._group)
         elif self._rested is not None and self._live.plain(draft) == self._live.made:
             self.show_again(self._rested)  # changed, and changed back: it is there already
@@ -230,12 +234,17 @@ class SketchingScreen(ComparingScreen):
             return False
         if job.id in self._rests:
             self._rests.remove(job.id)
+        picture = next(iter(pictures), None)
+        if picture is not None:
+            self._remember(self._groups[job.group], picture)
         if job.group == self._group:
-            self._rested = next(iter(pictures), None)
-            if self._rested is None:
+            self._rested = picture
+            if picture is None:
                 self._live.made, self._group = None, ""
-            elif self._live.made is not None and "__" not in self._live.made.prompt:  # files may change
-                self._all_rested[self._live.made] = self._rested
-                while len(self._all_rested) > REMEMBERED:
-                    del self._all_rested[next(iter(self._all_rested))]
         return True
+
+    def _remember(self, draft: Draft, picture: Picture) -> None:
+        if "__" not in draft.prompt:  # files of wildcards may change
+            self._all_rested[draft] = picture
+            while len(self._all_rested) > REMEMBERED:
+                del self._all_rested[next(iter(self._all_rested))]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from engines.errors import InvalidRequest
+from engines.errors import InvalidRequest, SafelightError
 from tui import session as sessions
 from tui.arguments import Debug, Device, Json, Syntax, Threads, Yes
 
@@ -70,17 +70,24 @@ def sweep(
         "guidance": guidance, "rescale": rescale, "steps": steps, "scheduler": scheduler, "size": size,
         "precision": precision, "mix": mix, "vae": vae,
     }  # fmt: skip
+    page = Path()
     if written:
-        report.check(Path(written))
-        files.check_folder(Path(written).absolute().parent)
+        page = Path(written).expanduser().absolute()
+        report.check(page)
+        files.check_folder(page.parent)
     with making.closing(session.store()) as store:
         if show_all:
             sweeping.list_all(store, json)
             return 0
         if resume:
-            if prompts or models or any(axes.values()) or lora or study:
+            others = (prompts, models, lora, study, seeds, negative, syntax, scorer, out, override)
+            if any(others) or any(axes.values()):
                 raise InvalidRequest("a sweep that is resumed has its cells already", "leave everything else out")
             wanted = sweeps.load(store, None if resume.strip().lower() == "last" else _number(resume))
+            if dry_run:
+                print(f"note: {sweeping.estimate(store, wanted.open)}", file=sys.stderr)
+                sweeping.tell_plan(wanted.open, json)
+                return 0
         else:
             study_of = studies.load(study) if study else None
             if study_of is not None and (prompts or models or any(axes.values()) or lora or negative):
@@ -122,6 +129,7 @@ def sweep(
             command = shlex.join(["safelight", *sys.argv[1:]])
             wanted = sweeps.begin(store, planned.cells, title, command, judges, grid.axes, planned.left_out)
         with sweeping.alone(store, wanted.id):
+            wanted = sweeps.load(store, wanted.id)  # another program may have made some of it
             wanted = sweeps.find_again(store, wanted, _folder(wanted, session.pictures))
             try:
                 sweeping.make(session.engine("command", store), store, wanted, json)
@@ -130,9 +138,11 @@ def sweep(
                 done = sweeps.load(store, wanted.id)
                 sweeping.show(done, json)
             if written:
-                for path in report.write(done, Path(written).absolute()):
+                for path in report.write(done, page):
                     print(f"note: written: {path}", file=sys.stderr)
-        return 0 if any(cell.picture for cell in done.cells) else 1
+        if not any(cell.picture for cell in done.cells):
+            raise SafelightError(f"no picture of sweep {done.id} could be made", _first_reason(done))
+        return 0
 
 
 def _judges(text: str, catalogue: Catalogue) -> tuple[str, ...]:
@@ -145,6 +155,12 @@ def _judges(text: str, catalogue: Catalogue) -> tuple[str, ...]:
     for name in named:
         catalogue.scorer(name)
     return named
+
+
+def _first_reason(done: Sweep) -> str:
+    from tui import sweeping
+
+    return next((f"{who}: {why}" for who, why in sweeping.missing(done)), "safelight doctor looks for the reason")
 
 
 def _number(text: str) -> int:

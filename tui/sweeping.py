@@ -39,10 +39,12 @@ def alone(store: Store, id: int) -> Iterator[None]:
     try:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise InvalidRequest(
-                f"sweep {id} is being made already", "wait for it, or stop it first", "sweep"
-            ) from None
+        except BlockingIOError:
+            told = f"sweep {id} is being made already"
+            raise InvalidRequest(told, "wait for it, or stop it first", "sweep") from None
+        except OSError as e:
+            told = f"{place} can't be locked: {e.strerror or e}"
+            raise StorageError(told, "set SAFELIGHT_HOME to a folder on a local disk") from e
         yield
     finally:
         os.close(lock)
@@ -54,7 +56,8 @@ def estimate(store: Store, cells: Sequence[Cell]) -> str:
     for picture in store.pictures(limit=500):
         r = picture.request
         work = r.num_inference_steps * r.width * r.height
-        pace.setdefault(r.model, (picture.seconds.total - picture.seconds.load) / max(1, work))
+        if picture.seconds.total > 0:  # one that was found again tells none
+            pace.setdefault(r.model, (picture.seconds.total - picture.seconds.load) / max(1, work))
     size = sum(cell.request.width * cell.request.height * BYTES / 2**20 for cell in cells)
     known = [cell for cell in cells if cell.request.model in pace]
     seconds = sum(
@@ -96,10 +99,10 @@ def make(engine: Engine, store: Store, wanted: Sweep, as_json: bool) -> None:
                     _tell(cell, pictures[0] if pictures else None, ended, of, as_json)
                 case Failed(job_id=job_id) if job_id in mine:
                     cell = mine.pop(job_id)
-                    ended += 1
                     if event.lasting and event.exit_code != 2:
                         lasting = event
                         break
+                    ended += 1
                     sweep.fail(store, wanted.id, [cell.number], event.message)
                     told = failures.setdefault(key(cell), [])
                     if event.message not in told:
@@ -280,9 +283,9 @@ def _row(rank: Rank) -> tuple[str, ...]:
         str(rank.count),
         f"{rank.mean:.2f}",
         f"{rank.low:.2f} – {rank.high:.2f}" if known else "?",
-        "" if rank.place == 1 else f"{rank.wins:.0%}",
-        wording.duration(rank.seconds),
-        f"{rank.rate:.1f}",
+        "" if rank.place == 1 else f"{rank.wins:.0%}" if rank.wins == rank.wins else "?",
+        wording.duration(rank.seconds) if rank.seconds == rank.seconds else "?",
+        f"{rank.rate:.1f}" if rank.rate == rank.rate else "?",
     )
 
 

@@ -19,7 +19,7 @@ from textual.events import Event
 PASSES = 3
 "How often all queues from the focus up are waited for: a key posts a message, and that may post another."
 PATIENCE = 0.25
-"Seconds that a queue may take; what waits for longer does not keep the keyboard."
+"Seconds that a key may take; what takes longer does not keep the keyboard."
 
 
 class Turns:
@@ -30,6 +30,11 @@ class Turns:
         self._deliver = deliver
         self._waiting: deque[Event] = deque()
         self._busy = False
+
+    @property
+    def busy(self) -> bool:
+        """Whether keys are on their way."""
+        return self._busy
 
     def take(self, event: Event) -> None:
         """Delivers at once if nothing is on its way."""
@@ -42,15 +47,17 @@ class Turns:
         try:
             while self._waiting:
                 await self._deliver(self._waiting.popleft())
+                until = asyncio.get_running_loop().time() + PATIENCE
                 for _ in range(PASSES):
-                    await self._settle()
+                    await self._settle(until)
         finally:
             self._busy = False
 
-    async def _settle(self) -> None:
-        """Until the queues of the focus and of all around it have been emptied of what is in them now."""
+    async def _settle(self, until: float) -> None:
+        """Until the queues of the focus and of all around it are rid of what is in them now, or it is late."""
         for node in (self._app.focused or self._app.screen).ancestors_with_self:
             done = asyncio.Event()
-            if node.call_later(done.set):
+            left = until - asyncio.get_running_loop().time()
+            if left > 0 and node.call_later(done.set):
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(done.wait(), PATIENCE)
+                    await asyncio.wait_for(done.wait(), left)
