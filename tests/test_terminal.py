@@ -137,7 +137,7 @@ def test_started_prompt_typed_picture_made_quit(
     terminal.type(ENTER)
     terminal.until(lambda: scored(terminal) and "▀" in terminal.text)
     (picture,) = (home / "pictures").glob("*.png")
-    assert picture.name[:20] in terminal.text
+    terminal.until(lambda: picture.name[:20] in terminal.text)
     terminal.type(CTRL_Q)
     terminal.until(terminal.ended)
     for _ in range(10):

@@ -89,6 +89,9 @@ def _slide(place: Place) -> Figure:
         terminal.write("\x1bi")  # alt+i
         terminal.wait("sketch by", READY)
         terminal.wait(r"seed 7 · ", READY)
+        said = terminal.text()
+        if not re.search("live", said):
+            raise failed(place, "live was not on", said)
         terminal.write("\x1bw")  # alt+w
         for number in range(place.runs * SLIDES + 1):
             place.progress.show(f"live: key {number + 1} of {place.runs * SLIDES + 1}")
@@ -98,9 +101,6 @@ def _slide(place: Place) -> Figure:
             terminal.wait("sketch by", READY)
             late.append(time.perf_counter() - start)
             terminal.wait(r"seed 7 · ", READY)
-        said = terminal.text()
-    if not re.search("live", said):
-        raise failed(place, "live was not on", said)
     return Figure(
         "live", "a slider's key to new pixels", Spread(tuple(late[1:])), goal=f"under {PIXELS:g} s",
         met=max(late[1:]) < PIXELS, told="with the wait of 0.1 s for hands that move on",
