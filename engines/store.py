@@ -271,7 +271,8 @@ class Store:
             db.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
             db.execute("COMMIT")
         except BaseException:
-            db.execute("ROLLBACK")
+            if db.in_transaction:  # a signal may come between the end of COMMIT and that of this block
+                db.execute("ROLLBACK")
             raise
 
     @contextmanager
