@@ -96,12 +96,13 @@ def in_order(cells: Iterable[tuple[tuple[tuple[str, str], ...], Generate]]) -> l
         raise InvalidRequest(f"the sweep has {len(found):,} cells; at most {MOST:,} are made", "take fewer values")
     first: dict[Any, int] = {}
     for _, request in found:
-        first.setdefault(_loaded(request), len(first))
-    found.sort(key=lambda cell: first[_loaded(cell[1])])  # stable
+        first.setdefault(loaded(request), len(first))
+    found.sort(key=lambda cell: first[loaded(cell[1])])  # stable
     return [Cell(number, point, request) for number, (point, request) in enumerate(found)]
 
 
-def _loaded(request: Generate) -> tuple[object, ...]:
+def loaded(request: Generate) -> tuple[object, ...]:
+    """What has to be in memory for a request: cells that share it load once, and fail together."""
     return request.model, request.mix, request.precision, request.vae, request.loras
 
 

@@ -24,9 +24,9 @@ from engines.entries import Model
 from engines.errors import InvalidRequest, near
 from tui import models_bench, typing_bench, wording
 from tui.draft import Draft
-from tui.figures import SAFELIGHT, Figure, Place, Spread, failed, lines, shown
+from tui.figures import SAFELIGHT, Figure, Place, Spread, failed, lines, measure, shown
 from tui.making import Progress, emit
-from tui.probe import Terminal, Typed, alphabet, follow, python
+from tui.probe import Terminal, Typed, alphabet, python
 from tui.session import Session
 
 PROMPT = "a red apple on a blue background"
@@ -127,25 +127,10 @@ def _tell_machine(model: Model, runs: int, as_json: bool) -> None:
 
 def _engine(place: Place) -> Iterator[Figure]:
     """What the engine and its previews cost beside the work itself."""
-    settings, result = place.session.settings, {}
-    options = ["--home", str(place.home()), "--model", place.model.id, "--runs", str(place.runs), *place.options()]
-    options += ["--precision", settings.precision]
-    if place.session.folders.models.is_file():
-        options += ["--models", str(place.session.folders.models)]
+    options = ["--home", str(place.home()), "--model", place.model.id, "--runs", str(place.runs)]
+    options += ["--precision", place.session.settings.precision]
     place.progress.show("engine: loading", now=True)
-
-    def each(seconds: float, line: str) -> None:
-        told = json.loads(line)
-        if "progress" in told:
-            done, of = told["progress"]
-            place.progress.show(f"engine: picture {done} of {of}")
-        result.update(told.get("result") or told)
-
-    ended = follow(python(ENGINE, *options), place.environment(place.folder), each)
-    if "error" in result:
-        raise failed(place, str(result["error"]), ended.said)
-    if "bare" not in result:
-        raise failed(place, f"the engine's process ended with {ended.code}", ended.said)
+    result = measure(place, python(ENGINE, *options), "engine: picture")
 
     def spread(side: str, phase: str = "total") -> Spread:
         return Spread(tuple(part[phase] for part in result[side]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import statistics
@@ -178,3 +179,33 @@ def failed(place: Place, message: str, said: str) -> SafelightError:
     return SafelightError(
         one_line(f"{message}: {own}" if own else message), f"the log has more: {place.session.folders.log}"
     )
+
+
+def measure(place: Place, program: Sequence[str], what: str) -> dict[str, Any]:
+    """What a bench of the engine's prints as its result, its progress shown meanwhile.
+
+    Args:
+        program: the command, without what `Place` says.
+        what: 'engine: picture': what is counted.
+
+    Raises:
+        SafelightError: it told an error, or ended without a result.
+    """
+    options = list(place.options())
+    if place.session.folders.models.is_file():
+        options += ["--models", str(place.session.folders.models)]
+    result: dict[str, Any] = {}
+
+    def each(seconds: float, line: str) -> None:
+        told = json.loads(line)
+        if "progress" in told:
+            done, of = told["progress"]
+            place.progress.show(f"{what} {done} of {of}")
+        result.update(told.get("result") or told)
+
+    ended = follow([*program, *options], place.environment(place.folder), each)
+    if "error" in result:
+        raise failed(place, str(result["error"]), ended.said)
+    if "bare" not in result:
+        raise failed(place, f"the process of '{what}' ended with {ended.code}", ended.said)
+    return result

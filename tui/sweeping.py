@@ -94,7 +94,7 @@ def make(engine: Engine, store: Store, wanted: Sweep, as_json: bool) -> None:
                     cell = mine.pop(job_id)
                     ended += 1
                     made += bool(pictures)
-                    failures.pop(key(cell), None)
+                    failures.pop(sweep.loaded(cell.request), None)
                     progress.clear()
                     _tell(cell, pictures[0] if pictures else None, ended, of, as_json)
                 case Failed(job_id=job_id) if job_id in mine:
@@ -104,12 +104,12 @@ def make(engine: Engine, store: Store, wanted: Sweep, as_json: bool) -> None:
                         break
                     ended += 1
                     sweep.fail(store, wanted.id, [cell.number], event.message)
-                    told = failures.setdefault(key(cell), [])
+                    told = failures.setdefault(sweep.loaded(cell.request), [])
                     if event.message not in told:
                         progress.say(f"note: {grids.told(cell.contender)}: {event.message}; the rest goes on")
                     told.append(event.message)
                     if len(told) >= ALIKE and len(set(told[-ALIKE:])) == 1:
-                        ended += _leave_out(store, wanted, waiting, key(cell), event.message)
+                        ended += _leave_out(store, wanted, waiting, sweep.loaded(cell.request), event.message)
                 case Cancelled(job_id) if job_id in mine:
                     del mine[job_id]
                     ended += 1
@@ -131,11 +131,6 @@ def make(engine: Engine, store: Store, wanted: Sweep, as_json: bool) -> None:
         raise StorageError(lasting.message, f"then go on: safelight sweep --resume {wanted.id}")
 
 
-def key(cell: Cell) -> tuple[object, ...]:
-    """What fails together: a model with what it wears."""
-    return cell.request.model, cell.request.mix, cell.request.precision, cell.request.vae, cell.request.loras
-
-
 def _submit(engine: Engine, wanted: Sweep, waiting: deque[Cell], mine: dict[JobId, Cell]) -> None:
     while waiting and len(mine) < AHEAD:
         cell = waiting.popleft()
@@ -144,8 +139,8 @@ def _submit(engine: Engine, wanted: Sweep, waiting: deque[Cell], mine: dict[JobI
 
 def _leave_out(store: Store, wanted: Sweep, waiting: deque[Cell], which: tuple[object, ...], message: str) -> int:
     """The cells that would fail in the same way; how many they are."""
-    gone = [cell.number for cell in waiting if key(cell) == which]
-    rest = [cell for cell in waiting if key(cell) != which]
+    gone = [cell.number for cell in waiting if sweep.loaded(cell.request) == which]
+    rest = [cell for cell in waiting if sweep.loaded(cell.request) != which]
     waiting.clear()
     waiting.extend(rest)
     sweep.fail(store, wanted.id, gone, message)

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from collections.abc import Iterator
-from typing import Any
 
 from engines import folders, requests
 from engines.prompt import parse
 from engines.requests import Generate
 from tui import sliders, stock, wording
 from tui.draft import Draft
-from tui.figures import SAFELIGHT, Figure, Place, Spread, failed
+from tui.figures import SAFELIGHT, Figure, Place, Spread, failed, measure
 from tui.live import Live
-from tui.probe import Terminal, follow, python
+from tui.probe import Terminal, python
 from tui.tinting import marks, tints
 
 WORDS = "a (red)1.2 apple, (glossy)0.8 leaf++ and ((wet)1.1 stone)0.9, "
@@ -114,24 +112,8 @@ def _sketch(place: Place) -> Figure:
     asked = _sketches(place, place.runs * SLIDES + 1)
     file = home / "sketches.jsonl"
     file.write_text("".join(requests.to_json(request) + "\n" for request in asked), encoding="utf-8")
-    options = [str(file), "--home", str(home), *place.options()]
-    if place.session.folders.models.is_file():
-        options += ["--models", str(place.session.folders.models)]
-    result: dict[str, Any] = {}
     place.progress.show("live: a sketch beside its bare work", now=True)
-
-    def each(seconds: float, line: str) -> None:
-        told = json.loads(line)
-        if "progress" in told:
-            done, of = told["progress"]
-            place.progress.show(f"live: sketch {done} of {of}")
-        result.update(told.get("result") or told)
-
-    ended = follow(python(SKETCHER, *options), place.environment(place.folder), each)
-    if "error" in result:
-        raise failed(place, str(result["error"]), ended.said)
-    if "bare" not in result:
-        raise failed(place, f"the sketches' process ended with {ended.code}", ended.said)
+    result = measure(place, python(SKETCHER, str(file), "--home", str(home)), "live: sketch")
     ours, bare = Spread(tuple(result["engine"])), Spread(tuple(result["bare"]))
     count, size = int(result["evaluations"]), f"{result['width']}x{result['height']}"
     guided = " with guidance" * (int(result["batch"]) > 1)

@@ -27,7 +27,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from PIL import Image, ImageChops
@@ -49,6 +49,8 @@ from engines.requests import Generate, Job, Precision
 from engines.store import Store
 
 PROMPT = "a red apple on a blue background"
+Run: TypeAlias = Callable[[argparse.Namespace, Path, Callable[[dict[str, Any]], None]], dict[str, Any]]
+"(options, an empty folder, what prints an object) → the result."
 PHASES = ("encode", "denoise", "decode", "score", "save")
 
 
@@ -262,19 +264,29 @@ def _difference(one: Path, other: Path) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measures as the command line says, and returns the exit code."""
-    options = argparse.ArgumentParser(prog="engines.diffusion.bench", description=__doc__.partition("\n")[0])
+    options = parser("engines.diffusion.bench", __doc__)
+    options.add_argument("--model", default="")
+    options.add_argument("--precision", default="auto")
+    options.add_argument("--runs", type=int, default=5)
+    return carry_out(options.parse_args(arguments), _run)
+
+
+def parser(name: str, about: str) -> argparse.ArgumentParser:
+    """The options that all benches of an engine have."""
+    options = argparse.ArgumentParser(prog=name, description=about.partition("\n")[0])
     # Named, not imported: an engine stands above this layer, and other engines are measured the same way.
     options.add_argument("--engine", default="engines.local:LocalEngine", metavar="MODULE:CLASS")
     options.add_argument(
         "--home", type=Path, help="an empty folder for all that is written; a temporary one if not given"
     )
     options.add_argument("--models", type=Path, help="the user's own models.toml")
-    options.add_argument("--model", default="")
     options.add_argument("--device", default="")
     options.add_argument("--threads", type=int, default=0)
-    options.add_argument("--precision", default="auto")
-    options.add_argument("--runs", type=int, default=5)
-    given = options.parse_args(arguments)
+    return options
+
+
+def carry_out(given: argparse.Namespace, run: Run) -> int:
+    """Measures in a folder of its own, prints what comes of it as JSON lines, and returns the exit code."""
     out = stdout()
 
     def tell(value: dict[str, Any]) -> None:
@@ -282,7 +294,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     try:
         with tempfile.TemporaryDirectory(prefix="safelight-bench-") as spare:
-            tell({"result": _run(given, (given.home or Path(spare)).absolute(), tell)})
+            tell({"result": run(given, (given.home or Path(spare)).absolute(), tell)})
     except SafelightError as e:
         tell({"error": e.message, "hint": e.hint, "exit_code": e.exit_code})
         return e.exit_code

@@ -18,10 +18,8 @@ at once (two where there is guidance), `decoder` what decodes: "preview" or "vae
 from __future__ import annotations
 
 import argparse
-import json
 import pkgutil
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -32,7 +30,7 @@ import torch
 from engines import catalogue as catalogues
 from engines import folders, requests
 from engines.catalogue import Catalogue
-from engines.diffusion.bench import stdout
+from engines.diffusion.bench import carry_out, parser
 from engines.diffusion.darkroom import Darkroom, Development
 from engines.diffusion.device import NAMES
 from engines.diffusion.loading import Components
@@ -177,29 +175,9 @@ def measure(bench: Bench, asked: Sequence[Generate], tell: Callable[[dict[str, A
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measures as the command line says, and returns the exit code."""
-    options = argparse.ArgumentParser(prog="engines.diffusion.sketch_bench", description=__doc__.partition("\n")[0])
-    # Named, not imported: an engine stands above this layer.
-    options.add_argument("--engine", default="engines.local:LocalEngine", metavar="MODULE:CLASS")
-    options.add_argument(
-        "--home", type=Path, help="an empty folder for all that is written; a temporary one if not given"
-    )
-    options.add_argument("--models", type=Path, help="the user's own models.toml")
-    options.add_argument("--device", default="")
-    options.add_argument("--threads", type=int, default=0)
+    options = parser("engines.diffusion.sketch_bench", __doc__)
     options.add_argument("file", type=Path, help="sketches to make, one request a line; at least two")
-    given = options.parse_args(arguments)
-    out = stdout()
-
-    def tell(value: dict[str, Any]) -> None:
-        out(json.dumps(value) + "\n")
-
-    try:
-        with tempfile.TemporaryDirectory(prefix="safelight-bench-") as spare:
-            tell({"result": _run(given, (given.home or Path(spare)).absolute(), tell)})
-    except SafelightError as e:
-        tell({"error": e.message, "hint": e.hint, "exit_code": e.exit_code})
-        return e.exit_code
-    return 0
+    return carry_out(options.parse_args(arguments), _run)
 
 
 def _run(given: argparse.Namespace, home: Path, tell: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
