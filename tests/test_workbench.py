@@ -356,6 +356,13 @@ async def test_what_is_wrong_is_told_under_the_prompt_while_it_is_typed(bench: B
         assert cards.is_dir()
 
 
+async def test_an_empty_prompt_is_made_and_told(bench: Bench) -> None:
+    async with bench.app.run_test(size=WIDE) as pilot:
+        await pilot.press("enter")
+        await until(pilot, lambda: bench.made)
+        assert "the prompt is empty" in toasts(bench.app)
+
+
 async def test_a_new_draft_while_live_keeps_the_seed_that_live_draws(bench: Bench) -> None:
     bench.draft(prompt="a cat", seed="7")
     async with bench.app.run_test(size=WIDE) as pilot:

@@ -399,6 +399,8 @@ class Workbench(GettingScreen):
                 self.ask(wanted, draft)
                 return
             self._following = self._following or pressed
+            if pressed and not draft.prompt.strip():
+                self.notify("the prompt is empty: the model draws whatever it likes", timeout=4, markup=False)
             if pressed:
                 self.pressed(draft)
                 self.strip.stop()
