@@ -33,6 +33,8 @@ class Trial:
     "By one scorer."
     seconds: float
     "That the picture took, without loading and scoring."
+    peak: int = 0
+    "Bytes of memory that it took at most; 0 where that is not known."
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,8 @@ class Rank:
     "Whether the leader may well lead by chance: the difference's interval holds 0, or no block is shared. True for it."
     seconds: float
     "A picture, the median; NaN where no picture tells."
+    peak: int = 0
+    "Bytes of memory that one of its pictures took at most; 0 where none tells."
 
     @property
     def rate(self) -> float:
@@ -111,7 +115,7 @@ def _rank(
     unsure = not both or bool(behind_low <= 0 <= behind_high)
     return Rank(
         contender, place, len(own), mean, low, high, float(np.mean(ahead)) if both else float("nan"), behind_low,
-        behind_high, wins, place == 1 or unsure, seconds,
+        behind_high, wins, place == 1 or unsure, seconds, max(trial.peak for trial in own.values()),
     )  # fmt: skip
 
 

@@ -324,6 +324,9 @@ class Picture:
     "Versions, device, dtype and hashes that shaped the pixels."
     rating: int | None = None
     "A person's own judgement, 1 … 5, kept apart from the scores."
+    peak: int = 0
+    "Bytes of memory that its making took at most, without what else was held: the GPU's, or this process's on a CPU."
+    " 0 where that is not known."
 
     def to_json(self) -> dict[str, Any]:
         """The picture as the command line prints it; the field names are a contract.
@@ -356,6 +359,7 @@ class Picture:
             "syntax": r.syntax or None,
             "scores": {k: v for k, v in self.scores.items() if math.isfinite(v)},
             "rating": self.rating,
+            "peak_memory": self.peak or None,
             "seconds": {k: round(v, 4) for k, v in asdict(self.seconds).items()},
             "created": _moment(self.created),
             "made_with": dict(self.made_with),

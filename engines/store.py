@@ -23,7 +23,7 @@ import time
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -81,6 +81,9 @@ MIGRATIONS = (
         PRIMARY KEY (sweep_id, number)
     );
     """,
+    """
+    ALTER TABLE pictures ADD COLUMN peak INTEGER NOT NULL DEFAULT 0;
+    """,
 )
 
 
@@ -104,6 +107,8 @@ class Made:
     "A JPEG of at most 48 px a side."
     scores: dict[str, float] = field(default_factory=dict)
     "scorer id → score."
+    peak: int = 0
+    "As in Picture."
 
 
 @dataclass(frozen=True, slots=True)
@@ -343,7 +348,8 @@ class Store:
     def adopt(self, engine: str, kind: EngineKind) -> Adopted:
         """Settles what dead engines left, those too that the table of engines has lost.
 
-        Jobs of commands are marked as interrupted: whoever typed them sees that they are gone. Jobs of workbenches are
+        Jobs of commands are marked as interrupted: whoever typed them sees that they are gone. So are cells, which
+        their sweep asks for again when it is resumed: else they would be made twice. Other jobs of workbenches are
         queued again, for this engine if it is a workbench; one that went down with its engine too often is set aside.
         """
         known = self.query(
@@ -358,7 +364,7 @@ class Store:
                 for left in db.execute(
                     "SELECT * FROM jobs WHERE engine = ? AND state IN ('queued', 'running') ORDER BY id", (gone,)
                 ).fetchall():
-                    if left["kind"] == "command":
+                    if left["kind"] == "command" or cell_of(left["grp"]):  # a cell comes again with its sweep
                         db.execute(
                             "UPDATE jobs SET state = 'interrupted', finished = ? WHERE id = ?", (now, left["id"])
                         )
@@ -415,8 +421,14 @@ class Store:
             pass
 
     def leave(self, engine: str, keep: bool) -> None:
-        """Ends an engine in order: its jobs stay for the next workbench, or are cancelled."""
+        """Ends an engine in order: its jobs stay for the next workbench, or are cancelled. Cells always are: a sweep
+        that is resumed asks for them again."""
         with self.transaction() as db:
+            db.execute(
+                "UPDATE jobs SET state = 'cancelled', finished = ? WHERE engine = ? AND state IN ('queued', 'running') "
+                "AND grp GLOB 'sweep-[0-9]*-[0-9]*'",
+                (time.time(), engine),
+            )
             if keep:
                 # a running job that is put back in order did nothing wrong: it does not count as an attempt
                 db.execute(
@@ -496,7 +508,7 @@ class Store:
         """Writes a picture's row within a transaction; a job of 0 is none."""
         row = db.execute(
             "INSERT INTO pictures (job_id, path, request, prompt, model, seed, width, height, seconds, "
-            "made_with, created, thumbnail) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "made_with, created, thumbnail, peak) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 job_id,
                 m.path,
@@ -510,12 +522,14 @@ class Store:
                 json.dumps(m.made_with),
                 created,
                 m.thumbnail,
+                m.peak,
             ),
         )
         assert row.lastrowid is not None
         scores = _finite(m.scores)
         db.executemany("INSERT INTO scores VALUES (?, ?, ?)", [(row.lastrowid, k, v) for k, v in scores.items()])
-        return Picture(row.lastrowid, m.path, m.request, m.width, m.height, m.seconds, created, scores, m.made_with)
+        picture = Picture(row.lastrowid, m.path, m.request, m.width, m.height, m.seconds, created, scores, m.made_with)
+        return replace(picture, peak=m.peak)
 
     def queued(self) -> list[Job]:
         """Queued and running jobs, oldest first."""
@@ -659,6 +673,7 @@ def _picture(row: sqlite3.Row, scores: dict[str, float]) -> Picture | None:
             _finite(scores),
             made_with,
             rating if type(rating) is int and 1 <= rating <= 5 else None,
+            row["peak"] if type(row["peak"]) is int and row["peak"] > 0 else 0,
         )
     except (InvalidRequest, ValueError, TypeError, AttributeError, RecursionError) as e:
         log.info("picture %s of the history can't be read: %s", row["id"], e)

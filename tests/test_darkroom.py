@@ -83,6 +83,13 @@ def test_a_picture_is_made_and_says_what_made_it(room: Darkroom) -> None:
     assert ours["scores"] == made.scores
 
 
+def test_a_picture_tells_how_much_memory_it_took(room: Darkroom) -> None:
+    sizes = [drain(room, replace(APPLE, width=side, height=side))[1][0].peak for side in (64, 512)]
+    assert 0 < sizes[0] < sizes[1] or sizes == [0, 0], "a larger one takes more, where the system tells"
+    held = room.residency.used
+    assert sizes[1] + held > 100e6 or sizes == [0, 0]
+
+
 def test_red_is_red_and_blue_is_blue(room: Darkroom) -> None:
     _, (made,) = drain(room, replace(BASE, num_inference_steps=12))
     picture = pixels(made)

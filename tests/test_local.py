@@ -41,7 +41,7 @@ from engines.events import (
 from engines.local import LocalEngine
 from engines.options import Options
 from engines.requests import Generate, Job, Picture, Pull, Score, Seconds, Warm
-from engines.store import Made, Store
+from engines.store import Made, Store, group_of
 
 APPLE = Generate("a red apple", "mini", 7, 128, 128, 5, 0.0)
 
@@ -163,6 +163,32 @@ def test_a_job_is_told_in_order_and_done_means_stored(engines: Any) -> None:
     assert isinstance(done, Done)
     assert engine.store.pictures() == list(done.pictures)
     assert engine.store.state(job) == "done"
+
+
+def test_a_sweep_lets_everything_else_pass_between_its_pictures(engines: Any) -> None:
+    engine, room = engines("workbench")
+    room.free = False
+    cells = [engine.submit(APPLE, group_of(1, number)) for number in range(3)]
+    while engine._computing.running is None:
+        time.sleep(0.01)
+    mine = [engine.submit(APPLE) for _ in range(2)]
+    room.free = True
+    room.gate.release(100)
+    until(engine, *cells, *mine)
+    assert room.made == [cells[0], *mine, *cells[1:]]
+
+
+def test_cells_do_not_outlive_their_workbench(engines: Any) -> None:
+    engine, room = engines("workbench")
+    room.free = False
+    running, waiting = (engine.submit(APPLE, group_of(1, number)) for number in range(2))
+    own = engine.submit(APPLE)
+    threading.Timer(0.2, room.gate.release, (100,)).start()
+    engine.close()
+    assert [engine.store.state(job) for job in (running, waiting, own)] == ["cancelled", "cancelled", "queued"]
+    engine.store.close()
+    again, room = engines("workbench")
+    assert [e.job.id for e in until(again, own) if isinstance(e, Queued)] == [own]
 
 
 def test_what_cannot_be_run_is_not_queued(engines: Any) -> None:

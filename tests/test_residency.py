@@ -69,6 +69,18 @@ def test_what_was_used_before_comes_back_without_being_built() -> None:
     assert room.heard() == [("b", "ram"), ("a", "device")]
 
 
+def test_what_others_take_is_told_without_what_is_shared() -> None:
+    room = Room()
+    shared = torch.empty(7, dtype=torch.uint8)
+    room.held.get("a", lambda: Weights(10, shared))
+    room.held.get("b", lambda: Weights(20, shared))
+    room.hold("c", 5)
+    room.hold("away", 3, "ram")
+    assert room.held.used == 42
+    assert room.held.used_besides({"a"}) == 25, "what b shares with a is a's as well"
+    assert room.held.used_besides({"a", "b", "c"}) == 0
+
+
 def test_switching_between_variants_over_one_base_moves_only_the_unet() -> None:
     room = Room(limit=80)
 

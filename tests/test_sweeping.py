@@ -211,7 +211,7 @@ def test_a_page_in_markdown_has_its_pictures_beside_it(swept: Path, tmp_path: Pa
     text = (tmp_path / "page.md").read_text()
     assert "![all pictures, a row for each prompt and seed](page-sheet.jpg)" in text and "](page-plot.svg)" in text
     rows = [line for line in text.splitlines() if line.startswith("| ")]
-    assert len(rows) == 3 and all(row.count("|") - row.count("\\|") == 10 for row in rows)
+    assert len(rows) == 3 and all(row.count("|") - row.count("\\|") == 11 for row in rows)
     requests = text.partition("```json\n")[2].partition("\n```")[0].splitlines()
     assert [json.loads(line)["cell"] for line in requests] == [0, 1, 2, 3]
     ElementTree.fromstring((tmp_path / "page-plot.svg").read_text())

@@ -82,7 +82,7 @@ def write(done: Sweep, path: Path) -> tuple[Path, ...]:
     return tuple(written)
 
 
-HEAD = ("", "contender", "pictures", "mean score", "95 %", "behind", "wins", "s a picture", "score/s")
+HEAD = ("", "contender", "pictures", "mean score", "95 %", "behind", "wins", "s a picture", "score/s", "peak memory")
 
 
 def _row(rank: Rank) -> tuple[str, ...]:
@@ -97,6 +97,7 @@ def _row(rank: Rank) -> tuple[str, ...]:
         "=" if rank.tie and not first else str(rank.place), sweeping.name(rank), str(rank.count), f"{rank.mean:.2f}",
         span(rank.low, rank.high), "" if first else span(rank.behind_low, rank.behind_high),
         "" if first or math.isnan(rank.wins) else f"{rank.wins:.0%}", number(rank.seconds), number(rank.rate),
+        wording.bytes_(rank.peak) if rank.peak else "?",
     )  # fmt: skip
 
 

@@ -215,7 +215,7 @@ def judge(engine: Engine, done: Sweep) -> None:
 def trials(done: Sweep, scorer: str) -> list[Trial]:
     """The scores of a sweep by one scorer: those of two are never mixed."""
     return [
-        Trial(cell.contender, cell.block, cell.picture.scores[scorer], seconds(cell.picture))
+        Trial(cell.contender, cell.block, cell.picture.scores[scorer], seconds(cell.picture), cell.picture.peak)
         for cell in done.cells
         if cell.picture is not None and scorer in cell.picture.scores
     ]
@@ -248,7 +248,7 @@ def show(done: Sweep, as_json: bool) -> None:
         return
     for scorer, ranks in boards.items():
         if ranks:
-            head = ("", "CONTENDER", "N", scorer.upper(), "95 %", "WINS", "A PICTURE", "SCORE/S")
+            head = ("", "CONTENDER", "N", scorer.upper(), "95 %", "WINS", "A PICTURE", "SCORE/S", "MEMORY")
             listing.table([head, *(_row(rank) for rank in ranks)])
         else:
             print(f"{scorer} has scored nothing")
@@ -281,6 +281,7 @@ def _row(rank: Rank) -> tuple[str, ...]:
         "" if rank.place == 1 else f"{rank.wins:.0%}" if rank.wins == rank.wins else "?",
         wording.duration(rank.seconds) if rank.seconds == rank.seconds else "?",
         f"{rank.rate:.1f}" if rank.rate == rank.rate else "?",
+        wording.bytes_(rank.peak) if rank.peak else "?",
     )
 
 
@@ -296,6 +297,7 @@ def to_json(rank: Rank) -> dict[str, Any]:
         "low": number(rank.low), "high": number(rank.high), "behind": number(rank.behind),
         "behind_low": number(rank.behind_low), "behind_high": number(rank.behind_high),
         "wins": number(rank.wins), "seconds": number(rank.seconds), "score_per_second": number(rank.rate),
+        "peak_memory": rank.peak or None,
     }  # fmt: skip
 
 

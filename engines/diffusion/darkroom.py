@@ -141,6 +141,7 @@ class Darkroom:
         # 1 find the model, 2 hold its components in memory
         components = yield from self._load(job, request, stop)
         clock.spent["load"] = time.perf_counter() - clock.began
+        peak, others = devices.Peak(self.device), self.residency.used_besides(components.keys)
         yield self.vitals()
 
         # 3 encode the prompt; `box` alone holds the components, so that what is let go in need is gone
@@ -171,6 +172,7 @@ class Darkroom:
         yield Finishing(job.id, "decoding")
         with clock.measure("decode"), torch.inference_mode():
             pixels, note = decoding.finish(components, latents, self.device, lambda: self._forget({components.vae_key}))
+        most = max(0, peak.read() - others)  # without the scorer
         if note:
             yield Noted("warning", note, job.id)
         images = [Image.fromarray(p.numpy()) for p in pixels]
@@ -204,7 +206,7 @@ class Darkroom:
             made.append(Made(str(path), alone, image.width, image.height, Seconds(), made_with, thumbnail, scores[i]))
         seconds = clock.seconds(len(images))
         yield self.vitals()
-        return tuple(replace(m, seconds=seconds) for m in made)
+        return tuple(replace(m, seconds=seconds, peak=most) for m in made)
 
     def _load(
         self, job: Job, request: Generate, stop: Callable[[], bool], plan: Plan | None = None

@@ -201,6 +201,41 @@ def memory(device: Device) -> tuple[int, int]:
     return psutil.Process().memory_info().rss, machine.memory().total
 
 
+class Peak:
+    """The most memory that is used from now on.
+
+    Of a GPU it is what torch has allocated; of a CPU what this process has resident, on Linux (proc(5): writing 5 to
+    clear_refs sets VmHWM back); of Apple's GPUs what the driver holds in the end, for torch gives nothing back to it.
+    """
+
+    def __init__(self, device: Device) -> None:
+        self._device = device
+        if device.torch.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device.torch)
+        elif device.torch.type == "cpu":
+            self._reset = False
+            try:
+                Path("/proc/self/clear_refs").write_text("5")
+                self._reset = True
+            except OSError:
+                pass  # not Linux, or not allowed
+
+    def read(self) -> int:
+        """Bytes; 0 where that can't be known."""
+        if self._device.torch.type == "cuda":
+            return int(torch.cuda.max_memory_allocated(self._device.torch))
+        if self._device.torch.type == "mps":
+            return int(torch.mps.driver_allocated_memory())
+        if self._reset:
+            try:
+                found = re.search(r"^VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
+            except OSError:
+                found = None
+            if found:
+                return int(found[1]) * 1024
+        return 0
+
+
 def free_memory(device: Device) -> int:
     """Bytes that can still be had: the GPU's free ones and those that torch holds without using, or the machine's."""
     if device.torch.type == "cuda":

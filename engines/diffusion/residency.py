@@ -177,6 +177,17 @@ class Residency:
         """Bytes of weights on the device."""
         return self._bytes("device")
 
+    def used_besides(self, keys: Set[Hashable]) -> int:
+        """Bytes of weights on the device that none of these components have."""
+        counted: dict[int, int] = {}
+        own: set[int] = set()
+        for key, held in self._held.items():
+            if key in keys:
+                own |= held.tensors.keys()
+            elif held.place == "device":
+                counted.update(held.tensors)
+        return sum(size for tensor, size in counted.items() if tensor not in own)
+
     @property
     def used_in_ram(self) -> int:
         """Bytes of weights in main memory, of the second tier."""
