@@ -19,7 +19,7 @@ from engines.local import LocalEngine
 from engines.options import Options
 from engines.requests import Generate, Job, Seconds
 from engines.store import Made, Store
-from tui import sweeping
+from tui import runs, sweeping
 
 
 def score_of(request: Generate) -> float:
@@ -56,7 +56,7 @@ def main(home: str, pause: float) -> None:
     places = folders.find()
     with_store = Store(Path(home) / "data" / "safelight.db")
     wanted = sweep.load(with_store)
-    with sweeping.alone(with_store, wanted.id):
+    with runs.alone(with_store, wanted.id):
         wanted = sweep.find_again(with_store, wanted, Path(home) / "pictures")
         darkroom: Any = FakeDarkroom(Path(home) / "pictures", pause)
         options = Options(Path(home) / "pictures", "cpu", 1, "")

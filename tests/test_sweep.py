@@ -20,7 +20,7 @@ from engines.ranking import Trial
 from engines.requests import Generate, Job, Lora
 from engines.store import Made, Store, cell_of, group_of
 from engines.sweep import Cell
-from tui import sweeping
+from tui import runs
 
 ONE = Generate("a red apple", "mini", 1, 64, 64, 4, 4.5, score="fake")
 
@@ -102,12 +102,12 @@ def test_the_picture_becomes_the_cells_in_the_transaction_that_ends_its_job(stor
 
 
 def test_two_programs_do_not_make_one_sweep(store: Store) -> None:
-    with sweeping.alone(store, 7):
-        with pytest.raises(InvalidRequest, match="is being made already"), sweeping.alone(store, 7):
+    with runs.alone(store, 7):
+        with pytest.raises(InvalidRequest, match="is being made already"), runs.alone(store, 7):
             pass
-        with sweeping.alone(store, 8):
+        with runs.alone(store, 8):
             pass
-    with sweeping.alone(store, 7):
+    with runs.alone(store, 7):
         pass
 
 
@@ -133,7 +133,7 @@ def test_a_sweep_that_is_killed_three_times_ends_with_exactly_its_pictures(home:
     assert {str(path) for path in (home / "pictures").glob("[!.]*")} == {picture.path for picture in pictures}
     assert all(cell.picture and cell.picture.request.seed == cell.request.seed for cell in done.cells)
     undisturbed = [Trial(cell.contender, cell.block, score_of(cell.request), 0.1) for cell in begun.cells]
-    ranks = (ranking.rank(undisturbed), ranking.rank(sweeping.trials(done, "fake")))
+    ranks = (ranking.rank(undisturbed), ranking.rank(runs.trials(done, "fake")))
     assert [(r.contender, r.mean, r.low, r.high, r.wins) for r in ranks[0]] == [
         (r.contender, r.mean, r.low, r.high, r.wins) for r in ranks[1]
     ]

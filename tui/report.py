@@ -22,7 +22,7 @@ from engines import files, ranking
 from engines.errors import InvalidRequest
 from engines.ranking import Rank
 from engines.sweep import Cell, Sweep
-from tui import grids, sweeping, wording
+from tui import grids, runs, wording
 from tui.clean import one_line
 
 SUFFIXES = (".md", ".html")
@@ -61,9 +61,9 @@ def write(done: Sweep, path: Path) -> tuple[Path, ...]:
         DiskFull, StorageError: it can't be written.
     """
     check(path)
-    boards = {scorer: ranking.rank(sweeping.trials(done, scorer)) for scorer in done.scorers}
+    boards = {scorer: ranking.rank(runs.trials(done, scorer)) for scorer in done.scorers}
     ranks = next(iter(boards.values()), ())
-    missing = sweeping.missing(done)
+    missing = runs.missing(done)
     sheet, plot = _sheet(done, ranks), _plot(ranks)
     if path.suffix.lower() == ".html":
         files.replace(path, _html(done, boards, missing, sheet, plot).encode(), private=False)
@@ -94,7 +94,7 @@ def _row(rank: Rank) -> tuple[str, ...]:
 
     first = rank.place == 1
     return (
-        "=" if rank.tie and not first else str(rank.place), sweeping.name(rank), str(rank.count), f"{rank.mean:.2f}",
+        "=" if rank.tie and not first else str(rank.place), runs.name(rank), str(rank.count), f"{rank.mean:.2f}",
         span(rank.low, rank.high), "" if first else span(rank.behind_low, rank.behind_high),
         "" if first or math.isnan(rank.wins) else f"{rank.wins:.0%}", number(rank.seconds), number(rank.rate),
         wording.bytes_(rank.peak) if rank.peak else "?",
@@ -223,7 +223,7 @@ def _plot(ranks: Sequence[Rank]) -> str:
         parts.append(f"<circle cx='{place}' cy='{y(rank.mean):.1f}' r='4' fill='#c60'/>")
         end = x(rank.seconds) > WIDE * 0.7
         shift, anchor = (-7, "end") if end else (7, "start")
-        label = html.escape(one_line(sweeping.name(rank), 40))
+        label = html.escape(one_line(runs.name(rank), 40))
         parts.append(
             f"<text x='{x(rank.seconds) + shift:.1f}' y='{y(rank.mean) - 4:.1f}' text-anchor='{anchor}'>{label}</text>"
         )
@@ -233,7 +233,7 @@ def _plot(ranks: Sequence[Rank]) -> str:
 def _sheet(done: Sweep, ranks: Sequence[Rank]) -> bytes:
     """A JPEG of all pictures, a column for each contender, best first, and a row for each block; empty if there are
     none."""
-    ranked = [sweeping.point(rank) for rank in ranks]
+    ranked = [runs.point(rank) for rank in ranks]
     contenders = list(dict.fromkeys([*ranked, *(cell.contender for cell in done.cells)]))[:COLUMNS]
     blocks = list(dict.fromkeys(cell.block for cell in done.cells))
     by: dict[tuple[object, object], Cell] = {(cell.contender, cell.block): cell for cell in done.cells}

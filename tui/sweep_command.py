@@ -158,9 +158,9 @@ def _judges(text: str, catalogue: Catalogue) -> tuple[str, ...]:
 
 
 def _first_reason(done: Sweep) -> str:
-    from tui import sweeping
+    from tui import runs
 
-    return next((f"{who}: {why}" for who, why in sweeping.missing(done)), "safelight doctor looks for the reason")
+    return next((f"{who}: {why}" for who, why in runs.missing(done)), "safelight doctor looks for the reason")
 
 
 def _number(text: str) -> int:

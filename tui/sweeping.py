@@ -2,73 +2,25 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import sys
 import time
-from collections import deque
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any, cast
+from collections.abc import Sequence
+from typing import Any
 
-from engines import folders, ranking, sweep
+from engines import ranking, sweep
 from engines.engine import Engine
-from engines.errors import InvalidRequest, StorageError
+from engines.errors import StorageError
 from engines.events import Cancelled, Closed, Done, Failed, Loading, Noted, Queued, Scored
-from engines.ranking import Rank, Trial
-from engines.requests import JobId, Picture, Score
-from engines.store import Store, group_of
+from engines.ranking import Rank
+from engines.requests import Picture
+from engines.store import Store
 from engines.sweep import Cell, Sweep
-from tui import grids, listing, wording
+from tui import grids, listing, runs, wording
 from tui.clean import one_line
 from tui.making import Progress, emit
-
-AHEAD = 3
-"Cells that are queued at a time: the next one is there when the last is done, and a stop leaves few behind."
-ALIKE = 2
-"Failures of one kind in a row after which the rest of a model's cells are not tried."
-BYTES = 1_600_000
-"Of a picture of a megapixel, as PNG, for the estimate; others in proportion."
-
-
-@contextmanager
-def alone(store: Store, id: int) -> Iterator[None]:
-    """Keeps other programs from making the same sweep at the same time. Raises InvalidRequest if one does."""
-    place = folders.make(store.path.parent / "sweeps") / f"{id}.lock"
-    lock = os.open(place, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-    try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            told = f"sweep {id} is being made already"
-            raise InvalidRequest(told, "wait for it, or stop it first", "sweep") from None
-        except OSError as e:
-            told = f"{place} can't be locked: {e.strerror or e}"
-            raise StorageError(told, "set SAFELIGHT_HOME to a folder on a local disk") from e
-        yield
-    finally:
-        os.close(lock)
-
-
-def estimate(store: Store, cells: Sequence[Cell]) -> str:
-    """'24 pictures, about 40 s, 3.2 MB', as far as the history knows what pictures take here."""
-    pace: dict[str, float] = {}
-    for picture in store.pictures(limit=500):
-        r = picture.request
-        work = r.num_inference_steps * r.width * r.height
-        if picture.seconds.total > 0:  # one that was found again tells none
-            pace.setdefault(r.model, (picture.seconds.total - picture.seconds.load) / max(1, work))
-    size = sum(cell.request.width * cell.request.height * BYTES / 2**20 for cell in cells)
-    known = [cell for cell in cells if cell.request.model in pace]
-    seconds = sum(
-        pace[cell.request.model] * cell.request.num_inference_steps * cell.request.width * cell.request.height
-        for cell in known
-    )
-    told = [wording.plural(len(cells), "picture")]
-    if known:
-        told.append(f"about {wording.duration(seconds * len(cells) / len(known))}")
-    told.append(wording.bytes_(size))
-    return ", ".join(told)
+from tui.runs import Run
+from tui.runs import alone as alone
+from tui.runs import estimate as estimate
 
 
 def make(engine: Engine, store: Store, wanted: Sweep, as_json: bool) -> None:
@@ -78,86 +30,68 @@ def make(engine: Engine, store: Store, wanted: Sweep, as_json: bool) -> None:
         StorageError: the disk is full, or can't be written: the sweep stays open, and can be resumed.
     """
     progress, started = Progress(), time.monotonic()
-    waiting = deque(wanted.open)
-    of, ended, made = len(waiting), 0, 0
-    mine: dict[JobId, Cell] = {}
-    failures: dict[tuple[object, ...], list[str]] = {}
+    run = Run(wanted)
     lasting: Failed | None = None
     try:
         progress.show("starting", now=True)
-        _submit(engine, wanted, waiting, mine)
-        for event in engine.events() if of else ():
+        _submit(engine, run)
+        for event in engine.events() if run.of else ():
             match event:
-                case Queued():
+                case Queued(job):
+                    run.queued(job)
                     continue
-                case Done(job_id, pictures) if job_id in mine:
-                    cell = mine.pop(job_id)
-                    ended += 1
-                    made += bool(pictures)
-                    failures.pop(sweep.loaded(cell.request), None)
+                case Done(job_id, pictures) if run.cell(job_id):
+                    cell = run.done(job_id)
                     progress.clear()
-                    _tell(cell, pictures[0] if pictures else None, ended, of, as_json)
-                case Failed(job_id=job_id) if job_id in mine:
-                    cell = mine.pop(job_id)
+                    _tell(cell, pictures[0] if pictures else None, run, as_json)
+                case Failed(job_id=job_id) if run.cell(job_id):
                     if event.lasting and event.exit_code != 2:
                         lasting = event
                         break
-                    ended += 1
-                    sweep.fail(store, wanted.id, [cell.number], event.message)
-                    told = failures.setdefault(sweep.loaded(cell.request), [])
-                    if event.message not in told:
-                        progress.say(f"note: {grids.told(cell.contender)}: {event.message}; the rest goes on")
-                    told.append(event.message)
-                    if len(told) >= ALIKE and len(set(told[-ALIKE:])) == 1:
-                        ended += _leave_out(store, wanted, waiting, sweep.loaded(cell.request), event.message)
-                case Cancelled(job_id) if job_id in mine:
-                    del mine[job_id]
-                    ended += 1
+                    cells = run.failed(job_id, event.message)
+                    sweep.fail(store, wanted.id, [cell.number for cell in cells], event.message)
+                    which = (sweep.loaded(cells[0].request), event.message)
+                    if which not in run.seen:
+                        run.seen.add(which)
+                        progress.say(f"note: {grids.told(cells[0].contender)}: {event.message}; the rest goes on")
+                case Cancelled(job_id) if run.cell(job_id):
+                    run.cancelled(job_id)
                 case Noted(level, text):
                     progress.say(f"{'note' if level == 'info' else 'warning'}: {text}")
                 case Closed():
                     break
                 case _:
-                    progress.show(_words(ended, of, started), now=isinstance(event, Loading))
-            if ended >= of:
+                    progress.show(_words(run, started), now=isinstance(event, Loading))
+            if run.over:
                 break
-            _submit(engine, wanted, waiting, mine)
+            _submit(engine, run)
     finally:
         progress.clear()
         engine.close()
-        if ended < of:
-            print(f"note: {of - ended} cells are open: safelight sweep --resume {wanted.id} goes on", file=sys.stderr)
+        if not run.over:
+            left = run.of - run.ended
+            print(f"note: {left} cells are open: safelight sweep --resume {wanted.id} goes on", file=sys.stderr)
     if lasting is not None:
         raise StorageError(lasting.message, f"then go on: safelight sweep --resume {wanted.id}")
 
 
-def _submit(engine: Engine, wanted: Sweep, waiting: deque[Cell], mine: dict[JobId, Cell]) -> None:
-    while waiting and len(mine) < AHEAD:
-        cell = waiting.popleft()
-        mine[engine.submit(cell.request, group_of(wanted.id, cell.number))] = cell
+def _submit(engine: Engine, run: Run) -> None:
+    while (more := run.next()) is not None:
+        cell, group = more
+        engine.submit(cell.request, group)
 
 
-def _leave_out(store: Store, wanted: Sweep, waiting: deque[Cell], which: tuple[object, ...], message: str) -> int:
-    """The cells that would fail in the same way; how many they are."""
-    gone = [cell.number for cell in waiting if sweep.loaded(cell.request) == which]
-    rest = [cell for cell in waiting if sweep.loaded(cell.request) != which]
-    waiting.clear()
-    waiting.extend(rest)
-    sweep.fail(store, wanted.id, gone, message)
-    return len(gone)
-
-
-def _tell(cell: Cell, picture: Picture | None, ended: int, of: int, as_json: bool) -> None:
+def _tell(cell: Cell, picture: Picture | None, run: Run, as_json: bool) -> None:
     if as_json:
         emit({"cell": cell.number, "point": dict(cell.point), "picture": picture.to_json() if picture else None})
     elif picture is not None:
         score = "".join(f" · {name} {value:.2f}" for name, value in picture.scores.items())
         where = f"{grids.told(cell.contender)} · seed {picture.request.seed}{score}"
-        print(f"{ended}/{of}  {one_line(where, 100)}", file=sys.stderr)
+        print(f"{run.ended}/{run.of}  {one_line(where, 100)}", file=sys.stderr)
 
 
-def _words(ended: int, of: int, started: float) -> str:
-    spent = time.monotonic() - started
+def _words(run: Run, started: float) -> str:
+    spent, ended, of = time.monotonic() - started, run.ended, run.of
     left = f" · {wording.duration(spent / ended * (of - ended))} left" if ended else ""
     return f"cell {ended + 1} of {of} {wording.bar(ended / of, 16)}{left}"
 
@@ -177,13 +111,7 @@ def tell_plan(cells: Sequence[Cell], as_json: bool) -> None:
 
 def judge(engine: Engine, done: Sweep) -> None:
     """Scores by all scorers but the first, where they are not there yet; what can't be scored is told."""
-    asked: list[Score] = []
-    for scorer in done.scorers[1:]:
-        by_prompt: dict[str, list[str]] = {}
-        for cell in done.cells:
-            if cell.picture is not None and scorer not in cell.picture.scores and cell.request.prompt.strip():
-                by_prompt.setdefault(cell.request.prompt, []).append(cell.picture.path)
-        asked += [Score(tuple(paths), prompt, scorer) for prompt, paths in by_prompt.items()]
+    asked = runs.judgements(done)
     progress, ended = Progress(), 0
     of, count = sum(len(request.pictures) for request in asked), 0
     try:
@@ -212,30 +140,10 @@ def judge(engine: Engine, done: Sweep) -> None:
 # ── the leaderboard ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def trials(done: Sweep, scorer: str) -> list[Trial]:
-    """The scores of a sweep by one scorer: those of two are never mixed."""
-    return [
-        Trial(cell.contender, cell.block, cell.picture.scores[scorer], seconds(cell.picture), cell.picture.peak)
-        for cell in done.cells
-        if cell.picture is not None and scorer in cell.picture.scores
-    ]
-
-
-def seconds(picture: Picture) -> float:
-    """What a picture takes once its model is there: texts, steps and decoding."""
-    return picture.seconds.encode + picture.seconds.denoise + picture.seconds.decode
-
-
-def missing(done: Sweep) -> tuple[tuple[str, str], ...]:
-    """(contender, why) of what has no pictures, each once."""
-    failed = ((grids.told(cell.contender), cell.message) for cell in done.open if cell.message)
-    return tuple(dict.fromkeys([*done.left_out, *failed]))
-
-
 def show(done: Sweep, as_json: bool) -> None:
     """The leaderboard of each scorer, and what is missing and why."""
-    boards = {scorer: ranking.rank(trials(done, scorer)) for scorer in done.scorers}
-    gone = missing(done)
+    boards = {scorer: ranking.rank(runs.trials(done, scorer)) for scorer in done.scorers}
+    gone = runs.missing(done)
     if as_json:
         emit(
             {
@@ -260,21 +168,11 @@ def show(done: Sweep, as_json: bool) -> None:
         print(f"missing: {one_line(who)}: {one_line(why)}", file=sys.stderr)
 
 
-def point(rank: Rank) -> grids.Point:
-    """Whose rank it is: what `trials` gave it."""
-    return cast(grids.Point, rank.contender)
-
-
-def name(rank: Rank) -> str:
-    """The same for people."""
-    return grids.told(point(rank))
-
-
 def _row(rank: Rank) -> tuple[str, ...]:
     known = rank.count > 1
     return (
         "=" if rank.tie and rank.place > 1 else str(rank.place),
-        one_line(name(rank), 60),
+        one_line(runs.name(rank), 60),
         str(rank.count),
         f"{rank.mean:.2f}",
         f"{rank.low:.2f} – {rank.high:.2f}" if known else "?",
@@ -292,7 +190,7 @@ def to_json(rank: Rank) -> dict[str, Any]:
         return round(value, 6) if abs(value) < float("inf") else None
 
     return {
-        "contender": dict(point(rank)),
+        "contender": dict(runs.point(rank)),
         "place": rank.place, "tie": rank.tie, "count": rank.count, "mean": number(rank.mean),
         "low": number(rank.low), "high": number(rank.high), "behind": number(rank.behind),
         "behind_low": number(rank.behind_low), "behind_high": number(rank.behind_high),
