@@ -15,7 +15,7 @@ from typing import TypeAlias
 from engines.errors import DiskFull, InvalidRequest, SafelightError, Stopped, StorageError
 from engines.events import Cancelled, Done, Event, Failed, Noted, Scored, Started
 from engines.requests import Job, JobId, Picture, Score
-from engines.store import EngineKind, Made, State, Store, cell_of
+from engines.store import EngineKind, Made, State, Store, of_sweep
 
 log = logging.getLogger(__name__)
 
@@ -121,9 +121,9 @@ class Lane:
                 self.cancelled.discard(job.id)
 
     def _next(self) -> Job | None:
-        """The job whose turn it is: a cell of a sweep only where nobody waits for anything else. Under the lock."""
+        """The job whose turn it is: a sweep's only where nobody waits for anything else. Under the lock."""
         able = [job for job in self.waiting if job.leaves_nothing or not self.paused]
-        return next((job for job in able if cell_of(job.group) is None), able[0] if able else None)
+        return next((job for job in able if not of_sweep(job.group)), able[0] if able else None)
 
     def _run(self, job: Job) -> None:
         """One job from `Started` to its last event; the one broad `except` of the engine."""

@@ -142,6 +142,16 @@ def cell_of(group: str | None) -> tuple[int, int] | None:
     return (int(found[1]), int(found[2])) if found else None
 
 
+def scores_of(sweep: int) -> str:
+    """The group of the jobs that score a sweep's pictures when all are there."""
+    return f"sweep-{sweep}-scores"
+
+
+def of_sweep(group: str | None) -> bool:
+    """Whether a job belongs to a sweep: it lets others pass, and comes again with its sweep."""
+    return (group or "").startswith("sweep-")
+
+
 class _Damaged(sqlite3.DatabaseError):
     """The file is an SQLite database, but not a whole one."""
 
@@ -364,7 +374,7 @@ class Store:
                 for left in db.execute(
                     "SELECT * FROM jobs WHERE engine = ? AND state IN ('queued', 'running') ORDER BY id", (gone,)
                 ).fetchall():
-                    if left["kind"] == "command" or cell_of(left["grp"]):  # a cell comes again with its sweep
+                    if left["kind"] == "command" or of_sweep(left["grp"]):  # it comes again with its sweep
                         db.execute(
                             "UPDATE jobs SET state = 'interrupted', finished = ? WHERE id = ?", (now, left["id"])
                         )
@@ -426,7 +436,7 @@ class Store:
         with self.transaction() as db:
             db.execute(
                 "UPDATE jobs SET state = 'cancelled', finished = ? WHERE engine = ? AND state IN ('queued', 'running') "
-                "AND grp GLOB 'sweep-[0-9]*-[0-9]*'",
+                "AND grp GLOB 'sweep-*'",
                 (time.time(), engine),
             )
             if keep:

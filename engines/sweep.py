@@ -180,6 +180,23 @@ def fail(store: Store, sweep: int, numbers: Iterable[int], message: str) -> None
         )
 
 
+def mark(store: Store, id: int | None, starts: int = 0) -> None:
+    """Notes which sweep a workbench is at, and how often one has begun with it without making a cell; None for none."""
+    with store.transaction() as db:
+        db.execute("DELETE FROM meta WHERE key = 'sweep'")
+        if id is not None:
+            db.execute("INSERT INTO meta VALUES ('sweep', ?)", (f"{id} {starts}",))
+
+
+def marked(store: Store) -> tuple[int, int] | None:
+    """(sweep, starts) as `mark` wrote them; None where no sweep was left in the middle."""
+    for row in store.query("SELECT value FROM meta WHERE key = 'sweep'"):
+        id, _, starts = str(row["value"]).partition(" ")
+        if id.isdecimal() and starts.isdecimal():
+            return int(id), int(starts)
+    return None
+
+
 def find_again(store: Store, sweep: Sweep, folder: Path) -> Sweep:
     """Enters pictures whose files are there and whose rows are not: between the two somebody pulled the plug.
 

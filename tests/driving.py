@@ -13,6 +13,7 @@ from textual.widgets import Static
 from engines.catalogue import Catalogue
 from engines.folders import Folders
 from engines.requests import Generate, Pull
+from engines.store import Store
 from tui.app import SafelightApp
 from tui.draft import Draft
 from tui.settings import Settings
@@ -28,14 +29,16 @@ class Bench:
         self.catalogue = known or catalogue(home)
         self.store = FakeStore(home)
         self.engine = FakeEngine(self.store, **engine)
+        self.sweeps = Store(home / "sweeps.sqlite3")
         self.app = self.open()
 
     def open(self, settings: Settings | None = None, notices: tuple[str, ...] = ()) -> SafelightApp:
         home = self.home
         folders = Folders(home / "config", home / "data", home / "cache", home / "pictures")
         self.app = SafelightApp(
-            self.engine, self.store, self.catalogue, folders, settings or Settings(), notices, clock=lambda: NOW
-        )
+            self.engine, self.store, self.catalogue, folders, settings or Settings(), notices,
+            sweeps=self.sweeps, clock=lambda: NOW,
+        )  # fmt: skip
         return self.app
 
     def fill(self, count: int) -> None:

@@ -9,11 +9,14 @@ from textual.widgets import Input, TextArea
 
 from tui import keys
 from tui.app import SafelightApp
+from tui.panes.board import Leaderboard
 from tui.panes.history import HistoryPane
 from tui.panes.loras import LoraPane
 from tui.panes.prompt import PromptEditor
 from tui.panes.queue import QueuePane
+from tui.panes.sheet import SheetPane
 from tui.panes.weights import WeightsPane
+from tui.sweep_screen import SweepScreen
 from tui.workbench import Workbench
 
 PLACES = {
@@ -24,6 +27,9 @@ PLACES = {
     "loras": LoraPane,
     "queue": QueuePane,
     "history": HistoryPane,
+    "sweep": SweepScreen,
+    "board": Leaderboard,
+    "sheet": SheetPane,
 }
 
 
@@ -34,10 +40,11 @@ def test_every_action_can_be_done(action: keys.Action) -> None:
 
 
 def test_no_key_means_two_things() -> None:
-    for scope in ("prompt", "weights", "loras", "queue", "history"):
-        together = [a for a in keys.TABLE if a.scope in (scope, "app", "workbench")]
-        for one, other in itertools.combinations(together, 2):
+    for one, other in itertools.combinations(keys.TABLE, 2):
+        if keys.together(one.scope, other.scope):
             assert not set(one.keys.split(",")) & set(other.keys.split(",")), (one.id, other.id)
+    assert keys.together("prompt", "workbench") and keys.together("sweep", "board") and keys.together("app", "sheet")
+    assert not keys.together("prompt", "history") and not keys.together("workbench", "sheet")
 
 
 def test_editing_keys_of_the_text_fields_are_left_alone() -> None:

@@ -13,6 +13,7 @@ from textual.pilot import Pilot
 
 from engines.folders import Folders
 from engines.requests import Generate, Pull
+from engines.store import Store
 from tui.app import SafelightApp
 from tui.draft import Draft
 from tui.pictures.view import PictureView
@@ -45,7 +46,9 @@ def bench(home: Path, pictures: int = 0, **engine: Any) -> tuple[SafelightApp, F
     draft = Draft(prompt="a (red)1.3 apple on a blue background", seed="7", model="mini", score="yes")
     draft = replace(draft, **drafted)
     (home / "data" / "draft-1.json").write_text(draft.to_json())
-    return SafelightApp(fake, store, catalogue(home), folders, Settings(), clock=lambda: NOW), fake
+    return SafelightApp(
+        fake, store, catalogue(home), folders, Settings(), sweeps=Store(home / "sweeps.sqlite3"), clock=lambda: NOW
+    ), fake
 
 
 async def still(pilot: Pilot[None], condition: Callable[[], object] = lambda: True) -> None:

@@ -690,7 +690,7 @@ async def test_with_the_real_engine(home: Path) -> None:
     known = catalogues.load()
     store = Store(folders.store)
     engine = LocalEngine(known, folders, Options(folders.pictures, "cpu", 1), store, "workbench")
-    app = SafelightApp(engine, store, known, folders, Settings(model="mini-lightning-4step-unet"))
+    app = SafelightApp(engine, store, known, folders, Settings(model="mini-lightning-4step-unet"), sweeps=store)
     async with app.run_test(size=MEDIUM) as pilot:
         app.workbench.form.prompt.insert("a red apple on a blue background")
         app.workbench.form.settings.set_seed("7")
@@ -703,7 +703,7 @@ async def test_with_the_real_engine(home: Path) -> None:
     assert picture.request.seed == 7 and Path(picture.path).is_file() and not app.farewell
     store.close()
     store = Store(folders.store)
-    app = SafelightApp(FakeEngine(FakeStore(home)), store, known, folders, Settings())
+    app = SafelightApp(FakeEngine(FakeStore(home)), store, known, folders, Settings(), sweeps=store)
     async with app.run_test(size=MEDIUM) as pilot:
         await pilot.press("f7")
         await until(pilot, lambda: app.workbench.history.chosen)

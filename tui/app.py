@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, ClassVar
 
 from rich.text import Text
@@ -25,6 +26,7 @@ from textual.screen import Screen
 from engines.catalogue import Catalogue
 from engines.engine import Engine
 from engines.folders import Folders
+from engines.store import Store
 from tui import keys
 from tui.clean import clean
 from tui.draft import Draft
@@ -40,6 +42,7 @@ from tui.pictures.view import Mode
 from tui.pictures.view import prepare as prepare  # tui.opening needs it before the app, and imports only this
 from tui.pump import Pump
 from tui.settings import Settings
+from tui.sweep_screen import SweepScreen
 from tui.tidying import PERIOD, Tidy
 from tui.turns import Turns
 from tui.wording import plural
@@ -91,6 +94,7 @@ class SafelightApp(App[None]):
         settings: Settings,
         notices: Sequence[str] = (),
         *,
+        sweeps: Store,
         mode: Mode = "halfblocks",
         clock: Callable[[], float] = time.time,
         tidy: Tidy | None = None,
@@ -111,7 +115,10 @@ class SafelightApp(App[None]):
         default = Draft(model=settings.model, score="yes" if settings.score and catalogue.scorers else "no")
         default = replace(default, precision="" if settings.precision == "auto" else settings.precision)
         default = replace(default, blank_negative="" if settings.blank_negative == "zeros" else settings.blank_negative)
-        self.workbench = Workbench(engine, store, catalogue, self._file, default, mode, clock, self._keymap_chosen)
+        pictures = Path(settings.folder).expanduser().absolute() if settings.folder else folders.pictures
+        self.workbench = Workbench(
+            engine, store, catalogue, self._file, default, sweeps, pictures, mode, clock, self._keymap_chosen
+        )
         self.workbench.library = folders.config / "snippets.toml"
         self.workbench.signs = settings.weights == "signs"
         self._turns = Turns(self, super().on_event)
@@ -187,9 +194,10 @@ class SafelightApp(App[None]):
 
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
         """The key table, and a command for every theme."""
+        over = isinstance(screen, SweepScreen)
         for action in keys.TABLE:
-            if action.id != "command-palette" and action.scope in ("app", "workbench"):
-                node = self if action.scope == "app" else self.workbench
+            if action.id != "command-palette" and action.scope in ("app", "sweep" if over else "workbench"):
+                node = self if action.scope == "app" else screen if over else self.workbench
                 title = f"{action.title} · {keys.shown(action, self._keymap_chosen)}"
                 yield SystemCommand(title, action.help, getattr(node, f"action_{action.command}"))
         for name in self._themes:
@@ -249,6 +257,10 @@ class SafelightApp(App[None]):
             left.append(plural(fetching, "download"))
         many = (waiting + fetching) > 1
         told = f"{' and '.join(left)}: {'they go' if many else 'it goes'} on when safelight is opened again"
+        if cells := self.workbench.conductor.left:
+            sweep = f"{plural(cells, 'cell')} of a sweep {'are' if cells > 1 else 'is'} made"
+            told = f"{told}; {sweep}" if left else f"{sweep} when safelight is opened again"
+            left.append(sweep)
         if held := self.workbench.held:
             told += f"; {plural(held, 'picture')} that waited for a download {'are' if held > 1 else 'is'} not kept"
         return told if left else ""

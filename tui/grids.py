@@ -167,5 +167,5 @@ def _cells(
 
 
 def told(point: Point) -> str:
-    """'sdxl-turbo · guidance 3': a contender for people."""
-    return " · ".join(value if axis == "model" else f"{axis} {value}" for axis, value in point)
+    """'sdxl-turbo · guidance 3': a contender, or 'a red apple · seed 7': a block, for people."""
+    return " · ".join(value if axis in ("model", "prompt") else f"{axis} {value}" for axis, value in point)

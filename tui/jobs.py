@@ -33,7 +33,7 @@ class Progress:
     at: float = 0.0
     "When the last step was done, in seconds since 1970."
     title: str = ""
-    "What people call that which is fetched."
+    "What people call that which is fetched, or the sweep."
     pulled: Pulling | None = None
     "How far a download is."
     message: str = ""
@@ -45,12 +45,19 @@ class Progress:
     def prompt(self) -> str:
         """What is drawn, or what else is done."""
         match self.job.request:
+            case _ if self.is_sweep:
+                return self.title
             case Generate(prompt=prompt):
                 return prompt
             case Pull(id=id):
                 return f"fetch {self.title or id}"
             case request:
                 return f"get {getattr(request, 'model', 'it')} ready"
+
+    @property
+    def is_sweep(self) -> bool:
+        """All of a sweep, whose jobs are no rows of their own."""
+        return self.job.id < 0
 
     @property
     def is_pull(self) -> bool:

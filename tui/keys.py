@@ -12,7 +12,9 @@ from typing import Literal, TypeAlias
 
 from textual.binding import Binding, BindingType
 
-Scope: TypeAlias = Literal["app", "workbench", "prompt", "weights", "loras", "queue", "history"]
+Scope: TypeAlias = Literal[
+    "app", "workbench", "prompt", "weights", "loras", "queue", "history", "sweep", "board", "sheet"
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +30,7 @@ class Action:
     help: str
     "One sentence for the help screen and the palette."
     scope: Scope = "workbench"
-    "Where it works: everywhere, on the workbench, or in one pane."
+    "Where it works: everywhere, on the workbench, over it, or in one pane."
     footer: bool = False
     "Whether the footer shows it."
     display: str = ""
@@ -53,6 +55,9 @@ TABLE: tuple[Action, ...] = (
     Action("go-settings", "f4", "settings", "Go to the settings."),
     Action("go-queue", "f6", "queue", "Go to the queue."),
     Action("go-history", "f7", "history", "Go to the history.", footer=True),
+    Action("sweeps", "f8", "sweeps", "Look at sweeps: who is better, and every picture beside its neighbours."),
+    Action("new-sweep", "alt+m", "new sweep", "Mark models and settings to compare, and make a picture of each.",
+           reads=True),
     Action("copy-path", "ctrl+o", "copy path", "Copy the path of the shown picture to the clipboard."),
     Action("previous-draft", "alt+z", "previous draft", "Bring back the form as it was before settings were taken.",
            reads=True),
@@ -111,6 +116,26 @@ TABLE: tuple[Action, ...] = (
     Action("take-prompt", "p", "prompt", "Take only the picture's prompt.", "history", footer=True),
     Action("take-seed", "s", "seed", "Take only the picture's seed.", "history", footer=True),
     Action("copy", "y", "copy path", "Copy the path of the picture under the cursor.", "history", footer=True),
+    Action("close", "escape,f8,q", "close", "Close what is open, or leave the sweeps; they go on.", "sweep",
+           footer=True, display="esc"),
+    Action("next-pane", "tab", "next pane", "Go from the board to the pictures, and back.", "sweep", footer=True,
+           display="tab"),
+    Action("pause", "space", "pause/go on", "Pause the sweep, or make what is missing of it.", "sweep", footer=True),
+    Action("next-scorer", "c", "scorer", "Rank by another scorer, where there are several.", "sweep", footer=True),
+    Action("report", "w", "report", "Write a page about the sweep beside its pictures.", "sweep", footer=True),
+    Action("other-sweep", "o", "other sweep", "Look at another sweep.", "sweep", footer=True),
+    Action("another-sweep", "n", "new sweep", "Mark models and settings for a new one.", "sweep", footer=True),
+    Action("sort", "s", "sort", "Sort by the next column.", "board", footer=True),
+    Action("turn", "r", "turn", "Turn the order round.", "board", footer=True),
+    Action("enter", "enter", "pictures", "Go to the pictures of the contender.", "board", footer=True,
+           display="enter"),
+    Action("zoom", "enter", "large", "Show the picture large, or all of them again; arrows flip to its neighbours.",
+           "sheet", footer=True, display="enter"),
+    Action("send", "t", "take settings", "Take the cell's settings into the form.", "sheet", footer=True),
+    Action("copy-cell", "y", "copy path", "Copy the path of the picture.", "sheet", footer=True),
+    Action("larger", "plus,equals_sign", "larger", "Show larger pictures on the sheet.", "sheet", footer=True,
+           display="+"),
+    Action("smaller", "minus", "smaller", "Show smaller pictures on the sheet.", "sheet"),
 )  # fmt: skip
 
 BY_ID: dict[str, Action] = {action.id: action for action in TABLE}
@@ -123,6 +148,7 @@ EDITING: tuple[tuple[str, str], ...] = (
     ("alt+a", "select all of the prompt"),
     ("↑ ↓", "in a setting: the next or previous value"),
     ("enter, then type", "on the model or the scheduler: open the list and find in it"),
+    ("1 … 5", "on a picture of a sweep: stars by hand; 0 takes them back"),
     ("0 … 9", "on a slider or a LoRA: its value; 0 alone resets it"),
 )
 "What the help screen says about typing; the text fields bring these keys themselves."
@@ -165,12 +191,25 @@ def keymap(overrides: Iterable[tuple[str, str]]) -> tuple[dict[str, str], list[s
     return chosen, problems
 
 
+SCREENS: tuple[frozenset[Scope], ...] = (
+    frozenset({"workbench", "prompt", "weights", "loras", "queue", "history"}),
+    frozenset({"sweep", "board", "sheet"}),
+)
+"The scopes of each screen."
+
+
+def together(one: Scope, other: Scope) -> bool:
+    """Whether keys of both scopes may be meant at the same moment."""
+    if one == other or "app" in (one, other):
+        return True
+    screen = next((screen for screen in SCREENS if {one, other} <= screen), frozenset())
+    return bool({"workbench", "sweep"} & {one, other} & screen)
+
+
 def _taken(wanted: list[str], action: Action, chosen: Mapping[str, str]) -> tuple[str, str] | None:
     """The key and the action that already has it, where both could be meant."""
     for other in TABLE:
-        together = other.scope == action.scope or "app" in (other.scope, action.scope)
-        together = together or "workbench" in (other.scope, action.scope)
-        if other is action or not together:
+        if other is action or not together(other.scope, action.scope):
             continue
         for key in chosen.get(other.id, other.keys).split(","):
             if key in wanted:

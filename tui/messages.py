@@ -71,6 +71,10 @@ class CopyRequested(Message):
         self.picture = picture
 
 
+class SweepWanted(Message):
+    """A new sweep shall be marked."""
+
+
 class PageRequested(Message):
     """A tab was chosen."""
 

@@ -51,6 +51,7 @@ def open_workbench(device: str = "", threads: int = 0, debug: bool = False) -> i
             session.folders,
             session.settings,
             notices,
+            sweeps=store,
             mode=prepared.mode,
             tidy=Tidy(),
         )

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from engines import prompt as prompts
 
-_WORD = re.compile(r"\S+")
+_WORD = re.compile(r"\S{1,24}")
+"So much of a word is marked: one of thousands of letters has as many chunks, and every mark to its end costs seconds."
 
 
 def tints(text: str) -> list[tuple[int, int, int, str]]:

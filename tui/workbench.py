@@ -10,6 +10,7 @@ import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import ClassVar, assert_never
 
 from textual import events, on
@@ -25,13 +26,13 @@ from engines.catalogue import Catalogue
 from engines.engine import Engine
 from engines.errors import InvalidRequest, SafelightError
 from engines.requests import Generate, JobId, Picture, Pull, Request, Warm
+from engines.store import Store
 from tui import draft as drafting
 from tui import fields, keys, shares, stack
 from tui.clean import clean
 from tui.draft import Draft
 from tui.drafts import DraftFile
 from tui.form import Form
-from tui.getting import GettingScreen
 from tui.messages import (
     CancelRequested,
     CopyRequested,
@@ -53,6 +54,7 @@ from tui.panes.strip import PictureStrip
 from tui.panes.tabs import Tabs
 from tui.pictures.view import Mode
 from tui.stock import Device
+from tui.sweeps import SweepsScreen
 from tui.wording import plural
 
 PAST = 1000
@@ -65,7 +67,7 @@ TOLD_TOGETHER = 0.3
 "Seconds in which what is said of memory is gathered into one notice."
 
 
-class Workbench(GettingScreen):
+class Workbench(SweepsScreen):
     """All panes. Wide screens show them at once, narrow ones a page of them."""
 
     BINDINGS: ClassVar[list[BindingType]] = keys.bindings("workbench")
@@ -78,11 +80,13 @@ class Workbench(GettingScreen):
         catalogue: Catalogue,
         file: DraftFile,
         default: Draft,
+        sweeps: Store,
+        pictures: Path,
         mode: Mode = "halfblocks",
         clock: Callable[[], float] = time.time,
         keymap: Mapping[str, str] | None = None,
     ) -> None:
-        super().__init__(engine, catalogue, clock)
+        super().__init__(engine, catalogue, clock, sweeps, pictures)
         self._keymap = keymap or {}
         self.signs = False
         "Whether the keys for weights write + and -; set before it is shown."
@@ -136,6 +140,7 @@ class Workbench(GettingScreen):
         self.warm()
         self.run_worker(self._learn(), group="store")
         self.look()
+        self.conductor.go_on_by_itself()
 
     async def _learn(self) -> None:
         """What pictures took here before is what they will take."""
@@ -190,9 +195,16 @@ class Workbench(GettingScreen):
         now = self._clock()
         if not progress_only or len(self._jobs) < MANY or now - self._drawn_at > 1:
             self._drawn_at = now
-            self.queue.show(self._jobs, self._jobs.ends(now))
+            self._show_queue()
+
+    def _show_queue(self) -> None:
+        self.queue.show([*self._jobs, *self.conductor.row], self._jobs.ends(self._clock()))
 
     def _show_event(self, event: ev.Event) -> None:
+        if self.conductor.takes(event):
+            if isinstance(event, ev.Done):
+                self._keep(event.pictures)
+            return
         match event:
             case ev.Queued(job):
                 if isinstance(job.request, Warm):
@@ -305,14 +317,17 @@ class Workbench(GettingScreen):
         if self._following and (running := self._jobs.running):
             self.picture.show_progress(running, self._jobs.estimates.left(running, self._clock()))
 
-    def _show_done(self, pictures: Sequence[Picture]) -> None:
+    def _keep(self, pictures: Sequence[Picture]) -> None:
         for picture in pictures:
             self._jobs.estimates.learn(picture)
         if pictures:
             self.history.show(pictures[::-1])
-            if self._following:
-                self.history.follow()
-                self._show_picture(pictures[-1])
+
+    def _show_done(self, pictures: Sequence[Picture]) -> None:
+        self._keep(pictures)
+        if pictures and self._following:
+            self.history.follow()
+            self._show_picture(pictures[-1])
 
     def _show_picture(self, picture: Picture, note: str = "") -> None:
         self.keep_shown(picture)
@@ -344,6 +359,8 @@ class Workbench(GettingScreen):
             header.show_state("sketching", busy=True)
         elif self._warming:
             header.show_state(f"warming up: {next(iter(self._warming.values()))}", busy=True)
+        elif self.conductor.busy:
+            header.show_state(f"sweep {self.conductor.words}", busy=True)
         else:
             waiting = len(self._jobs.pictures)
             header.show_state(f"{waiting} waiting" if waiting else "" if self._jobs.pulls else "ready")
@@ -362,7 +379,7 @@ class Workbench(GettingScreen):
         if self._jobs.running or self._jobs.pulls:
             self._show_progress()
             if len(self._jobs) < MANY:
-                self.queue.show(self._jobs, self._jobs.ends(self._clock()))
+                self._show_queue()
 
     # ── what is asked of the engine ─────────────────────────────────────────────────────────────────────────────
 
@@ -498,6 +515,8 @@ class Workbench(GettingScreen):
         """The running picture; a download goes on until it is cancelled in the queue."""
         if running := self._jobs.running:
             self.cancel(running.job.id)
+        elif self.conductor.busy:
+            self.notify(f"{self._key('cancel-job')} in the queue pauses the sweep", timeout=3, markup=False)
         elif self._jobs.pulls:
             self.notify(f"{self._key('cancel-job')} in the queue cancels the download", timeout=3, markup=False)
 
@@ -505,14 +524,17 @@ class Workbench(GettingScreen):
         """Every job, and those that are still being queued."""
         self._sending += 1
         self.end_live()
+        self.conductor.pause()
         self.cancel(*[progress.job.id for progress in self._jobs.open][::-1])
 
     @on(CancelRequested)
     def _cancel_one(self, message: CancelRequested) -> None:
         progress = self._jobs.get(message.job_id)
-        if progress is not None and progress.state == "failed":
+        if message.job_id < 0:
+            self.conductor.pause()
+        elif progress is not None and progress.state == "failed":
             self._jobs.drop(message.job_id)
-            self.queue.show(self._jobs, self._jobs.ends(self._clock()))
+            self._show_queue()
         else:
             self.cancel(message.job_id)
 

@@ -22,6 +22,9 @@ TITLES: dict[keys.Scope, str] = {
     "loras": "In the stack of LoRAs",
     "queue": "In the queue",
     "history": "In the history",
+    "sweep": "Over sweeps",
+    "board": "On their board",
+    "sheet": "On their pictures",
     "app": "Everywhere",
 }
 KEY = 18

@@ -1,0 +1,92 @@
+"""A sweep as it is marked in the workbench: which values are compared, as the form has them, and as a command."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from engines.errors import InvalidRequest
+from tui import grids
+from tui.draft import Draft
+from tui.grids import Grid
+
+OPTIONS = {"rescale": "guidance-rescale"}
+"What the command line calls a field of a draft, where it calls it otherwise."
+
+
+@dataclass(frozen=True, slots=True)
+class Marked:
+    """What stands in the lines; an empty one is no axis, and the form's value is everybody's."""
+
+    prompts: tuple[str, ...] = ()
+    "What is drawn; the form's prompt if there is none."
+    models: tuple[str, ...] = ()
+    "Ids."
+    seeds: str = "4"
+    "As on the command line."
+    guidance: str = ""
+    "Values with commas between them, as the next four."
+    rescale: str = ""
+    "guidance_rescale."
+    steps: str = ""
+    "num_inference_steps."
+    size: str = ""
+    "WxH."
+    scheduler: tuple[str, ...] = ()
+    "Names."
+    precision: tuple[str, ...] = ()
+    "Names."
+    vae: tuple[str, ...] = ()
+    "Ids."
+    mix: str = ""
+    "Ratios, with blanks between them."
+    loras: str = ""
+    "Stacks with commas between them: 'none, NAME:0.8, A:1+B:0.5'."
+    scorers: tuple[str, ...] = ()
+    "Ids; none for none."
+
+
+def grid(marked: Marked, draft: Draft) -> Grid:
+    """What is marked as a grid over the form. Raises InvalidRequest; `field` is the line's name."""
+    prompts = marked.prompts or (draft.prompt,)
+    if not any(prompt.strip() for prompt in prompts):
+        raise InvalidRequest("a sweep needs a prompt", "write one into the form, or mark earlier ones", "prompts")
+    settings: list[tuple[str, tuple[str, ...]]] = []
+    for name in grids.SETTINGS:
+        value: str | tuple[str, ...] = getattr(marked, name)
+        if isinstance(value, str) and value.strip():
+            settings.append((name, grids.values(name, value)))
+        elif isinstance(value, tuple) and value:
+            settings.append((name, value))
+    stacks = grids.stacks([text for text in marked.loras.split(",") if text.strip()])
+    base = replace(draft, prompt="", model="", seed="", count="", batch="", score=(*marked.scorers, "")[0])
+    models = marked.models or ((draft.model,) if draft.model else ())
+    return Grid(prompts, models, grids.seeds(marked.seeds or "4"), tuple(settings), stacks, base)
+
+
+def title(wanted: Grid) -> str:
+    """What people call a sweep: its prompts, and what is compared."""
+    return f"{' | '.join(wanted.prompts)} · {', '.join(axis for axis in wanted.axes if axis != 'prompt')}"
+
+
+def command(wanted: Grid, scorers: Sequence[str]) -> str:
+    """The command that makes the sweep again; a variation of the noise has no option there, and is left out."""
+    base, varied = wanted.base, dict(wanted.settings)
+    words = ["safelight", "sweep"]
+    if wanted.models:
+        words += ["--models", ",".join(wanted.models)]
+    words += ["--seeds", ",".join(map(str, wanted.seeds)) + "," * (len(wanted.seeds) == 1)]
+    for name in grids.SETTINGS:
+        own = getattr(base, name).strip()
+        if values := varied.get(name, (own,) if own else ()):
+            words += [f"--{OPTIONS.get(name, name)}", (" " if name == "mix" else ",").join(values)]
+    for stack in wanted.loras or ((base.loras,) if base.loras else ()):
+        words += ["--lora", "+".join(stack) or "none"]
+    if base.negative_prompt.strip():
+        words += ["--negative", base.negative_prompt]
+    if base.syntax.strip():
+        words += ["--syntax", base.syntax]
+    words += ["--override"] if base.override == "yes" else []
+    words += ["--scorer", ",".join(scorers) or "none"]
+    return shlex.join([*words, "--", *wanted.prompts])

@@ -1,0 +1,475 @@
+"""The contact sheet: a column for each contender, a row for each block, walked by keys; one picture large on Enter."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import ClassVar
+
+from rich.segment import Segment
+from rich.style import Style
+from textual import events
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.content import Content
+from textual.geometry import Size
+from textual.message import Message
+from textual.scroll_view import ScrollView
+from textual.strip import Strip
+from textual.widgets import Static
+
+from engines.errors import SafelightError
+from engines.requests import Picture
+from engines.sweep import Cell
+from tui import keys
+from tui.boards import Board
+from tui.clean import one_line
+from tui.messages import CopyRequested, TakeBack
+from tui.pages import Shelf
+from tui.pictures.view import Mode, PictureView, colours_of, thumbnail_strips
+from tui.wording import duration
+
+SIZES = (8, 12, 16, 24, 36, 48)
+"Cells that a picture is wide; half as many high."
+THUMBNAILS = 800
+AT_ONCE = 12
+"Thumbnails that are drawn before they are shown."
+ARROWS: list[BindingType] = [
+    Binding("left", "walk(-1,0)", "left", show=False),
+    Binding("right", "walk(1,0)", "right", show=False),
+    Binding("up", "walk(0,-1)", "up", show=False),
+    Binding("down", "walk(0,1)", "down", show=False),
+    Binding("pageup", "walk_page(-1)", "page up", show=False),
+    Binding("pagedown", "walk_page(1)", "page down", show=False),
+    Binding("home", "walk(-1000000,0)", "first of the row", show=False),
+    Binding("end", "walk(1000000,0)", "last of the row", show=False),
+    Binding("ctrl+home", "walk(0,-1000000)", "first row", show=False),
+    Binding("ctrl+end", "walk(0,1000000)", "last row", show=False),
+]
+
+
+class ContactSheet(ScrollView, can_focus=True):
+    """Small pictures; only those in sight are read and drawn."""
+
+    ALLOW_SELECT = False
+    COMPONENT_CLASSES: ClassVar[set[str]] = {"sheet--dim", "sheet--cursor", "sheet--mark", "sheet--failed"}
+
+    class Opened(Message):
+        """A picture was clicked twice."""
+
+    class Walked(Message):
+        """A picture was clicked."""
+
+    def __init__(self, shelf: Shelf) -> None:
+        super().__init__(id="sheet")
+        self._shelf = shelf
+        self._board: Board | None = None
+        self._order: Sequence[int] = ()
+        self._scorer = ""
+        self._step = 2
+        self._thumbnails: OrderedDict[tuple[int, int], Sequence[Strip]] = OrderedDict()
+        self._reading = False
+        self.column = 0
+        "Under the cursor, counted in the order of the board."
+        self.row = 0
+        "Under the cursor."
+
+    # ── what is shown ───────────────────────────────────────────────────────────────────────────────────────────
+
+    def show(self, board: Board, order: Sequence[int], scorer: str) -> None:
+        """The cells of a board, its contenders in this order; the cursor stays with its contender."""
+        before = self._order[self.column] if self.column < len(self._order) else None
+        kept = board is self._board and before is not None
+        self._board, self._order, self._scorer = board, order, scorer
+        self.column = order.index(before) if kept and before in order else 0
+        if not kept:
+            self.row = 0
+            self._thumbnails.clear()
+        self._fit()
+        self._look()
+
+    def go(self, contender: int, row: int | None = None) -> None:
+        """To a contender's column."""
+        if contender in self._order:
+            self.column = self._order.index(contender)
+        if row is not None:
+            self.row = row
+        self._follow()
+
+    def resize(self, by: int) -> None:
+        """Larger or smaller pictures."""
+        size = max(0, min(len(SIZES) - 1, self._step + by))
+        if size != self._step:
+            self._step = size
+            self._fit()
+            self._follow()
+
+    @property
+    def contender(self) -> int | None:
+        """Under the cursor."""
+        return self._order[self.column] if self.column < len(self._order) else None
+
+    @property
+    def cell(self) -> Cell | None:
+        """Under the cursor."""
+        if self._board is None or self.contender is None:
+            return None
+        return self._board.cell(self.contender, self.row)
+
+    def walk(self, across: int, down: int) -> None:
+        """Moves the cursor, and keeps it in sight."""
+        if self._board is not None and self._order:
+            self.column = max(0, min(len(self._order) - 1, self.column + across))
+            self.row = max(0, min(len(self._board.blocks) - 1, self.row + down))
+            self._follow()
+
+    @property
+    def page(self) -> int:
+        """Rows that are in sight at once."""
+        return max(1, (self.size.height - 1) // self._tall)
+
+    # ── geometry ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def _wide(self) -> int:
+        return SIZES[self._step] + 1
+
+    @property
+    def _high(self) -> int:
+        return SIZES[self._step] // 2
+
+    @property
+    def _tall(self) -> int:
+        """Lines of a row: its name, its pictures, their scores."""
+        return self._high + 2
+
+    def _fit(self) -> None:
+        rows = len(self._board.blocks) if self._board else 0
+        self.virtual_size = Size(max(1, self._wide * len(self._order)), max(1, rows * self._tall + 1))
+
+    def _follow(self) -> None:
+        x, y = self.column * self._wide, self.row * self._tall
+        room = max(1, self.size.height - 1)
+        left, top = self.scroll_x, self.scroll_y
+        if x < left:
+            left = x
+        elif x + self._wide > left + self.size.width:
+            left = max(0, x + self._wide - self.size.width)
+        if y < top or self._tall > room:
+            top = y
+        elif y + self._tall > top + room:
+            top = y + self._tall - room
+        self.scroll_to(x=left, y=top, animate=False)
+        self._look()
+
+    def watch_scroll_y(self, old: float, new: float) -> None:
+        """What comes into sight is read."""
+        super().watch_scroll_y(old, new)
+        self._look()
+
+    def watch_scroll_x(self, old: float, new: float) -> None:
+        """The same."""
+        super().watch_scroll_x(old, new)
+        self._look()
+
+    def on_resize(self, event: events.Resize) -> None:
+        """More may be in sight."""
+        self._follow()
+
+    def on_click(self, event: events.Click) -> None:
+        """Moves the cursor to the pointer; a double click opens."""
+        y = event.y - 1 + self.scroll_offset.y
+        if event.y < 1 or self._board is None:
+            return
+        column, row = (event.x + self.scroll_offset.x) // self._wide, y // self._tall
+        if column < len(self._order) and row < len(self._board.blocks):
+            self.column, self.row = column, row
+            self._look()
+            self.post_message(self.Opened() if event.chain == 2 else self.Walked())
+
+    # ── thumbnails ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _sight(self) -> list[tuple[int, int]]:
+        """(contender, row) of what is on the screen, from the top."""
+        if self._board is None or not self.size.width:
+            return []
+        first, top = int(self.scroll_x) // self._wide, int(self.scroll_y) // self._tall
+        columns = self._order[first : first + self.size.width // self._wide + 2]
+        rows = range(top, min(len(self._board.blocks), top + self.size.height // self._tall + 2))
+        return [(contender, row) for row in rows for contender in columns]
+
+    def _bare(self) -> list[int]:
+        assert self._board is not None
+        cells = (self._board.cell(*place) for place in self._sight())
+        ids = [cell.picture.id for cell in cells if cell is not None and cell.picture is not None]
+        return [id for id in ids if (id, self._step) not in self._thumbnails]
+
+    def _look(self) -> None:
+        self.refresh()
+        if not self._reading and self.is_attached and self._board is not None and self._bare():
+            self._reading = True
+            self.run_worker(self._read(), group="sheet")
+
+    async def _read(self) -> None:
+        """Draws what is in sight, a few at a time, until nothing is missing."""
+        try:
+            while self.is_attached and (bare := self._bare()):
+                size = self._step
+                for id, strips in await asyncio.to_thread(self._draw, bare[:AT_ONCE], size):
+                    self._thumbnails[id, size] = strips
+                    while len(self._thumbnails) > THUMBNAILS:
+                        self._thumbnails.popitem(last=False)
+                self.refresh()
+        except SafelightError as e:
+            self.notify(e.message, severity="error", markup=False)
+        finally:
+            self._reading = False
+
+    def _draw(self, ids: Sequence[int], size: int) -> list[tuple[int, Sequence[Strip]]]:
+        """Runs in a thread."""
+        wide, high = SIZES[size], SIZES[size] // 2
+        drawn: list[tuple[int, Sequence[Strip]]] = []
+        for id in ids:
+            pixels = self._shelf.thumbnail(id)
+            blank = [Strip.blank(wide)] * high
+            drawn.append((id, thumbnail_strips(pixels, wide, high, colours_of(self.app)) if pixels else blank))
+        return drawn
+
+    # ── lines ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def render_line(self, y: int) -> Strip:
+        """The contenders' names, or a line of a row."""
+        width, base = self.size.width, self.rich_style
+        dim = base + self._ink("sheet--dim")
+        if self._board is None:
+            return Strip.blank(width, base)
+        first = int(self.scroll_x) // self._wide
+        cut = int(self.scroll_x) - first * self._wide
+        columns = range(first, min(len(self._order), first + width // self._wide + 2))
+        if y == 0:
+            names = [self._heading(column, base, dim) for column in columns]
+            return Strip(names).crop(cut).adjust_cell_length(width, base)
+        row, line = divmod(y - 1 + self.scroll_offset.y, self._tall)
+        if row >= len(self._board.blocks):
+            return Strip.blank(width, base)
+        if line == 0:
+            mark = base + self._ink("sheet--mark") if row == self.row else dim
+            return Strip([Segment(one_line(self._board.blocks[row], width).ljust(width), mark)])
+        parts = [self._part(column, row, line - 1, base, dim) for column in columns]
+        return Strip.join(parts).crop(cut).adjust_cell_length(width, base)
+
+    def _heading(self, column: int, base: Style, dim: Style) -> Segment:
+        assert self._board is not None
+        text = one_line(self._board.names[self._order[column]], self._wide - 1).ljust(self._wide)
+        return Segment(text, base + Style(bold=True) if column == self.column else dim)
+
+    def _part(self, column: int, row: int, line: int, base: Style, dim: Style) -> Strip:
+        """A cell's piece of a line: of its picture, or what stands under it."""
+        assert self._board is not None
+        wide = SIZES[self._step]
+        here = (column, row) == (self.column, self.row)
+        mark = Segment("▌" if here else " ", base + self._ink("sheet--mark"))
+        cell = self._board.cell(self._order[column], row)
+        if cell is None:
+            return Strip([mark, Segment(" " * wide, base)])
+        if line == self._high:
+            style = base + self.get_component_rich_style("sheet--cursor", partial=True) if here else dim
+            return Strip([mark, Segment(one_line(self._told(cell), wide).ljust(wide), style)])
+        if cell.picture is not None and (drawn := self._thumbnails.get((cell.picture.id, self._step))):
+            return Strip.join([Strip([mark]), drawn[line].apply_style(base)])
+        middle = line == (self._high - 1) // 2
+        if cell.picture is None and cell.message:
+            return Strip([mark, Segment(("✗" if middle else "").center(wide), base + self._ink("sheet--failed"))])
+        sign = "…" if cell.picture is not None else "·"
+        return Strip([mark, Segment((sign if middle else "").center(wide), dim)])
+
+    def _told(self, cell: Cell) -> str:
+        if cell.picture is None:
+            return cell.message
+        score = cell.picture.scores.get(self._scorer)
+        stars = "★" * (cell.picture.rating or 0)
+        return " ".join(part for part in (f"{score:.1f}" if score is not None else "", stars) if part)
+
+    def _ink(self, name: str) -> Style:
+        return Style(color=self.get_component_rich_style(name).color)
+
+
+class Zoom(Vertical, can_focus=True):
+    """One picture as large as it gets, with what it is under it."""
+
+    def __init__(self, mode: Mode) -> None:
+        super().__init__(id="zoom")
+        self._mode: Mode = mode
+
+    def compose(self) -> ComposeResult:
+        """As in the middle of the workbench."""
+        yield PictureView("", mode=self._mode)
+        yield Static(id="zoom-caption", markup=False)
+
+    def show(self, cell: Cell | None, name: str, block: str, scorer: str, width: int) -> None:
+        """A cell, or that there is nothing in it."""
+        view = self.query_one(PictureView)
+        facts: list[str] = []
+        if cell is None or cell.picture is None:
+            view.clear(f"✗ {one_line(cell.message)}" if cell and cell.message else "not made yet")
+        else:
+            picture = cell.picture
+            view.show_file(picture.path)
+            order = sorted(picture.scores.items(), key=lambda pair: pair[0] != scorer)
+            facts += [f"{who} {score:.2f}" for who, score in order]
+            facts += ["★" * picture.rating] if picture.rating else []
+            facts += [duration(picture.seconds.total), f"{picture.width}x{picture.height}"]
+        text = Content("\n").join(
+            [
+                Content.styled(one_line(f"{name} · {block}", max(10, width)), "bold"),
+                Content.styled(one_line(" · ".join(facts), max(10, width)), "$foreground 60%"),
+            ]
+        )
+        self.query_one("#zoom-caption", Static).update(text, layout=False)
+
+
+class SheetPane(Vertical):
+    """The sheet, and one of its pictures in its place; the arrows walk over the same cells in both."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [*keys.bindings("sheet"), *ARROWS]
+
+    class Moved(Message):
+        """The cursor is on another contender."""
+
+        def __init__(self, contender: int) -> None:
+            super().__init__()
+            self.contender = contender
+
+    class Rated(Message):
+        """A person's judgement of a cell's picture, or None to take it back."""
+
+        def __init__(self, cell: Cell, rating: int | None) -> None:
+            super().__init__()
+            self.cell = cell
+            self.rating = rating
+
+    def __init__(self, shelf: Shelf, mode: Mode) -> None:
+        super().__init__(id="pictures")
+        self.border_title = "pictures"
+        self._shelf = shelf
+        self._mode: Mode = mode
+        self._board: Board | None = None
+        self._scorer = ""
+
+    def compose(self) -> ComposeResult:
+        """One of the two is shown."""
+        yield ContactSheet(self._shelf)
+        yield Zoom(self._mode)
+
+    def on_mount(self) -> None:
+        """The sheet first."""
+        self.zoom.display = False
+
+    @property
+    def sheet(self) -> ContactSheet:
+        """All of them."""
+        return self.query_one(ContactSheet)
+
+    @property
+    def zoom(self) -> Zoom:
+        """One of them."""
+        return self.query_one(Zoom)
+
+    @property
+    def picture(self) -> Picture | None:
+        """Under the cursor."""
+        cell = self.sheet.cell
+        return cell.picture if cell is not None else None
+
+    def show(self, board: Board, order: Sequence[int], scorer: str) -> None:
+        """What is known now."""
+        self._board, self._scorer = board, scorer
+        self.sheet.show(board, order, scorer)
+        if self.zoom.display:
+            self._enlarge()
+
+    def enter(self) -> None:
+        """The focus comes here."""
+        (self.zoom if self.zoom.display else self.sheet).focus()
+
+    def action_walk(self, across: int, down: int) -> None:
+        """To a neighbour."""
+        before = self.sheet.contender
+        self.sheet.walk(across, down)
+        self._moved(before)
+
+    def _moved(self, before: int | None) -> None:
+        if self.zoom.display:
+            self._enlarge()
+        if (now := self.sheet.contender) is not None and now != before:
+            self.post_message(self.Moved(now))
+
+    def action_walk_page(self, by: int) -> None:
+        """A screenful of rows."""
+        self.action_walk(0, by * self.sheet.page)
+
+    def action_zoom(self) -> None:
+        """The picture under the cursor, large; again for all of them."""
+        if self.zoom.display:
+            self.close_zoom()
+        elif self.sheet.cell is not None:
+            self.zoom.display = True
+            self.sheet.display = False
+            self.zoom.focus()
+            self._enlarge()
+
+    def close_zoom(self) -> bool:
+        """Back to all of them; whether there was anything to close."""
+        if not self.zoom.display:
+            return False
+        self.sheet.display = True
+        self.zoom.display = False
+        self.sheet.focus()
+        return True
+
+    def _enlarge(self) -> None:
+        if self._board is not None and (contender := self.sheet.contender) is not None:
+            names = (self._board.names[contender], self._board.blocks[self.sheet.row])
+            self.zoom.show(self.sheet.cell, *names, self._scorer, self.size.width - 2)
+
+    def action_larger(self) -> None:
+        """Larger pictures on the sheet."""
+        self.sheet.resize(1)
+
+    def action_smaller(self) -> None:
+        """Smaller ones."""
+        self.sheet.resize(-1)
+
+    def action_rate(self, rating: int) -> None:
+        """1 to 5, or 0 for none."""
+        if (cell := self.sheet.cell) is not None and cell.picture is not None:
+            self.post_message(self.Rated(cell, rating or None))
+
+    def on_key(self, event: events.Key) -> None:
+        """Digits rate."""
+        if event.character is not None and event.character in "012345":
+            event.stop()
+            self.action_rate(int(event.character))
+
+    def action_send(self) -> None:
+        """All settings of the cell go to the form."""
+        if (picture := self.picture) is not None:
+            self.post_message(TakeBack(picture, "all"))
+
+    def action_copy_cell(self) -> None:
+        """The path of its file."""
+        if (picture := self.picture) is not None:
+            self.post_message(CopyRequested(picture))
+
+    def on_contact_sheet_walked(self, event: ContactSheet.Walked) -> None:
+        """A click is as good as the arrows."""
+        event.stop()
+        if (now := self.sheet.contender) is not None:
+            self.post_message(self.Moved(now))
+
+    def on_contact_sheet_opened(self, event: ContactSheet.Opened) -> None:
+        """A double click is as good as Enter."""
+        event.stop()
+        self.action_zoom()

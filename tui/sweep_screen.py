@@ -1,0 +1,388 @@
+"""Sweeps, looked at: the leaderboard, score against seconds, and all pictures, while they are made and afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import ClassVar
+
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import BindingType
+from textual.containers import Horizontal, Vertical
+from textual.content import Content
+from textual.message import Message
+from textual.screen import Screen
+from textual.timer import Timer
+from textual.widgets import Static
+
+from engines import sweep
+from engines.errors import SafelightError
+from engines.ranking import Rank
+from engines.requests import Picture
+from tui import boards, keys, report
+from tui.boards import Board, Standing
+from tui.choice import ChoiceList
+from tui.clean import clean, one_line
+from tui.conductor import Conductor
+from tui.messages import CopyRequested, SweepWanted, TakeBack
+from tui.offers import Offer
+from tui.panes.board import Leaderboard
+from tui.panes.footer import KeyLine
+from tui.panes.scatter import Scatter
+from tui.panes.sheet import SheetPane
+from tui.pictures.view import Mode
+from tui.wording import ago
+
+SHOWN_TOGETHER = 0.25
+"Seconds in which what comes is gathered into one change of the screen."
+PLOT_AFTER = 0.1
+"Seconds that the cursor rests before the plot is drawn anew."
+RESTS = 4
+"Ranking rests so many times as long as it took: it never has more than a fifth of a core."
+
+WIDTHS = [(0, "-one"), (120, "-both")]
+HEIGHTS = [(0, "-low"), (20, "-high")]
+"From how many cells on the stylesheet's classes hold."
+EMPTY = "No sweep yet. n marks models and settings to compare."
+
+
+class SweepScreen(Screen[None]):
+    """One sweep at a time. What is made meanwhile comes in as it is made.
+
+    Args:
+        conductor: who makes sweeps.
+        answer: how the workbench is told what is asked of it.
+        mode: how pictures are shown.
+        keymap: the user's own keys.
+        wanted: the sweep to show; the newest for None.
+    """
+
+    BINDINGS: ClassVar[list[BindingType]] = keys.bindings("sweep")
+    HORIZONTAL_BREAKPOINTS = WIDTHS
+    VERTICAL_BREAKPOINTS = HEIGHTS
+    AUTO_FOCUS = "#board"
+
+    def __init__(
+        self,
+        conductor: Conductor,
+        answer: Callable[[Message], object],
+        mode: Mode,
+        keymap: Mapping[str, str],
+        wanted: int | None = None,
+    ) -> None:
+        super().__init__()
+        self._conductor = conductor
+        self._answer = answer
+        self._mode: Mode = mode
+        self._keymap = keymap
+        self._wanted = wanted
+        self._shown: Board | None = None
+        self._scorer = ""
+        self._standings: Sequence[Standing] = ()
+        self._stale = False
+        self._ranking = False
+        self._timer: Timer | None = None
+        self._plot_timer: Timer | None = None
+
+    def compose(self) -> ComposeResult:
+        """What it is, board and plot on the left, pictures on the right."""
+        yield Static(id="sweep-title", markup=False)
+        with Horizontal(id="sweep-body"):
+            with Vertical(id="standings"):
+                yield Leaderboard()
+                yield Static(id="sweep-missing", markup=False)
+                yield Scatter()
+            yield SheetPane(self._conductor.store, self._mode)
+        yield KeyLine()
+
+    def on_mount(self) -> None:
+        """Looks on from now on."""
+        self._page("board")
+        self._conductor.watcher = self
+        self._title()
+        self.run_worker(self._open(self._wanted), group="open", exclusive=True)
+
+    def on_unmount(self) -> None:
+        """Nobody looks any more."""
+        if self._conductor.watcher is self:
+            self._conductor.watcher = None
+
+    @property
+    def board(self) -> Leaderboard:
+        """Left."""
+        return self.query_one(Leaderboard)
+
+    @property
+    def pictures(self) -> SheetPane:
+        """Right."""
+        return self.query_one(SheetPane)
+
+    @property
+    def shown(self) -> Board | None:
+        """The sweep that is looked at; None while it is read, or there is none."""
+        return self._shown
+
+    # ── reading ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _open(self, id: int | None) -> None:
+        running = self._conductor.run
+        store = self._conductor.store
+        if id is None and running is not None:
+            id = running.sweep.id
+
+        def read() -> Board | None:
+            which = id
+            if which is None:
+                which = next((row[0] for row in sweep.numbers(store)), None)
+            return None if which is None else Board(sweep.load(store, which))
+
+        try:
+            found = await asyncio.to_thread(read)
+        except SafelightError as e:
+            self._tell(e)
+            return
+        if not self.is_attached:
+            return
+        self._shown = found
+        if found is not None:
+            self._scorer = next(iter(found.sweep.scorers), "")
+        self._show()
+        self._rank()
+
+    def _rank(self) -> None:
+        self._stale = True
+        if not self._ranking:
+            self._ranking = True
+            self.run_worker(self._keep_ranking(), group="rank")
+
+    async def _keep_ranking(self) -> None:
+        try:
+            while self._stale and self.is_attached and (board := self._shown) is not None:
+                self._stale = False
+                began = time.monotonic()
+                board.ranks = await asyncio.to_thread(_ranks, board)
+                self._show_soon()
+                await asyncio.sleep(max(SHOWN_TOGETHER, RESTS * (time.monotonic() - began)) if self._stale else 0)
+        finally:
+            self._ranking = False
+
+    # ── showing ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _show_soon(self) -> None:
+        if self._timer is None and self.is_attached:
+            self._timer = self.set_timer(SHOWN_TOGETHER, self._show)
+
+    def _show(self) -> None:
+        self._timer = None
+        self._title()
+        if (board := self._shown) is None or not self.is_attached:
+            return
+        self._standings = board.standings(self._scorer)
+        self.board.show(self._standings, f"leaderboard · {self._scorer or 'not scored'}")
+        missing = board.missing()
+        lines = [f"✗ {one_line(who)}: {one_line(why)}" for who, why in missing[:3]]
+        if len(missing) > 3:
+            lines.append(f"and {len(missing) - 3} more; the report has them")
+        told = self.query_one("#sweep-missing", Static)
+        told.display = bool(lines)
+        told.update(Content("\n".join(lines)))
+        self.pictures.show(board, self.board.order, self._scorer)
+        self._mark()
+
+    def _mark(self) -> None:
+        """The plot follows the board's cursor when it rests."""
+        if self._plot_timer is not None:
+            self._plot_timer.stop()
+        self._plot_timer = self.set_timer(PLOT_AFTER, self._plot)
+
+    def _plot(self) -> None:
+        chosen = self.board.chosen
+        self.query_one(Scatter).show(self._standings, chosen.number if chosen else None)
+
+    def _title(self) -> None:
+        board, run = self._shown, self._conductor.run
+        if board is None:
+            text = EMPTY if self._wanted is None and run is None else ""
+        else:
+            mine = run is not None and run.sweep.id == board.sweep.id
+            left = len(board.sweep.cells) - board.made
+            state = self._conductor.words if mine else f"{board.made}/{len(board.sweep.cells)}"
+            state += "" if mine or not left else f" · {keys.shown(keys.BY_ID['pause'], self._keymap)} makes the rest"
+            text = f"{board.sweep.id} · {one_line(board.sweep.title)}"
+            text = f"{one_line(text, max(10, self.size.width - len(state) - 6))} · {state}"
+        self.query_one("#sweep-title", Static).update(Content(f" {text}"), layout=False)
+
+    def _page(self, page: str) -> None:
+        self.update_classes({"-page-board": page == "board", "-page-pictures": page == "pictures"}, animate=False)
+
+    def on_resize(self) -> None:
+        """More or less of the title fits."""
+        self._title()
+
+    # ── what the conductor says ─────────────────────────────────────────────────────────────────────────────────
+
+    def cell_ended(self, id: int, number: int, picture: Picture | None, message: str) -> None:
+        """As in Watcher."""
+        if self._shown is not None and self._shown.sweep.id == id:
+            self._shown.put(number, picture, message)
+            self._rank()
+            self._show_soon()
+
+    def picture_scored(self, path: str, scorer: str, score: float) -> None:
+        """As in Watcher."""
+        if self._shown is not None:
+            self._shown.scored(path, scorer, score)
+            self._rank()
+
+    def went_on(self) -> None:
+        """As in Watcher."""
+        if self.is_attached:
+            run = self._conductor.run
+            if self._shown is None and run is not None:
+                self.run_worker(self._open(run.sweep.id), group="open", exclusive=True)
+            self._title()
+
+    # ── keys ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def action_close(self) -> None:
+        """The large picture first, then all of it."""
+        if not self.pictures.close_zoom():
+            self.dismiss()
+
+    def action_next_pane(self) -> None:
+        """Board, pictures, board."""
+        if self.focused is self.board:
+            self._page("pictures")
+            self.pictures.enter()
+        else:
+            self._page("board")
+            self.board.focus()
+
+    def action_pause(self) -> None:
+        """Pauses, or makes what is missing."""
+        board, run = self._shown, self._conductor.run
+        if board is None:
+            return
+        if run is not None and run.sweep.id == board.sweep.id:
+            self._conductor.pause()
+        elif board.made < len(board.sweep.cells) or len(board.sweep.scorers) > 1:
+            self._conductor.go_on(board.sweep.id)
+        else:
+            self.notify("all of its pictures are made", timeout=3, markup=False)
+
+    def action_next_scorer(self) -> None:
+        """Round and round."""
+        if self._shown is not None and len(scorers := self._shown.sweep.scorers) > 1:
+            self._scorer = scorers[(scorers.index(self._scorer) + 1) % len(scorers)]
+            self._show()
+        else:
+            self.notify("there is one scorer only; --scorer A,B ranks by two", timeout=3, markup=False)
+
+    def action_report(self) -> None:
+        """An .html that holds everything."""
+        if self._shown is not None:
+            self.run_worker(self._write(self._shown), group="report", exclusive=True)
+
+    async def _write(self, board: Board) -> None:
+        cells = board.sweep.cells
+        folder = Path(cells[0].request.folder or self._conductor.pictures) if cells else self._conductor.pictures
+        path = folder / f"sweep-{board.sweep.id}.html"
+        try:
+            await asyncio.to_thread(lambda: report.write(board.now(), path))
+        except SafelightError as e:
+            self._tell(e)
+            return
+        self.app.copy_to_clipboard(str(path))
+        self.notify(f"written, and its path copied: {clean(str(path))}", timeout=6, markup=False)
+
+    def action_other_sweep(self) -> None:
+        """From a list of all."""
+
+        def taken(value: str | None) -> None:
+            if value is not None:
+                self.run_worker(self._open(int(value)), group="open", exclusive=True)
+
+        opened = ChoiceList("sweep", (), str(self._shown.sweep.id) if self._shown else "")
+        self.app.push_screen(opened, taken)
+        self.run_worker(self._list(opened), group="list", exclusive=True)
+
+    async def _list(self, opened: ChoiceList) -> None:
+        try:
+            rows = await asyncio.to_thread(sweep.numbers, self._conductor.store)
+        except SafelightError as e:
+            self._tell(e)
+            rows = []
+        if not rows:
+            opened.dismiss(None)
+            self.notify("there is no sweep yet", timeout=3, markup=False)
+            return
+        now = time.time()
+        opened.show(
+            [
+                Offer(str(id), f"{id} · {one_line(title, 60)}", f"begun {ago(at, now)}", note=f"{made}/{cells}")
+                for id, title, cells, made, at in rows
+            ]
+        )
+
+    def action_another_sweep(self) -> None:
+        """The workbench knows what there is to mark."""
+        self._answer(SweepWanted())
+
+    # ── what panes say ──────────────────────────────────────────────────────────────────────────────────────────
+
+    @on(Leaderboard.Moved)
+    def _board_moved(self) -> None:
+        if (chosen := self.board.chosen) is not None and self._shown is not None:
+            self.pictures.show(self._shown, self.board.order, self._scorer)
+            self.pictures.sheet.go(chosen.number)
+            self._mark()
+
+    @on(Leaderboard.Entered)
+    def _board_entered(self) -> None:
+        self._page("pictures")
+        self.pictures.enter()
+
+    @on(SheetPane.Moved)
+    def _sheet_moved(self, message: SheetPane.Moved) -> None:
+        self.board.choose(message.contender)
+        self._mark()
+
+    @on(SheetPane.Rated)
+    def _rated(self, message: SheetPane.Rated) -> None:
+        if self._shown is not None:
+            self._shown.rate(message.cell.number, message.rating)
+            self._show()
+            self.run_worker(self._rate(message), group="rate")
+
+    async def _rate(self, message: SheetPane.Rated) -> None:
+        assert message.cell.picture is not None
+        try:
+            await asyncio.to_thread(self._conductor.store.rate, message.cell.picture.id, message.rating)
+        except SafelightError as e:
+            self._tell(e)
+
+    @on(TakeBack)
+    def _taken(self, message: TakeBack) -> None:
+        message.stop()
+        self._answer(TakeBack(message.picture, message.what))
+        self.dismiss()
+
+    @on(CopyRequested)
+    def _copied(self, message: CopyRequested) -> None:
+        message.stop()
+        self._answer(CopyRequested(message.picture))
+
+    def look_at(self, id: int | None) -> None:
+        """Shows another sweep; the one that is made, or the newest, for None."""
+        self.run_worker(self._open(id), group="open", exclusive=True)
+
+    def _tell(self, error: SafelightError) -> None:
+        text = f"{clean(error.message)}\n{clean(error.hint)}".strip()
+        self.notify(text, severity="error", timeout=8, markup=False)
+
+
+def _ranks(board: Board) -> dict[str, tuple[Rank, ...]]:
+    return boards.rank(board.now())
