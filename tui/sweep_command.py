@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from tui.draft import Draft
     from tui.grids import Grid, Planned
     from tui.session import Session
+
+Missing: TypeAlias = tuple[tuple[str, str], ...]
+"(what, why) of what was asked for and is not in the sweep."
 
 
 def sweep(
@@ -104,7 +107,13 @@ def sweep(
             else:
                 grid = _grid(prompts or (), models, seeds, axes, lora or (), part or (), base)
                 title = f"{' | '.join(grid.prompts)} · {', '.join(axis for axis in grid.axes if axis != 'prompt')}"
-            planned = _planned(session, grid, judges, out, dry_run, yes)
+            gone: Missing = ()
+            if not dry_run:
+                _fetch(session, grid.models, judges, yes)
+                gone = _lost(session.catalogue, judges)
+                judges = tuple(judge for judge in judges if f"scorer {judge}" not in dict(gone))
+                grid = replace(grid, base=replace(grid.base, score=(*judges, "")[0]))
+            planned = _planned(session, grid, gone, out)
             _estimate(store, planned.cells)
             if dry_run:
                 sweeping.tell_plan(planned.cells, json)
@@ -158,20 +167,32 @@ def _grid(
     )
 
 
-def _planned(session: Session, grid: Grid, judges: tuple[str, ...], out: str, dry_run: bool, yes: bool) -> Planned:
-    """The cells, with what is worth knowing told; what they need is fetched if that is wanted, unless nothing is made.
+def _fetch(session: Session, models: Sequence[str], judges: Sequence[str], yes: bool) -> None:
+    """Fetches what is missing and can be had, if that is wanted; where nothing comes of it, the rest goes on."""
+    from tui import making, stocking
 
-    Raises:
-        SafelightError: as in `grids.plan`, or something can't be fetched.
-    """
-    from tui import grids, making, stocking
+    catalogue = session.catalogue
+    entries: list[Entry | None] = [catalogue.models.get(id) for id in models]
+    entries += [catalogue.scorers.get(judge) for judge in judges]
+    try:
+        stocking.ensure(session, [entry for entry in entries if entry and catalogue.can_be_had(entry)], yes)
+    except SafelightError as e:
+        making.say([f"{e.message}; the rest goes on" + (f" ({e.hint})" if e.hint else "")])
 
-    entries: list[Entry | None] = [session.catalogue.models.get(id) for id in grid.models]
-    entries += [session.catalogue.scorers.get(judge) for judge in judges]
-    if not dry_run:
-        stocking.ensure(session, [entry for entry in entries if entry is not None], yes)
+
+def _lost(catalogue: Catalogue, judges: Sequence[str]) -> Missing:
+    """The scorers that are not here, and why."""
+    found = ((judge, catalogue.missing(catalogue.scorer(judge))) for judge in judges)
+    return tuple((f"scorer {judge}", f"{paths[0]} is missing") for judge, paths in found if paths)
+
+
+def _planned(session: Session, grid: Grid, gone: Missing, out: str) -> Planned:
+    """The cells, with what is worth knowing told; with what is `gone`, too. Raises as `grids.plan` does."""
+    from tui import grids, making
+
     folder = Path(out).expanduser().absolute() if out else session.pictures
     planned = grids.plan(grid, session.catalogue, str(folder))
+    planned = replace(planned, left_out=(*gone, *planned.left_out))
     making.say(planned.notes)
     making.say([f"left out: {who}: {why}" for who, why in planned.left_out])
     return planned
