@@ -103,9 +103,22 @@ def nudge(prompt: Prompt, start: int, end: int, by: int, signs: bool = False) ->
     else:
         wanted = min(MAX_WEIGHT, max(0.0, round(weight + STEP * by, 2)))
         written = number(wanted)
-    if isinstance(found, Emphasis):
-        return weigh(prompt, found, wanted, "" if abs(wanted - 1) < 1e-9 else written)
-    return _first(prompt, found, _ways(prompt.text, found, found, written), wanted)
+    return _give(prompt, found, wanted, written)
+
+
+def weigh_words(prompt: Prompt, start: int, end: int, weight: float, written: str) -> Edit | None:
+    """Gives a stretch of words a weight of its own: in place of the one that it has, or in brackets around it.
+
+    Args:
+        weight: 0 … MAX_WEIGHT. 1 has no syntax.
+        written: the same, as it is written.
+    """
+    found = target(prompt, start, end) if start < end else None
+    if found is None:
+        return None
+    if not isinstance(found, Emphasis) and abs(weight - 1) < 1e-9:
+        return Edit(found, prompt.text[slice(*found)])
+    return _give(prompt, found, weight, written)
 
 
 def weigh(prompt: Prompt, emphasis: Emphasis, weight: float, written: str | None = None) -> Edit | None:
@@ -142,6 +155,13 @@ def weigh_lora(use: LoraUse, weight: float) -> Edit:
     """Gives a withLora() another weight."""
     written = number(max(-MAX_WEIGHT, min(MAX_WEIGHT, weight)))
     return Edit(use.number, written if use.number[0] < use.number[1] else f", {written}")
+
+
+def _give(prompt: Prompt, found: Emphasis | Span, weight: float, written: str) -> Edit | None:
+    """Another weight for what a key is for; a weight of 1 takes the syntax away."""
+    if isinstance(found, Emphasis):
+        return weigh(prompt, found, weight, "" if abs(weight - 1) < 1e-9 else written)
+    return _first(prompt, found, _ways(prompt.text, found, found, written), weight)
 
 
 def _word(text: str, place: int) -> Span | None:

@@ -13,6 +13,7 @@ from engines.errors import InvalidRequest
 from tui import grids
 from tui.draft import Draft
 from tui.grids import Grid
+from tui.weighing import Part
 
 
 @pytest.fixture
@@ -85,6 +86,49 @@ def test_variants_are_drawn_from_each_seed(known: Catalogue) -> None:
     planned = grids.plan(Grid(("a {red|blue|green} cat",), ("mini",), tuple(range(20))), known)
     assert len({cell.request.prompt for cell in planned.cells}) == 3
     assert {dict(cell.point)["prompt"] for cell in planned.cells} == {"a {red|blue|green} cat"}
+
+
+FRECKLES = Part("freckles", ("0.8", "1", "1.2"))
+
+
+def test_the_weight_of_a_part_is_the_contenders_and_the_prompt_stays_as_it_is_typed(known: Catalogue) -> None:
+    parts = (FRECKLES, Part("light", ("1", "1.5")))
+    grid = Grid(("freckles, light", "light on freckles++"), ("mini",), (1, 2), (("steps", ("2",)),), ((),), parts)
+    cells = grids.plan(grid, known).cells
+    assert grid.axes == ("prompt", "model", "steps", "loras", "weight of freckles", "weight of light", "seed")
+    assert all(tuple(axis for axis, _ in cell.point) == grid.axes for cell in cells)
+    assert len(cells) == 2 * 2 * 6 and {dict(cell.point)["prompt"] for cell in cells} == set(grid.prompts)
+    assert len({cell.contender for cell in cells}) == 6 and len({cell.block for cell in cells}) == 4
+    by = {(*(value for axis, value in cell.point if "of" in axis), *cell.block): cell for cell in cells}
+    one = by["1.2", "1.5", ("prompt", "freckles, light"), ("seed", "2")]
+    assert one.request.prompt == "(freckles)1.2, (light)1.5" and one.request.seed == 2
+    assert grids.told(one.contender) == "mini · steps 2 · loras none · weight of freckles 1.2 · weight of light 1.5"
+    assert by["1", "1", ("prompt", "light on freckles++"), ("seed", "1")].request.prompt == "light on freckles"
+
+
+def test_a_part_is_in_every_prompt(known: Catalogue) -> None:
+    with pytest.raises(InvalidRequest, match="'freckles' is not in the prompt 'a dog'") as told:
+        grids.plan(Grid(("freckles", "a dog"), ("nobody", "mini"), (1,), parts=(FRECKLES,)), known)
+    assert told.value.field == "part" and told.value.hint
+    with pytest.raises(InvalidRequest, match="300,000 cells"):
+        grids.plan(Grid(("freckles",) * 10, ("mini",), tuple(range(10_000)), parts=(FRECKLES,)), known)
+
+
+def test_a_part_of_a_prompt_in_another_dialect_is_refused(known: Catalogue) -> None:
+    with pytest.raises(InvalidRequest, match="A1111") as told:
+        grids.plan(Grid(("freckles",), ("mini",), (1,), parts=(FRECKLES,), base=Draft(syntax="a1111")), known)
+    assert "safelight prompt" in told.value.hint
+
+
+def test_a_part_is_weighed_in_the_template_and_each_seed_draws_what_it_would_draw(known: Catalogue) -> None:
+    grid = Grid(("a {red|blue} cat",), ("mini",), tuple(range(8)), parts=(Part("red", ("1", "1.4")),))
+    cells = grids.plan(grid, known).cells
+    assert {cell.request.prompt for cell in cells} == {"a red cat", "a blue cat", "a (red)1.4 cat"}
+    assert {dict(cell.point)["prompt"] for cell in cells} == {"a {red|blue} cat"}
+    drawn: dict[int, set[str]] = {}
+    for cell in cells:
+        drawn.setdefault(cell.request.seed, set()).add("red" if "red" in cell.request.prompt else "blue")
+    assert all(len(colours) == 1 for colours in drawn.values())
 
 
 def test_the_base_draft_holds_what_is_not_varied(known: Catalogue) -> None:

@@ -84,9 +84,9 @@ def test_the_commands_of_a_days_use_run_in_order(home: Path, hub: Hub, tmp_path:
             assert all(json.loads(line) for line in done.stdout.splitlines())
     made = sum(pictures(a) for a in programs if a[0] == "generate" and "list" not in a)
     swept = [json.loads(line) for line in run("sweep", "--list", "--json").stdout.splitlines()]
-    assert [(row["cells"], row["made"]) for row in swept] == [(8, 8), (12, 12)]
+    assert [(row["cells"], row["made"]) for row in swept] == [(6, 6), (8, 8), (12, 12)]
     assert "mini · guidance 4.5 · steps 8" in (tmp_path / "sweep.html").read_text()
-    assert len(list((home / "pictures").glob("*.png"))) == made + 20
+    assert len(list((home / "pictures").glob("*.png"))) == made + 26
 
 
 def test_the_other_commands_are_what_they_are_said_to_be() -> None:

@@ -46,6 +46,23 @@ def test_a_score_is_the_models_own_cosine_times_a_hundred(scorer: scoring.ClipSc
         assert score == pytest.approx(max(100 * cosine, 0), rel=1e-3)
 
 
+@pytest.mark.parametrize("kind", ["clip", "preference", "aesthetic"])
+def test_pixels_are_pillows_whatever_else_is_on_the_machine(tmp_path: Path, kind: str) -> None:
+    folder = (tiny.aesthetic_folder if kind == "aesthetic" else tiny.clip_folder)(tmp_path / "judge")
+    judge = scoring.load(entry(kind, folder), device.choose("cpu"))
+    assert isinstance(judge, scoring.ClipScorer | scoring.AestheticScorer) and judge.processor.backend == "pil"
+    told = json.loads((folder / "preprocessor_config.json").read_text())
+    side, crop = told["size"]["shortest_edge"], told["crop_size"]["height"]
+    for image in pictures()[:2]:
+        scale = side / min(image.size)
+        small = image.resize((int(image.width * scale), int(image.height * scale)), Image.Resampling(told["resample"]))
+        left, top = (small.width - crop) // 2, (small.height - crop) // 2
+        values = np.asarray(small.crop((left, top, left + crop, top + crop)), np.float32) / 255
+        wanted = (values - told["image_mean"]) / told["image_std"]
+        seen = judge.processor(images=[image], return_tensors="np")["pixel_values"][0]
+        np.testing.assert_allclose(seen, wanted.transpose(2, 0, 1), atol=1e-5)
+
+
 def test_a_score_is_never_negative(scorer: scoring.ClipScorer, monkeypatch: pytest.MonkeyPatch) -> None:
     class Opposite:
         image_embeds = torch.tensor([[1.0, 0.0]])
@@ -74,10 +91,12 @@ def test_modes_other_than_rgb_are_scored(scorer: scoring.ClipScorer) -> None:
 def test_a_folder_without_a_scorer_is_told(tmp_path: Path) -> None:
     from dataclasses import replace
 
-    gone = replace(catalogue.load().default_scorer(), source=Folder(tmp_path))
-    with pytest.raises(LoadError) as told:
-        scoring.load(gone, device.choose("cpu"))
-    assert "\n" not in told.value.message
+    for folder in (tmp_path, tmp_path / "gone"):
+        gone = replace(catalogue.load().default_scorer(), source=Folder(folder))
+        with pytest.raises(LoadError, match="can't be loaded: ") as told:
+            scoring.load(gone, device.choose("cpu"))
+        assert "\n" not in told.value.message
+    assert told.value.message.endswith("gone is missing")
 
 
 def entry(kind: str, folder: Path) -> Scorer:

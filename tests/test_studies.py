@@ -10,6 +10,7 @@ from engines import catalogue
 from engines.errors import InvalidRequest
 from tui import grids, studies
 from tui.draft import Draft
+from tui.weighing import Part
 
 
 @pytest.mark.parametrize("name", studies.names())
@@ -38,6 +39,19 @@ def test_a_study_of_ones_own(tmp_path: Path) -> None:
     assert grid.settings == (("rescale", ("0", "0.7")), ("steps", ("4",))) and grid.seeds == (3, 4, 5)
     assert grid.loras == ((), ("pixel",)) and grid.prompts == ("a cat", "a dog")
     assert (grid.base.precision, grid.base.negative_prompt, grid.base.override) == ("fp32", "fog", "yes")
+    assert grid.parts == ()
+
+
+@pytest.mark.parametrize(
+    "parts", ["{ cat = [0.8, 1.0, '1.2'], 'a cat' = [2] }", "['cat=0.8,1,1.2', 'a cat=2']"], ids=["table", "list"]
+)
+def test_a_study_weighs_parts_of_its_prompts(tmp_path: Path, parts: str) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(f"prompts = ['a cat']\nmodels = ['mini']\nseeds = '1'\nparts = {parts}\n")
+    grid = studies.load(str(path)).grid
+    assert grid.parts == (Part("cat", ("0.8", "1", "1.2")), Part("a cat", ("2",)))
+    cells = grids.plan(grid, catalogue.load()).cells
+    assert [cell.request.prompt for cell in cells] == ["(a (cat)0.8)2.0", "(a cat)2.0", "(a (cat)1.2)2.0"]
 
 
 @pytest.mark.parametrize(
@@ -51,6 +65,11 @@ def test_a_study_of_ones_own(tmp_path: Path) -> None:
         ("prompts = ['a']\nsettings = 3", "settings is no table"),
         ("prompts = ['a']\n[settings]\nguidence = [3]", "no setting 'guidence'"),
         ("prompts = ['a']\n[settings]\nguidance = [true]", "guidance is no list"),
+        ("prompts = ['a']\nparts = 3", "parts is no list"),
+        ("prompts = ['a']\nparts = ['a']", "'a' is given no weights"),
+        ("prompts = ['a']\nparts = { a = [] }", "'a' is given no weights"),
+        ("prompts = ['a']\nparts = { a = 3 }", "a is no list"),
+        ("prompts = ['a']\nparts = ['a=1', 'A=2']", "'A' is weighed twice"),
         ("prompts = [", "is no TOML"),
     ],
 )

@@ -55,6 +55,16 @@ def lines(done: subprocess.CompletedProcess[str]) -> list[dict[str, Any]]:
         (("x", "--resume", "7"), 2, "has its cells already"),
         (("--seeds", "3", "--resume", "7"), 2, "has its cells already"),
         (("x", "--study", "mini"), 2, "has its prompts"),
+        (("--part", "x=1", "--study", "mini"), 2, "has its prompts"),
+        (("--part", "x=1", "--resume", "7"), 2, "has its cells already"),
+        (("a cat", "--part", "dog=1,2"), 2, "'dog' is not in the prompt 'a cat'"),
+        (("a cat", "--part", "cat"), 2, "'cat' is given no weights"),
+        (("a cat", "--part", "cat=,"), 2, "'cat' is given no weights"),
+        (("a cat", "--part", "=1"), 2, "has no words"),
+        (("a cat", "--part", "cat=1,x"), 2, "the weight of 'cat' must be a number, not 'x'"),
+        (("a cat", "--part", "cat=11"), 2, "the weight of 'cat' must be 0 to 10"),
+        (("a cat", "--part", "cat=2", "--part", "cat=3"), 2, "'cat' is weighed twice"),
+        (("a cat", "--part", "cat=2", "--syntax", "a1111"), 2, "in A1111's"),
         (("--study", "nothing"), 2, "no study 'nothing'"),
     ],
 )
@@ -133,6 +143,137 @@ def test_one_model_that_can_not_be_loaded_does_not_keep_the_rest(home: Path, tmp
     store = Store(home / "data" / "safelight.db")
     (failed,) = store.query("SELECT count(*) AS n FROM jobs WHERE state = 'failed'")
     assert failed["n"] <= 4, "two of a kind, and what was queued already"
+
+
+MINI = Path(catalogue.__file__).parent / "mini"
+OF_ONES_OWN = """
+[[model]]
+id = "{id}"
+title = "{id}"
+family = "mini"
+licence = "none"
+source = {{ folder = "{folder}" }}
+recipe = {{ num_inference_steps = 2, guidance_scale = 1, scheduler = "euler", sizes = [[128, 128]] }}
+"""
+JUDGE = """
+[[scorer]]
+id = "{id}"
+title = "{id}"
+kind = "clip"
+licence = "none"
+folder = "{folder}"
+"""
+
+
+def listed(home: Path, *tables: str) -> None:
+    (home / "config").mkdir(parents=True)
+    (home / "config" / "models.toml").write_text("".join(tables))
+
+
+def test_two_entries_over_the_same_files_tie(home: Path) -> None:
+    listed(home, *(OF_ONES_OWN.format(id=id, folder=MINI / "base") for id in ("one", "other")))
+    done = safelight("sweep", "a pizza", "a red apple", "--models", "one,other", "--seeds", "2", "--json")
+    first, second = lines(done)[-1]["leaderboards"]["mini-clip"]
+    assert first["tie"] and second["tie"] and second["wins"] == 0.5 and first["mean"] == second["mean"]
+    assert second["behind"] == second["behind_low"] == second["behind_high"] == 0
+    shown = safelight("sweep", "--resume", "last").stdout
+    assert shown.splitlines()[2].startswith("=  ") and "= can't be told from the first" in shown
+
+
+def test_a_scorer_that_is_gone_or_damaged_costs_its_ranks_alone(home: Path, tmp_path: Path) -> None:
+    damaged = shutil.copytree(MINI / "clip", tmp_path / "damaged")
+    os.truncate(damaged / "model.safetensors", 1000)
+    folders = {"gone": tmp_path / "nowhere", "damaged": damaged}
+    listed(home, *(JUDGE.format(id=id, folder=folder) for id, folder in folders.items()))
+    asked = ("sweep", "a pizza", "--models", QUICK, "--seeds", "1", "--scorer", "gone,mini-clip,damaged")
+    page = home / "page.md"
+    done = safelight(*asked, "--report", str(page), "--json")
+    *cells, board = lines(done)
+    assert len(cells) == 2 and len(board["leaderboards"]["mini-clip"]) == 2 and not board["leaderboards"]["damaged"]
+    (missing,) = board["missing"]
+    assert missing["contender"] == "scorer gone" and missing["reason"].endswith("is missing")
+    assert "warning: scorer damaged can't be loaded: " in done.stderr
+    assert "By mini-clip:" in page.read_text() and "damaged has scored nothing." in page.read_text()
+    assert "- scorer gone: " in page.read_text()
+
+
+def test_where_no_picture_can_be_made_the_world_said_no(home: Path, tmp_path: Path) -> None:
+    broken = shutil.copytree(MINI / "base", tmp_path / "broken")
+    weights = next(broken.glob("unet/*.safetensors"))
+    os.truncate(weights, weights.stat().st_size - 1000)
+    listed(home, OF_ONES_OWN.format(id="broken", folder=broken))
+    done = safelight("sweep", "a pizza", "--models", "broken,nobody", "--seeds", "3")
+    told = [line for line in done.stderr.splitlines() if not line.startswith(("note: ", "missing: "))]
+    assert done.returncode == 1 and len(told) == 2, done.stderr
+    assert "error: no picture of sweep 1 could be made" in told[0] and "hint: " in told[1]
+    assert "missing: broken: " in done.stderr and "missing: nobody: no model 'nobody'" in done.stderr
+
+
+def test_a_model_that_nobody_agrees_to_fetch_does_not_keep_the_rest(home: Path) -> None:
+    done = safelight("sweep", "a pizza", "--models", f"{QUICK},sdxl-turbo", "--seeds", "1", "--json")
+    *cells, board = lines(done)
+    assert len(cells) == 2 and board["missing"][0]["contender"] == "sdxl-turbo"
+    assert "sdxl-turbo not here" in done.stderr and "; the rest goes on" in done.stderr
+    alone = safelight("sweep", "a pizza", "--models", "sdxl-turbo", "--seeds", "1")
+    assert alone.returncode == 1 and "error: " in alone.stderr and "sdxl-turbo" in alone.stderr
+
+
+def test_a_long_and_weighted_prompt_is_scored_in_chunks_and_without_its_weights(home: Path) -> None:
+    said = "a red apple on a blue background with a green pear, "
+    asked = (
+        "sweep",
+        f"{said * 8}freckles",
+        "--part",
+        "freckles=0.5,3",
+        "--models",
+        QUICK.split(",")[0],
+        "--seeds",
+        "1",
+    )
+    done = safelight(*asked, "--json")
+    *cells, _ = lines(done)
+    assert "note: mini-clip read the prompt in 2 chunks: it takes 77 tokens" in done.stderr
+    one, other = (cell["picture"] for cell in cells)
+    assert ("(freckles)0.5" in one["prompt"], "(freckles)3.0" in other["prompt"]) == (True, True)
+    for picture in (one, other):
+        for prompt in (f"{said * 8}freckles", picture["prompt"]):
+            scored = safelight("score", picture["path"], "--prompt", prompt, "--json")
+            assert "read the prompt in 2 chunks" in scored.stderr
+            assert lines(scored)[0]["score"] == pytest.approx(picture["scores"]["mini-clip"], rel=1e-3)
+
+
+FULL = """
+import errno, os, sys
+from pathlib import Path
+real, pictures, most = os.fsync, Path(sys.argv.pop(1)), int(sys.argv.pop(1))
+def fsync(handle):
+    inside = Path(os.readlink(f"/proc/self/fd/{handle}"))
+    if pictures in inside.parents and len(list(pictures.glob("[!.]*.png"))) >= most:
+        raise OSError(errno.ENOSPC, "No space left on device")
+    real(handle)
+os.fsync = fsync
+from tui.cli import main
+main()
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="asks Linux what a handle leads to")
+def test_a_full_disk_stops_a_sweep_which_goes_on_when_there_is_room(home: Path) -> None:
+    asked = ["sweep", "a pizza", "--models", QUICK, "--seeds", "4"]
+    run = [sys.executable, "-c", FULL, str(home / "pictures"), "3", *asked]
+    done = subprocess.run(run, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
+    told = [line for line in done.stderr.splitlines() if line.startswith(("error: ", "hint: ", "warning: "))]
+    assert done.returncode == 1 and len(told) == 2, done.stderr
+    assert "is full" in told[0] and "safelight sweep --resume 1" in told[1]
+    assert "5 cells are open" in done.stderr and "Traceback" not in done.stderr
+    (row,) = lines(safelight("sweep", "--list", "--json"))
+    before = {path: path.stat().st_mtime_ns for path in (home / "pictures").glob("[!.]*.png")}
+    assert (row["cells"], row["made"]) == (8, 3) and len(before) == 3
+    board = lines(safelight("sweep", "--resume", "last", "--json"))[-1]
+    after = list((home / "pictures").glob("[!.]*.png"))
+    assert board["made"] == 8 and len(after) == 8 and not board["missing"]
+    assert all(path.stat().st_mtime_ns == when for path, when in before.items()), "none was made again"
+    assert sum(rank["count"] for rank in board["leaderboards"]["mini-clip"]) == 8
 
 
 def test_a_killed_sweep_of_the_mini_family_is_resumed_without_redoing_a_cell(home: Path) -> None:

@@ -13,8 +13,10 @@ from engines.errors import InvalidRequest, SafelightError
 from engines.requests import MAX_SEED, Generate
 from engines.sweep import Cell
 from tui import draft as drafting
+from tui import texts, weighing
 from tui.clean import one_line
 from tui.draft import Draft
+from tui.weighing import Part
 
 SETTINGS = ("guidance", "rescale", "steps", "scheduler", "size", "precision", "mix", "vae")
 "Fields of a draft that may be axes, in the order in which a point tells them."
@@ -37,14 +39,16 @@ class Grid:
     "(field, values) of SETTINGS."
     loras: tuple[tuple[str, ...], ...] = ()
     "Stacks of NAME:WEIGHT, one of them empty for none; no axis if there are no stacks."
+    parts: tuple[Part, ...] = ()
+    "Words of all prompts, each with the weights that are an axis."
     base: Draft = field(default_factory=Draft)
     "All that is not varied."
 
     @property
     def axes(self) -> tuple[str, ...]:
         """In the order of the cells' points."""
-        names = ["prompt", "model", *(name for name, _ in self.settings), *(["loras"] if self.loras else []), "seed"]
-        return tuple(names)
+        names = ["model", *(name for name, _ in self.settings), *(["loras"] if self.loras else [])]
+        return "prompt", *names, *(part.axis for part in self.parts), "seed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,10 +112,11 @@ def plan(grid: Grid, catalogue: Catalogue, folder: str = "") -> Planned:
         folder: where pictures are saved; empty for where they always are.
 
     Raises:
-        InvalidRequest: there are too many cells, or none that could be made: then the reason is that of the first.
+        InvalidRequest: there are too many cells, words to be weighed are not in a prompt, or no cell could be made:
+            then the reason is that of the first.
     """
     count = len(grid.prompts) * max(1, len(grid.models)) * len(grid.seeds) * max(1, len(grid.loras))
-    for _, some in grid.settings:
+    for some in (*(some for _, some in grid.settings), *(part.weights for part in grid.parts)):
         count *= len(some)
     if count > sweep.MOST:
         raise InvalidRequest(f"the sweep has {count:,} cells; at most {sweep.MOST:,} are made", "take fewer values")
@@ -119,10 +124,12 @@ def plan(grid: Grid, catalogue: Catalogue, folder: str = "") -> Planned:
     left_out: dict[str, str] = {}
     notes: dict[str, None] = {}
     first: SafelightError | None = None
-    for contender, draft in _contenders(grid, catalogue):
+    for contender, draft, prompts in _contenders(grid, catalogue, _weighings(grid)):
         try:
             found = [
-                cell for prompt in grid.prompts for cell in _cells(grid, catalogue, contender, draft, prompt, notes)
+                cell
+                for prompt, text in zip(grid.prompts, prompts, strict=True)
+                for cell in _cells(prompt, contender, replace(draft, prompt=text), grid.seeds, catalogue, notes)
             ]
         except SafelightError as e:
             left_out[told(contender)] = e.message
@@ -134,7 +141,25 @@ def plan(grid: Grid, catalogue: Catalogue, folder: str = "") -> Planned:
     return Planned(tuple(sweep.in_order(cells)), tuple(left_out.items()), tuple(notes))
 
 
-def _contenders(grid: Grid, catalogue: Catalogue) -> Iterator[tuple[Point, Draft]]:
+def _weighings(grid: Grid) -> tuple[tuple[Point, tuple[str, ...]], ...]:
+    """All combinations of the parts' weights, each with the prompts that come of it. Raises InvalidRequest."""
+    if grid.parts and texts.syntax(grid.base.syntax) == "a1111":
+        told = "words are weighed in compel's language, and the prompt is in A1111's"
+        raise InvalidRequest(told, "sweep its translation: safelight prompt '…' --syntax a1111 tells it", "part")
+    axes = (tuple((part.words, weight) for weight in part.weights) for part in grid.parts)
+    return tuple(
+        (
+            tuple((part.axis, weight) for part, (_, weight) in zip(grid.parts, chosen, strict=True)),
+            tuple(weighing.weighed(prompt, chosen) for prompt in grid.prompts),
+        )
+        for chosen in product(*axes)
+    )
+
+
+def _contenders(
+    grid: Grid, catalogue: Catalogue, weighings: Sequence[tuple[Point, tuple[str, ...]]]
+) -> Iterator[tuple[Point, Draft, tuple[str, ...]]]:
+    """Each with its draft, and with what it makes of the prompts."""
     names = [name for name, _ in grid.settings]
     for model in grid.models or (grid.base.model or catalogue.default_model().id,):
         for stack in grid.loras or (None,):
@@ -145,7 +170,8 @@ def _contenders(grid: Grid, catalogue: Catalogue) -> Iterator[tuple[Point, Draft
                 if stack is not None:
                     point = (*point, ("loras", " + ".join(stack) or "none"))
                     draft = replace(draft, loras=stack)
-                yield point, draft
+                for weights, prompts in weighings:
+                    yield (*point, *weights), draft, prompts
 
 
 def _varied(draft: Draft, values: Mapping[str, str]) -> Draft:
@@ -155,12 +181,17 @@ def _varied(draft: Draft, values: Mapping[str, str]) -> Draft:
 
 
 def _cells(
-    grid: Grid, catalogue: Catalogue, contender: Point, draft: Draft, prompt: str, notes: dict[str, None]
+    prompt: str, contender: Point, draft: Draft, seeds: Sequence[int], catalogue: Catalogue, notes: dict[str, None]
 ) -> Iterator[tuple[Point, Generate]]:
+    """One for each seed.
+
+    Args:
+        prompt: as it is typed; the draft's has the contender's weights.
+    """
     request: Generate | None = None
-    for seed in grid.seeds:
+    for seed in seeds:
         if request is None or request.template:  # a text that is drawn is another for each seed
-            asked = drafting.read(replace(draft, prompt=prompt, seed=str(seed)), catalogue)
+            asked = drafting.read(replace(draft, seed=str(seed)), catalogue)
             (request,) = asked.requests
             notes.update(dict.fromkeys(asked.notes))
         yield (("prompt", prompt), *contender, ("seed", str(seed))), replace(request, seed=seed)

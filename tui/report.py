@@ -134,11 +134,13 @@ def _markdown(done: Sweep, boards: Boards, missing: Missing, sheet: str, plot: s
 
     lines = [f"# {cell(done.title)}", ""]
     for scorer, ranks in boards.items():
-        lines += [f"By {cell(scorer)}:", ""]
+        lines += [f"By {cell(scorer)}:" if ranks else f"{cell(scorer)} has scored nothing.", ""]
+        if not ranks:
+            continue
         lines += ["| " + " | ".join(HEAD) + " |", "|" + "---|" * len(HEAD)]
         lines += ["| " + " | ".join(map(cell, _row(rank))) + " |" for rank in ranks]
         lines += [""]
-    lines += [_legend(), ""] if boards else []
+    lines += [_legend(), ""] if any(boards.values()) else []
     lines += [f"![score against seconds]({plot})", ""] if plot else []
     lines += [f"![all pictures, a row for each prompt and seed]({sheet})", ""] if sheet else []
     lines += ["## Missing", "", *(f"- {cell(who)}: {cell(why)}" for who, why in missing), ""] if missing else []
@@ -170,9 +172,12 @@ def _html(done: Sweep, boards: Boards, missing: Missing, sheet: bytes, plot: str
     title = say(done.title)
     parts = [f"<!doctype html><meta charset='utf-8'><title>{title}</title><style>{STYLE}</style><h1>{title}</h1>"]
     for scorer, ranks in boards.items():
+        if not ranks:
+            parts.append(f"<p>{say(scorer)} has scored nothing.</p>")
+            continue
         rows = "".join(f"<tr>{''.join(f'<td>{say(x)}</td>' for x in _row(rank))}</tr>" for rank in ranks)
         parts.append(f"<h2>{say(scorer)}</h2><table><tr>{''.join(f'<th>{x}</th>' for x in HEAD)}</tr>{rows}</table>")
-    if boards:
+    if any(boards.values()):
         parts.append(f"<p class='note'>{_legend()}</p>")
     parts.append(plot)
     if sheet:

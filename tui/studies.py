@@ -8,14 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from engines.errors import InvalidRequest, near
-from tui import grids
+from tui import grids, weighing
 from tui.clean import one_line
 from tui.draft import Draft
 from tui.grids import Grid
+from tui.weighing import Part
 
 SHIPPED = Path(__file__).with_name("studies.toml")
 FIELDS = (
-    "name", "title", "prompts", "models", "negative", "seeds", "settings", "loras", "scorer", "syntax", "override",
+    "name", "title", "prompts", "models", "negative", "seeds", "settings", "loras", "parts", "scorer", "syntax",
+    "override",
 )  # fmt: skip
 "What a study may say."
 AXES = {"guidance-rescale": "rescale"}
@@ -88,7 +90,8 @@ def _study(table: dict[str, Any], where: str) -> Study:
     )  # fmt: skip
     grid = Grid(
         tuple(dict.fromkeys(prompts)), _texts(table, "models", where), grids.seeds(_text(table, "seeds", where) or "4"),
-        tuple((axis, values) for axis, values in axes if values), grids.stacks(_texts(table, "loras", where)), base,
+        tuple((axis, values) for axis, values in axes if values), grids.stacks(_texts(table, "loras", where)),
+        _parts(table, where), base,
     )  # fmt: skip
     title = _text(table, "title", where) or _text(table, "name", where)
     return Study(_text(table, "name", where), title, grid, _text(table, "scorer", where))
@@ -101,6 +104,14 @@ def with_base(study: Study, base: Draft) -> Grid:
         study.grid,
         base=replace(base, negative_prompt=own.negative_prompt, syntax=own.syntax, override=own.override),
     )
+
+
+def _parts(table: dict[str, Any], where: str) -> tuple[Part, ...]:
+    """A table of words and weights, or a list as --part has them."""
+    told = table.get("parts", {})
+    if isinstance(told, dict):
+        return weighing.distinct([weighing.part(words, _texts(told, words, where)) for words in told])
+    return weighing.distinct([weighing.read(text) for text in _texts(table, "parts", where)])
 
 
 def _text(table: dict[str, Any], key: str, where: str) -> str:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
@@ -16,7 +18,14 @@ from tui.arguments import Debug, Device, Json, Syntax, Threads, Yes
 if TYPE_CHECKING:
     from engines.catalogue import Catalogue
     from engines.entries import Entry
-    from engines.sweep import Sweep
+    from engines.store import Store
+    from engines.sweep import Cell, Sweep
+    from tui.draft import Draft
+    from tui.grids import Grid, Planned
+    from tui.session import Session
+
+Missing: TypeAlias = tuple[tuple[str, str], ...]
+"(what, why) of what was asked for and is not in the sweep."
 
 
 def sweep(
@@ -35,6 +44,10 @@ def sweep(
     lora: Annotated[
         list[str] | None,
         typer.Option("--lora", metavar="NAME:W[+…]", help="A stack of LoRAs to compare; 'none' is one, too."),
+    ] = None,
+    part: Annotated[
+        list[str] | None,
+        typer.Option("--part", metavar="WORDS=W,…", help="Weights of words of the prompt: 'freckles=0.8,1,1.2'."),
     ] = None,
     override: Annotated[bool, typer.Option("--override", help="Run what a model's recipe rules out.")] = False,
     syntax: Syntax = "",
@@ -57,12 +70,8 @@ def sweep(
     debug: Debug = False,
 ) -> int:
     """Compare models or settings: a grid of pictures, scored and ranked; stop and resume it at any moment."""
-    from dataclasses import replace
-
-    from engines import files
     from engines import sweep as sweeps
-    from tui import grids, making, report, stocking, studies, sweeping
-    from tui.draft import Draft
+    from tui import grids, making, studies, sweeping
 
     session = sessions.begin(debug, device, threads)
     making.say(session.notices)
@@ -70,79 +79,154 @@ def sweep(
         "guidance": guidance, "rescale": rescale, "steps": steps, "scheduler": scheduler, "size": size,
         "precision": precision, "mix": mix, "vae": vae,
     }  # fmt: skip
-    page = Path()
-    if written:
-        page = Path(written).expanduser().absolute()
-        report.check(page)
-        files.check_folder(page.parent)
+    page = _page(written) if written else None
     with making.closing(session.store()) as store:
         if show_all:
             sweeping.list_all(store, json)
             return 0
+        varied = (prompts, models, lora, part, negative, *axes.values())
         if resume:
-            others = (prompts, models, lora, study, seeds, negative, syntax, scorer, out, override)
-            if any(others) or any(axes.values()):
+            if any((*varied, study, seeds, syntax, scorer, out, override)):
                 raise InvalidRequest("a sweep that is resumed has its cells already", "leave everything else out")
             wanted = sweeps.load(store, None if resume.strip().lower() == "last" else _number(resume))
             if dry_run:
-                print(f"note: {sweeping.estimate(store, wanted.open)}", file=sys.stderr)
+                _estimate(store, wanted.open)
                 sweeping.tell_plan(wanted.open, json)
                 return 0
         else:
-            study_of = studies.load(study) if study else None
-            if study_of is not None and (prompts or models or any(axes.values()) or lora or negative):
+            written_down = studies.load(study) if study else None
+            if written_down is not None and any(varied):
                 raise InvalidRequest("a study has its prompts, models and settings already", "leave these out")
-            if not prompts and study_of is None:
+            if not prompts and written_down is None:
                 raise InvalidRequest("a sweep needs a prompt", "safelight sweep 'a red apple' --models A,B --seeds 4")
-            named = scorer or (study_of.scorer if study_of is not None else "")
-            judges = _judges(named, session.catalogue)
-            base = Draft(
-                negative_prompt=negative, syntax=syntax, score=(*judges, "")[0], override="yes" if override else "",
-                blank_negative=session.settings.blank_negative, precision=session.settings.precision,
-            )  # fmt: skip
-            if study_of is not None:
-                grid = studies.with_base(study_of, base)
+            judges = _judges(scorer or (written_down.scorer if written_down is not None else ""), session.catalogue)
+            base = _base(session, judges, negative, syntax, override)
+            if written_down is not None:
+                grid, title = studies.with_base(written_down, base), written_down.title
                 grid = replace(grid, seeds=grids.seeds(seeds)) if seeds else grid
             else:
-                grid = grids.Grid(
-                    tuple(dict.fromkeys(prompts or ())),
-                    grids.values("models", models) if models else (),
-                    grids.seeds(seeds or "4"),
-                    tuple((name, grids.values(name, text)) for name, text in axes.items() if text),
-                    grids.stacks(lora or ()),
-                    base,
-                )
-            entries: list[Entry | None] = [session.catalogue.models.get(id) for id in grid.models]
-            entries += [session.catalogue.scorers.get(judge) for judge in judges]
+                grid = _grid(prompts or (), models, seeds, axes, lora or (), part or (), base)
+                title = f"{' | '.join(grid.prompts)} · {', '.join(axis for axis in grid.axes if axis != 'prompt')}"
+            gone: Missing = ()
             if not dry_run:
-                stocking.ensure(session, [entry for entry in entries if entry is not None], yes)
-            folder = Path(out).expanduser().absolute() if out else session.pictures
-            planned = grids.plan(grid, session.catalogue, str(folder))
-            making.say(planned.notes)
-            making.say([f"left out: {who}: {why}" for who, why in planned.left_out])
-            print(f"note: {sweeping.estimate(store, planned.cells)}", file=sys.stderr)
+                _fetch(session, grid.models, judges, yes)
+                gone = _lost(session.catalogue, judges)
+                judges = tuple(judge for judge in judges if f"scorer {judge}" not in dict(gone))
+                grid = replace(grid, base=replace(grid.base, score=(*judges, "")[0]))
+            planned = _planned(session, grid, gone, out)
+            _estimate(store, planned.cells)
             if dry_run:
                 sweeping.tell_plan(planned.cells, json)
                 return 0
-            title = f"{' | '.join(grid.prompts)} · {', '.join(axis for axis in grid.axes if axis != 'prompt')}"
-            title = study_of.title if study_of is not None else title
             command = shlex.join(["safelight", *sys.argv[1:]])
             wanted = sweeps.begin(store, planned.cells, title, command, judges, grid.axes, planned.left_out)
-        with sweeping.alone(store, wanted.id):
-            wanted = sweeps.load(store, wanted.id)  # another program may have made some of it
-            wanted = sweeps.find_again(store, wanted, _folder(wanted, session.pictures))
-            try:
-                sweeping.make(session.engine("command", store), store, wanted, json)
-                sweeping.judge(session.engine("command", store), sweeps.load(store, wanted.id))
-            finally:
-                done = sweeps.load(store, wanted.id)
-                sweeping.show(done, json)
-            if written:
-                for path in report.write(done, page):
-                    print(f"note: written: {path}", file=sys.stderr)
-        if not any(cell.picture for cell in done.cells):
-            raise SafelightError(f"no picture of sweep {done.id} could be made", _first_reason(done))
-        return 0
+        return _make(session, store, wanted, json, page)
+
+
+def _page(written: str) -> Path:
+    """Where a report goes. Raises SafelightError if it can't be written there: better now than after hours."""
+    from engines import files
+    from tui import report
+
+    page = Path(written).expanduser().absolute()
+    report.check(page)
+    files.check_folder(page.parent)
+    return page
+
+
+def _base(session: Session, judges: tuple[str, ...], negative: str, syntax: str, override: bool) -> Draft:
+    """What all cells have alike."""
+    from tui.draft import Draft
+
+    return Draft(
+        negative_prompt=negative, syntax=syntax, score=(*judges, "")[0], override="yes" if override else "",
+        blank_negative=session.settings.blank_negative, precision=session.settings.precision,
+    )  # fmt: skip
+
+
+def _grid(
+    prompts: Sequence[str],
+    models: str,
+    seeds: str,
+    axes: Mapping[str, str],
+    lora: Sequence[str],
+    part: Sequence[str],
+    base: Draft,
+) -> Grid:
+    """What the options vary. Raises InvalidRequest."""
+    from tui import grids, weighing
+
+    return grids.Grid(
+        tuple(dict.fromkeys(prompts)),
+        grids.values("models", models) if models else (),
+        grids.seeds(seeds or "4"),
+        tuple((name, grids.values(name, text)) for name, text in axes.items() if text),
+        grids.stacks(lora),
+        weighing.distinct([weighing.read(text) for text in part]),
+        base,
+    )
+
+
+def _fetch(session: Session, models: Sequence[str], judges: Sequence[str], yes: bool) -> None:
+    """Fetches what is missing and can be had, if that is wanted; where nothing comes of it, the rest goes on."""
+    from tui import making, stocking
+
+    catalogue = session.catalogue
+    entries: list[Entry | None] = [catalogue.models.get(id) for id in models]
+    entries += [catalogue.scorers.get(judge) for judge in judges]
+    try:
+        stocking.ensure(session, [entry for entry in entries if entry and catalogue.can_be_had(entry)], yes)
+    except SafelightError as e:
+        making.say([f"{e.message}; the rest goes on" + (f" ({e.hint})" if e.hint else "")])
+
+
+def _lost(catalogue: Catalogue, judges: Sequence[str]) -> Missing:
+    """The scorers that are not here, and why."""
+    found = ((judge, catalogue.missing(catalogue.scorer(judge))) for judge in judges)
+    return tuple((f"scorer {judge}", f"{paths[0]} is missing") for judge, paths in found if paths)
+
+
+def _planned(session: Session, grid: Grid, gone: Missing, out: str) -> Planned:
+    """The cells, with what is worth knowing told; with what is `gone`, too. Raises as `grids.plan` does."""
+    from tui import grids, making
+
+    folder = Path(out).expanduser().absolute() if out else session.pictures
+    planned = grids.plan(grid, session.catalogue, str(folder))
+    planned = replace(planned, left_out=(*gone, *planned.left_out))
+    making.say(planned.notes)
+    making.say([f"left out: {who}: {why}" for who, why in planned.left_out])
+    return planned
+
+
+def _estimate(store: Store, cells: Sequence[Cell]) -> None:
+    from tui import sweeping
+
+    print(f"note: {sweeping.estimate(store, cells)}", file=sys.stderr)
+
+
+def _make(session: Session, store: Store, wanted: Sweep, json: bool, page: Path | None) -> int:
+    """Makes what is not made yet, judges, ranks, and writes the page if there is to be one.
+
+    Raises:
+        SafelightError: no cell could be made, or the disk is full; what there is has been shown by then.
+    """
+    from engines import sweep as sweeps
+    from tui import report, sweeping
+
+    with sweeping.alone(store, wanted.id):
+        wanted = sweeps.load(store, wanted.id)  # another program may have made some of it
+        wanted = sweeps.find_again(store, wanted, _folder(wanted, session.pictures))
+        try:
+            sweeping.make(session.engine("command", store), store, wanted, json)
+            sweeping.judge(session.engine("command", store), sweeps.load(store, wanted.id))
+        finally:
+            done = sweeps.load(store, wanted.id)
+            sweeping.show(done, json)
+        for path in report.write(done, page) if page is not None else ():
+            print(f"note: written: {path}", file=sys.stderr)
+    if not any(cell.picture for cell in done.cells):
+        raise SafelightError(f"no picture of sweep {done.id} could be made", _first_reason(done))
+    return 0
 
 
 def _judges(text: str, catalogue: Catalogue) -> tuple[str, ...]:

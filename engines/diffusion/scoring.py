@@ -154,6 +154,9 @@ def _finite(id: str, values: torch.Tensor) -> list[float]:
 
 def load(scorer: Scorer, device: Device) -> Judge:
     """A scorer on its device. Raises LoadError if its files can't be used; what says that memory ran out passes."""
+    if not scorer.source.path.is_dir():
+        told = f"scorer {scorer.id} can't be loaded: {scorer.source.path} is missing"
+        raise LoadError(told, "choose another with --scorer")
     try:
         judge = _aesthetic(scorer, device) if scorer.kind == "aesthetic" else _clip(scorer, device)
         judge.score([Image.new("RGB", (8, 8))], "a")  # whether pictures as it wants them fit what it is made of
