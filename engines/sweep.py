@@ -180,6 +180,18 @@ def fail(store: Store, sweep: int, numbers: Iterable[int], message: str) -> None
         )
 
 
+def note(store: Store, sweep: int, who: str, why: str) -> None:
+    """Keeps with a sweep why something of it is missing: a scorer that can't be loaded, for instance. Once each."""
+    with store.transaction() as db:
+        row = db.execute("SELECT told FROM sweeps WHERE id = ?", (sweep,)).fetchone()
+        if row is not None:
+            told = _told(row["told"])
+            left_out = told.get("left_out") or []
+            if [who, why] not in left_out:
+                told["left_out"] = [*left_out, [who, why]]
+                db.execute("UPDATE sweeps SET told = ? WHERE id = ?", (json.dumps(told, ensure_ascii=False), sweep))
+
+
 def mark(store: Store, id: int | None, starts: int = 0) -> None:
     """Notes which sweep a workbench is at, and how often one has begun with it without making a cell; None for none."""
     with store.transaction() as db:

@@ -190,8 +190,9 @@ def test_a_scorer_that_is_gone_or_damaged_costs_its_ranks_alone(home: Path, tmp_
     done = safelight(*asked, "--report", str(page), "--json")
     *cells, board = lines(done)
     assert len(cells) == 2 and len(board["leaderboards"]["mini-clip"]) == 2 and not board["leaderboards"]["damaged"]
-    (missing,) = board["missing"]
-    assert missing["contender"] == "scorer gone" and missing["reason"].endswith("is missing")
+    gone, hurt = board["missing"]
+    assert gone["contender"] == "scorer gone" and gone["reason"].endswith("is missing")
+    assert hurt["contender"] == "scorer damaged" and "can't be loaded" in hurt["reason"]
     assert "warning: scorer damaged can't be loaded: " in done.stderr
     assert "By mini-clip:" in page.read_text() and "damaged has scored nothing." in page.read_text()
     assert "- scorer gone: " in page.read_text()

@@ -11,7 +11,7 @@ from engines import ranking
 from engines.ranking import Rank
 from engines.requests import Picture
 from engines.sweep import Cell, Sweep
-from tui import grids, runs
+from tui import runs
 from tui.grids import Point
 
 Sort: TypeAlias = Literal["place", "name", "mean", "wins", "seconds", "peak", "rate", "rating"]
@@ -59,9 +59,9 @@ class Board:
         self._cells = {cell.number: cell for cell in cells}
         self._place = {cell.number: place for cell, place in zip(cells, places, strict=True)}
         self._at = {place: cell.number for cell, place in zip(cells, places, strict=True)}
-        self.names = _names(list(contenders))
+        self.names = list(runs.names(contenders).values())
         "Of the contenders, by number."
-        self.blocks = _names(list(blocks))
+        self.blocks = list(runs.names(blocks).values())
         "Of the blocks, by number."
         self._numbers = contenders
         self.ranks: dict[str, tuple[Rank, ...]] = {}
@@ -166,11 +166,3 @@ _KEYS: dict[Sort, Callable[[Standing], float | str]] = {
     "rate": _of_rank(lambda rank: rank.rate),
     "rating": lambda standing: standing.rating,
 }
-
-
-def _names(points: Sequence[Point]) -> list[str]:
-    """What tells points from each other: values that all of them share are left out, unless that leaves nothing."""
-    if not points:
-        return []
-    shared = set(points[0]).intersection(*map(set, points)) if len(points) > 1 else set()
-    return [grids.told(tuple(pair for pair in point if pair not in shared)) or grids.told(point) for point in points]

@@ -76,6 +76,7 @@ class Conductor:
         self._cells: dict[JobId, tuple[int, int]] = {}
         self._judging: deque[Score] = deque()
         self._scores: set[JobId] = set()
+        self._scorer = ""
         self._doing = ""
         self._starts = 0
         self._lane = asyncio.Lock()
@@ -232,8 +233,12 @@ class Conductor:
                 self._went_on()
             case ev.Failed(job_id, message):
                 self._scores.discard(job_id)
-                self._notify(f"a scorer failed: {message}")
-                self._judging.clear()  # it would fail again
+                scorer = self._scorer
+                self._notify(f"{scorer} failed: {message}")
+                if self.run is not None:
+                    self._spawn(self._miss(self.run.sweep.id, f"scorer {scorer}", message))
+                if event.exit_code != 2:  # not the picture's fault: it would fail again
+                    self._judging = deque(one for one in self._judging if one.scorer != scorer)
                 self._next_scores()
             case ev.Done(job_id) | ev.Cancelled(job_id):
                 self._scores.discard(job_id)
@@ -288,6 +293,12 @@ class Conductor:
             await asyncio.to_thread(sweep.mark, self.store, id)
         except SafelightError as e:
             log.warning("%s", e.message)  # it goes on by itself the next time, or does not; no more
+
+    async def _miss(self, id: int, who: str, why: str) -> None:
+        try:
+            await asyncio.to_thread(sweep.note, self.store, id, who, why)
+        except SafelightError as e:
+            self._tell(e)
 
     async def _note(self, id: int, numbers: list[int], message: str) -> None:
         try:
@@ -351,6 +362,7 @@ class Conductor:
             self._spawn(self._end(run))
 
     async def _score(self, run: Run, request: Score) -> None:
+        self._scorer = request.scorer
         try:
             await asyncio.to_thread(self._engine.submit, request, scores_of(run.sweep.id))
         except SafelightError as e:

@@ -20,11 +20,11 @@ from textual.widgets import Input, Label, Static
 
 from engines.errors import InvalidRequest, SafelightError
 from tui import marking
-from tui.choice import ChoiceList
+from tui.choice import ChoiceList, FilterInput
 from tui.clean import clean, one_line
 from tui.draft import Draft
 from tui.marking import Marked
-from tui.offers import Offer
+from tui.offers import Offer, OfferList
 
 COUNT_AFTER = 0.25
 "Seconds after the last key before it is counted what a sweep comes to."
@@ -38,6 +38,7 @@ LINES: tuple[tuple[str, str, str], ...] = (
     ("scheduler", "scheduler", "as the models want it"),
     ("size", "size", "1024x1024,832x1216"),
     ("loras", "LoRAs", "none, NAME:0.5, A:1+B:0.5"),
+    ("parts", "weights", "freckles=0.8,1,1.2; soft light=1,1.3"),
     ("mix", "mix", "0.3 0.5 0.7"),
     ("precision", "precision", "the form's"),
     ("vae", "VAE", "the form's"),
@@ -56,6 +57,14 @@ class Counted:
     "What is left out, and what is worth knowing."
 
 
+class MarkFilter(FilterInput):
+    """A line to find something in a list that Space marks in."""
+
+    def check_consume_key(self, key: str, character: str | None) -> bool:
+        """All that can be typed but Space."""
+        return key != "space" and super().check_consume_key(key, character)
+
+
 class MarkList(ChoiceList):
     """A list of which several are taken: Space marks, Enter takes all that are marked."""
 
@@ -70,9 +79,13 @@ class MarkList(ChoiceList):
         self._marked = list(marked)
         self._taken = taken
 
-    def on_mount(self) -> None:
-        """What the keys do; ChoiceList's own handler is called by Textual as well."""
-        self.query_one(Vertical).border_subtitle = Content("space marks · enter takes them · esc close")
+    def compose(self) -> ComposeResult:
+        """As any list, but for what Space does."""
+        with Vertical() as box:
+            box.border_title = Content(self._title)
+            box.border_subtitle = Content("space marks · enter takes them · esc close")
+            yield MarkFilter()
+            yield OfferList(self._offers, self._value)
 
     def fill(self, offers: Sequence[Offer]) -> None:
         """What there is, where it was not known at once."""
@@ -203,8 +216,8 @@ class GridScreen(ModalScreen[Marked | None]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,ctrl+q,alt+m", "leave", "close", show=False, priority=True),
         Binding("ctrl+g", "make", "make", show=False, priority=True, id="make"),
-        Binding("down", "app.focus_next", "next", show=False),
-        Binding("up", "app.focus_previous", "previous", show=False),
+        Binding("down", "app.focus_next", "next", show=False, priority=True),
+        Binding("up", "app.focus_previous", "previous", show=False, priority=True),
     ]
 
     def __init__(

@@ -20,6 +20,8 @@ from tui.weighing import Part
 
 SETTINGS = ("guidance", "rescale", "steps", "scheduler", "size", "precision", "mix", "vae")
 "Fields of a draft that may be axes, in the order in which a point tells them."
+NUMBERS = ("guidance", "rescale", "steps")
+"Those of them whose values are numbers."
 MOST_SEEDS = 10_000
 "Of one sweep."
 Point = tuple[tuple[str, str], ...]
@@ -89,12 +91,21 @@ def seeds(text: str) -> tuple[int, ...]:
 
 def values(name: str, text: str) -> tuple[str, ...]:
     """The values of one axis, with commas between them; of a mix with blanks, for a ratio may have commas itself."""
-    found = tuple(
-        dict.fromkeys(piece for raw in (text.split() if name == "mix" else text.split(",")) if (piece := raw.strip()))
-    )
+    pieces = [piece for raw in (text.split() if name == "mix" else text.split(",")) if (piece := raw.strip())]
+    if name in NUMBERS:
+        pieces = [piece for i, piece in enumerate(pieces) if _number(piece) not in map(_number, pieces[:i])]
+    found = tuple(dict.fromkeys(pieces))
     if not found:
         raise InvalidRequest(f"the axis {name} has no values", f"for instance --{name} A,B", name)
     return found
+
+
+def _number(text: str) -> float | str:
+    """3 and 3.0 are one value; what is no number is told where it is read."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
 
 def stacks(texts: Sequence[str]) -> tuple[tuple[str, ...], ...]:

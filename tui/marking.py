@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from engines.errors import InvalidRequest
-from tui import grids
+from tui import grids, weighing
 from tui.draft import Draft
 from tui.grids import Grid
 
@@ -43,6 +43,8 @@ class Marked:
     "Ratios, with blanks between them."
     loras: str = ""
     "Stacks with commas between them: 'none, NAME:0.8, A:1+B:0.5'."
+    parts: str = ""
+    "Words of the prompts and their weights: 'freckles=0.8,1,1.2; soft light=1,1.3'."
     scorers: tuple[str, ...] = ()
     "Ids; none for none."
 
@@ -60,9 +62,10 @@ def grid(marked: Marked, draft: Draft) -> Grid:
         elif isinstance(value, tuple) and value:
             settings.append((name, value))
     stacks = grids.stacks([text for text in marked.loras.split(",") if text.strip()])
+    parts = weighing.distinct([weighing.read(text) for text in marked.parts.split(";") if text.strip()])
     base = replace(draft, prompt="", model="", seed="", count="", batch="", score=(*marked.scorers, "")[0])
     models = marked.models or ((draft.model,) if draft.model else ())
-    return Grid(prompts, models, grids.seeds(marked.seeds or "4"), tuple(settings), stacks, base)
+    return Grid(prompts, models, grids.seeds(marked.seeds or "4"), tuple(settings), stacks, parts, base)
 
 
 def title(wanted: Grid) -> str:
@@ -83,6 +86,8 @@ def command(wanted: Grid, scorers: Sequence[str]) -> str:
             words += [f"--{OPTIONS.get(name, name)}", (" " if name == "mix" else ",").join(values)]
     for stack in wanted.loras or ((base.loras,) if base.loras else ()):
         words += ["--lora", "+".join(stack) or "none"]
+    for part in wanted.parts:
+        words += ["--part", f"{part.words}={','.join(part.weights)}"]
     if base.negative_prompt.strip():
         words += ["--negative", base.negative_prompt]
     if base.syntax.strip():

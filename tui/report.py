@@ -40,6 +40,8 @@ WIDE, HIGH, EDGE = 640, 280, 48
 
 Boards = Mapping[str, Sequence[Rank]]
 "The ranks by each scorer; the first one's order is that of the pictures, and its numbers those of the plot."
+Names = Mapping[grids.Point, str]
+"What tells contenders from each other."
 Missing = Sequence[tuple[str, str]]
 "(contender, why it has no pictures)."
 
@@ -64,7 +66,7 @@ def write(done: Sweep, path: Path) -> tuple[Path, ...]:
     boards = {scorer: ranking.rank(runs.trials(done, scorer)) for scorer in done.scorers}
     ranks = next(iter(boards.values()), ())
     missing = runs.missing(done)
-    sheet, plot = _sheet(done, ranks), _plot(ranks)
+    sheet, plot = _sheet(done, ranks), _plot(ranks, _names(done))
     if path.suffix.lower() == ".html":
         files.replace(path, _html(done, boards, missing, sheet, plot).encode(), private=False)
         return (path,)
@@ -76,16 +78,20 @@ def write(done: Sweep, path: Path) -> tuple[Path, ...]:
     if plot:
         files.replace(drawing, plot.encode(), private=False)
         written.append(drawing)
-    names = (quote(picture.name) if sheet else "", quote(drawing.name) if plot else "")
-    text = _markdown(done, boards, missing, *names)
+    beside = (quote(picture.name) if sheet else "", quote(drawing.name) if plot else "")
+    text = _markdown(done, boards, missing, *beside)
     files.replace(path, text.encode(), private=False)
     return tuple(written)
+
+
+def _names(done: Sweep) -> Names:
+    return runs.names(cell.contender for cell in done.cells)
 
 
 HEAD = ("", "contender", "pictures", "mean score", "95 %", "behind", "wins", "s a picture", "score/s", "peak memory")
 
 
-def _row(rank: Rank) -> tuple[str, ...]:
+def _row(rank: Rank, name: str) -> tuple[str, ...]:
     def span(low: float, high: float) -> str:
         return f"{low:.2f} to {high:.2f}" if math.isfinite(low) and math.isfinite(high) else "?"
 
@@ -94,7 +100,7 @@ def _row(rank: Rank) -> tuple[str, ...]:
 
     first = rank.place == 1
     return (
-        "=" if rank.tie and not first else str(rank.place), runs.name(rank), str(rank.count), f"{rank.mean:.2f}",
+        "=" if rank.tie and not first else str(rank.place), name, str(rank.count), f"{rank.mean:.2f}",
         span(rank.low, rank.high), "" if first else span(rank.behind_low, rank.behind_high),
         "" if first or math.isnan(rank.wins) else f"{rank.wins:.0%}", number(rank.seconds), number(rank.rate),
         wording.bytes_(rank.peak) if rank.peak else "?",
@@ -126,6 +132,8 @@ def _requests(done: Sweep) -> Iterable[str]:
 
 
 def _markdown(done: Sweep, boards: Boards, missing: Missing, sheet: str, plot: str) -> str:
+    names = _names(done)
+
     def cell(text: str) -> str:
         return re.sub(r"([\\`*_\[\]<>|!#])", r"\\\1", one_line(text))
 
@@ -138,7 +146,7 @@ def _markdown(done: Sweep, boards: Boards, missing: Missing, sheet: str, plot: s
         if not ranks:
             continue
         lines += ["| " + " | ".join(HEAD) + " |", "|" + "---|" * len(HEAD)]
-        lines += ["| " + " | ".join(map(cell, _row(rank))) + " |" for rank in ranks]
+        lines += ["| " + " | ".join(map(cell, _row(rank, names[runs.point(rank)]))) + " |" for rank in ranks]
         lines += [""]
     lines += [_legend(), ""] if any(boards.values()) else []
     lines += [f"![score against seconds]({plot})", ""] if plot else []
@@ -166,6 +174,8 @@ pre { white-space: pre-wrap; word-break: break-all; font-size: 12px; } .note { c
 
 
 def _html(done: Sweep, boards: Boards, missing: Missing, sheet: bytes, plot: str) -> str:
+    names = _names(done)
+
     def say(text: str) -> str:
         return html.escape(one_line(text))
 
@@ -175,7 +185,9 @@ def _html(done: Sweep, boards: Boards, missing: Missing, sheet: bytes, plot: str
         if not ranks:
             parts.append(f"<p>{say(scorer)} has scored nothing.</p>")
             continue
-        rows = "".join(f"<tr>{''.join(f'<td>{say(x)}</td>' for x in _row(rank))}</tr>" for rank in ranks)
+        rows = "".join(
+            f"<tr>{''.join(f'<td>{say(x)}</td>' for x in _row(rank, names[runs.point(rank)]))}</tr>" for rank in ranks
+        )
         parts.append(f"<h2>{say(scorer)}</h2><table><tr>{''.join(f'<th>{x}</th>' for x in HEAD)}</tr>{rows}</table>")
     if any(boards.values()):
         parts.append(f"<p class='note'>{_legend()}</p>")
@@ -195,7 +207,7 @@ def _html(done: Sweep, boards: Boards, missing: Missing, sheet: bytes, plot: str
     return "\n".join(parts) + "\n"
 
 
-def _plot(ranks: Sequence[Rank]) -> str:
+def _plot(ranks: Sequence[Rank], names: Names) -> str:
     """Mean score against seconds a picture, with the mean's interval; an empty text if there is nothing to plot."""
     shown = [rank for rank in ranks if all(map(math.isfinite, (rank.low, rank.high, rank.seconds)))]
     if not shown:
@@ -228,7 +240,7 @@ def _plot(ranks: Sequence[Rank]) -> str:
         parts.append(f"<circle cx='{place}' cy='{y(rank.mean):.1f}' r='4' fill='#c60'/>")
         end = x(rank.seconds) > WIDE * 0.7
         shift, anchor = (-7, "end") if end else (7, "start")
-        label = html.escape(one_line(runs.name(rank), 40))
+        label = html.escape(one_line(names[runs.point(rank)], 40))
         parts.append(
             f"<text x='{x(rank.seconds) + shift:.1f}' y='{y(rank.mean) - 4:.1f}' text-anchor='{anchor}'>{label}</text>"
         )
@@ -241,6 +253,7 @@ def _sheet(done: Sweep, ranks: Sequence[Rank]) -> bytes:
     ranked = [runs.point(rank) for rank in ranks]
     contenders = list(dict.fromkeys([*ranked, *(cell.contender for cell in done.cells)]))[:COLUMNS]
     blocks = list(dict.fromkeys(cell.block for cell in done.cells))
+    names, blocks_named = _names(done), runs.names(blocks)
     by: dict[tuple[object, object], Cell] = {(cell.contender, cell.block): cell for cell in done.cells}
     if not any(cell.picture for cell in done.cells):
         return b""
@@ -251,10 +264,10 @@ def _sheet(done: Sweep, ranks: Sequence[Rank]) -> bytes:
     )
     pen = ImageDraw.Draw(sheet)
     for column, contender in enumerate(contenders):
-        pen.text((column * THUMB + 4, 3), one_line(grids.told(contender), 18), fill="black")
+        pen.text((column * THUMB + 4, 3), one_line(names[contender], 18), fill="black")
     for row, block in enumerate(blocks):
         at = top + row * (THUMB + line)
-        pen.text((4, at), one_line(grids.told(block), 18 * len(contenders)), fill="#666666")
+        pen.text((4, at), one_line(blocks_named[block], 18 * len(contenders)), fill="#666666")
         for column, contender in enumerate(contenders):
             cell = by.get((contender, block))
             if cell is not None and cell.picture is not None and (small := _small(cell.picture.path)) is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import cast
 
@@ -152,9 +152,10 @@ def estimate(store: Store, cells: Sequence[Cell]) -> str:
 
 
 def judgements(done: Sweep) -> list[Score]:
-    """What the scorers but the first have not scored yet, in requests of at most TOGETHER pictures."""
+    """What the scorers have not scored yet, in requests of at most TOGETHER pictures: all of the others', and what the
+    first one could not do while the pictures were made."""
     asked: list[Score] = []
-    for scorer in done.scorers[1:]:
+    for scorer in done.scorers:
         by_prompt: dict[str, list[str]] = {}
         for cell in done.cells:
             if cell.picture is not None and scorer not in cell.picture.scores and cell.request.prompt.strip():
@@ -190,6 +191,9 @@ def point(rank: Rank) -> grids.Point:
     return cast(grids.Point, rank.contender)
 
 
-def name(rank: Rank) -> str:
-    """The same for people."""
-    return grids.told(point(rank))
+def names(points: Iterable[grids.Point]) -> dict[grids.Point, str]:
+    """What tells contenders, or blocks, from each other: values that all of them share are left out, unless that leaves
+    nothing."""
+    known = list(dict.fromkeys(points))
+    shared = set(known[0]).intersection(*map(set, known)) if len(known) > 1 else set()
+    return {one: grids.told(tuple(pair for pair in one if pair not in shared)) or grids.told(one) for one in known}

@@ -71,7 +71,7 @@ def sweep(
 ) -> int:
     """Compare models or settings: a grid of pictures, scored and ranked; stop and resume it at any moment."""
     from engines import sweep as sweeps
-    from tui import grids, making, studies, sweeping
+    from tui import grids, making, marking, studies, sweeping
 
     session = sessions.begin(debug, device, threads)
     making.say(session.notices)
@@ -95,7 +95,7 @@ def sweep(
                 return 0
         else:
             written_down = studies.load(study) if study else None
-            if written_down is not None and any(varied):
+            if written_down is not None and any((*varied, syntax, override)):
                 raise InvalidRequest("a study has its prompts, models and settings already", "leave these out")
             if not prompts and written_down is None:
                 raise InvalidRequest("a sweep needs a prompt", "safelight sweep 'a red apple' --models A,B --seeds 4")
@@ -106,7 +106,7 @@ def sweep(
                 grid = replace(grid, seeds=grids.seeds(seeds)) if seeds else grid
             else:
                 grid = _grid(prompts or (), models, seeds, axes, lora or (), part or (), base)
-                title = f"{' | '.join(grid.prompts)} · {', '.join(axis for axis in grid.axes if axis != 'prompt')}"
+                title = marking.title(grid)
             gone: Missing = ()
             if not dry_run:
                 _fetch(session, grid.models, judges, yes)
@@ -199,9 +199,9 @@ def _planned(session: Session, grid: Grid, gone: Missing, out: str) -> Planned:
 
 
 def _estimate(store: Store, cells: Sequence[Cell]) -> None:
-    from tui import sweeping
+    from tui import runs
 
-    print(f"note: {sweeping.estimate(store, cells)}", file=sys.stderr)
+    print(f"note: {runs.estimate(store, cells)}", file=sys.stderr)
 
 
 def _make(session: Session, store: Store, wanted: Sweep, json: bool, page: Path | None) -> int:
@@ -211,14 +211,14 @@ def _make(session: Session, store: Store, wanted: Sweep, json: bool, page: Path 
         SafelightError: no cell could be made, or the disk is full; what there is has been shown by then.
     """
     from engines import sweep as sweeps
-    from tui import report, sweeping
+    from tui import report, runs, sweeping
 
-    with sweeping.alone(store, wanted.id):
+    with runs.alone(store, wanted.id):
         wanted = sweeps.load(store, wanted.id)  # another program may have made some of it
         wanted = sweeps.find_again(store, wanted, _folder(wanted, session.pictures))
         try:
             sweeping.make(session.engine("command", store), store, wanted, json)
-            sweeping.judge(session.engine("command", store), sweeps.load(store, wanted.id))
+            sweeping.judge(session.engine("command", store), store, sweeps.load(store, wanted.id))
         finally:
             done = sweeps.load(store, wanted.id)
             sweeping.show(done, json)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,14 +14,12 @@ from engines.errors import StorageError
 from engines.events import Cancelled, Closed, Done, Failed, Loading, Noted, Queued, Scored
 from engines.ranking import Rank
 from engines.requests import Picture
-from engines.store import Store
+from engines.store import Store, scores_of
 from engines.sweep import Cell, Sweep
 from tui import grids, listing, runs, wording
 from tui.clean import one_line
 from tui.making import Progress, emit
 from tui.runs import Run
-from tui.runs import alone as alone
-from tui.runs import estimate as estimate
 
 
 def make(engine: Engine, store: Store, wanted: Sweep, as_json: bool) -> None:
@@ -57,7 +56,9 @@ def make(engine: Engine, store: Store, wanted: Sweep, as_json: bool) -> None:
                 case Cancelled(job_id) if run.cell(job_id):
                     run.cancelled(job_id)
                 case Noted(level, text):
-                    progress.say(f"{'note' if level == 'info' else 'warning'}: {text}")
+                    if text not in run.seen:  # a prompt in two chunks is told once, not for every cell
+                        run.seen.add(text)
+                        progress.say(f"{'note' if level == 'info' else 'warning'}: {text}")
                 case Closed():
                     break
                 case _:
@@ -72,7 +73,8 @@ def make(engine: Engine, store: Store, wanted: Sweep, as_json: bool) -> None:
             left = run.of - run.ended
             print(f"note: {left} cells are open: safelight sweep --resume {wanted.id} goes on", file=sys.stderr)
     if lasting is not None:
-        raise StorageError(lasting.message, f"then go on: safelight sweep --resume {wanted.id}")
+        hint = f"{lasting.hint}; " if lasting.hint else ""
+        raise StorageError(lasting.message, f"{hint}then go on: safelight sweep --resume {wanted.id}")
 
 
 def _submit(engine: Engine, run: Run) -> None:
@@ -102,36 +104,39 @@ def tell_plan(cells: Sequence[Cell], as_json: bool) -> None:
         for cell in cells:
             emit({"cell": cell.number, "point": dict(cell.point)})
         return
+    names = runs.names(cell.contender for cell in cells)
     counts: dict[str, int] = {}
     for cell in cells:
-        who = grids.told(cell.contender)
+        who = names[cell.contender]
         counts[who] = counts.get(who, 0) + 1
     listing.table([("CONTENDER", "CELLS"), *((one_line(who, 80), str(count)) for who, count in counts.items())])
 
 
-def judge(engine: Engine, done: Sweep) -> None:
-    """Scores by all scorers but the first, where they are not there yet; what can't be scored is told."""
-    asked = runs.judgements(done)
-    progress, ended = Progress(), 0
-    of, count = sum(len(request.pictures) for request in asked), 0
+def judge(engine: Engine, store: Store, done: Sweep) -> None:
+    """Scores what is not scored yet; what can't be scored is told, and noted with the sweep."""
+    waiting = deque(runs.judgements(done))
+    progress, of, count = Progress(), sum(len(request.pictures) for request in waiting), 0
     try:
-        mine = {engine.submit(request) for request in asked}
-        for event in engine.events() if asked else ():
-            match event:
-                case Scored():
-                    count += 1
-                    progress.show(f"scoring {count} of {of} {wording.bar(count / of, 16)}")
-                case Failed(job_id, message) if job_id in mine:
-                    progress.say(f"warning: {message}")
-                    ended += 1
-                case Done(job_id) | Cancelled(job_id) if job_id in mine:
-                    ended += 1
-                case Closed():
-                    break
-                case _:
-                    pass
-            if ended >= len(asked):
-                break
+        while waiting:
+            request = waiting.popleft()
+            job = engine.submit(request, scores_of(done.id))
+            for event in engine.events():
+                match event:
+                    case Scored(job_id=job_id) if job_id == job:
+                        count += 1
+                        progress.show(f"scoring {count} of {of} {wording.bar(count / of, 16)}")
+                    case Failed(job_id=job_id) if job_id == job:
+                        progress.say(f"warning: {event.message}")
+                        sweep.note(store, done.id, f"scorer {request.scorer}", event.message)
+                        if event.exit_code != 2:  # not the picture's fault: it would fail again
+                            waiting = deque(one for one in waiting if one.scorer != request.scorer)
+                        break
+                    case Done(job_id) | Cancelled(job_id) if job_id == job:
+                        break
+                    case Closed():
+                        return
+                    case _:
+                        pass
     finally:
         progress.clear()
         engine.close()
@@ -154,10 +159,11 @@ def show(done: Sweep, as_json: bool) -> None:
             }
         )  # fmt: skip
         return
+    names = runs.names(cell.contender for cell in done.cells)
     for scorer, ranks in boards.items():
         if ranks:
             head = ("", "CONTENDER", "N", scorer.upper(), "95 %", "WINS", "A PICTURE", "SCORE/S", "MEMORY")
-            listing.table([head, *(_row(rank) for rank in ranks)])
+            listing.table([head, *(_row(rank, names[runs.point(rank)]) for rank in ranks)])
         else:
             print(f"{scorer} has scored nothing")
     if any(rank.tie for ranks in boards.values() for rank in ranks[1:]):
@@ -168,11 +174,11 @@ def show(done: Sweep, as_json: bool) -> None:
         print(f"missing: {one_line(who)}: {one_line(why)}", file=sys.stderr)
 
 
-def _row(rank: Rank) -> tuple[str, ...]:
+def _row(rank: Rank, name: str) -> tuple[str, ...]:
     known = rank.count > 1
     return (
         "=" if rank.tie and rank.place > 1 else str(rank.place),
-        one_line(runs.name(rank), 60),
+        one_line(name, 60),
         str(rank.count),
         f"{rank.mean:.2f}",
         f"{rank.low:.2f} – {rank.high:.2f}" if known else "?",
