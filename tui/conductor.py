@@ -51,6 +51,7 @@ class Conductor:
         spawn: runs a coroutine beside everything else.
         tell: shows an error.
         notify: shows a line.
+        turned: is called when a sweep has begun, was paused or is over.
         pictures: the folder of pictures that name none.
     """
 
@@ -61,6 +62,7 @@ class Conductor:
         spawn: Callable[[Coroutine[Any, Any, None]], object],
         tell: Callable[[SafelightError], None],
         notify: Callable[[str], None],
+        turned: Callable[[], None],
         pictures: Path,
     ) -> None:
         self.store = store
@@ -72,6 +74,7 @@ class Conductor:
         self._spawn = spawn
         self._tell = tell
         self._notify = notify
+        self._turned = turned
         self._lock: ExitStack | None = None
         self._cells: dict[JobId, tuple[int, int]] = {}
         self._judging: deque[Score] = deque()
@@ -148,6 +151,7 @@ class Conductor:
             stack.close()
             return
         self._lock, self.run, self._doing, self._starts = stack, Run(wanted), "", starts
+        self._turned()
         self._went_on()
         await self._feed()
 
@@ -190,6 +194,7 @@ class Conductor:
 
         self._spawn(cancel())
         self._release()
+        self._turned()
         self._went_on()
 
     # ── what the engine says ────────────────────────────────────────────────────────────────────────────────────
@@ -376,6 +381,7 @@ class Conductor:
         self._release()
         await self._mark(None)
         self._notify(f"sweep {run.sweep.id} is done")
+        self._turned()
         self._went_on()
 
     def _release(self) -> None:

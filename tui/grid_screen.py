@@ -29,7 +29,7 @@ from tui.offers import Offer, OfferList
 COUNT_AFTER = 0.25
 "Seconds after the last key before it is counted what a sweep comes to."
 LINES: tuple[tuple[str, str, str], ...] = (
-    ("prompts", "prompts", "the form's"),
+    ("prompts", "prompts", "none yet: write one into the form, or mark earlier ones"),
     ("models", "models", "the form's"),
     ("seeds", "seeds", "4, or 7,8,9, or 5-9"),
     ("guidance", "guidance", "3,5,7"),
@@ -157,7 +157,7 @@ class Marks(Widget, can_focus=True):
     def render(self) -> Content:
         """'3: mini, mini-lightning-2step-lora, …'."""
         if not self.values:
-            return Content.styled(self._hint, "$foreground 52%")
+            return Content.styled(one_line(self._hint, max(8, self.size.width)), "$foreground 52%")
         count = f"{len(self.values)}: " if len(self.values) > 1 else ""
         return Content(one_line(count + ", ".join(self.values), max(8, self.size.width - 2)) + " ▾")
 
@@ -245,6 +245,12 @@ class GridScreen(ModalScreen[Marked | None]):
                 for name, label, hint in LINES:
                     with Horizontal(classes="axis"):
                         yield Label(label)
+                        own = {
+                            "prompts": self._draft.prompt,
+                            "vae": self._draft.vae,
+                            "precision": self._draft.precision,
+                        }
+                        hint = one_line(own.get(name, "")) or hint
                         yield Marks(name, hint) if name in self._offers else AxisInput(name, hint)
             yield Static(id="grid-told", markup=False)
 

@@ -35,13 +35,17 @@ class SweepsScreen(GettingScreen):
         self, engine: Engine, catalogue: Catalogue, clock: Callable[[], float], sweeps: Store, pictures: Path
     ) -> None:
         super().__init__(engine, catalogue, clock)
-        self.conductor = Conductor(engine, sweeps, self._spawn, self.tell, self._say, pictures)
+        self.conductor = Conductor(engine, sweeps, self._spawn, self.tell, self._say, self.sweep_turned, pictures)
         self._pictures = pictures
         self._keymap: Mapping[str, str] = {}
         self._marked: Marked | None = None
 
     def cancel(self, *job_ids: JobId) -> None:
         """Ends jobs."""
+        raise NotImplementedError
+
+    def sweep_turned(self) -> None:
+        """One has begun, was paused or is over."""
         raise NotImplementedError
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:

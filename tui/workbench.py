@@ -197,6 +197,12 @@ class Workbench(SweepsScreen):
             self._drawn_at = now
             self._show_queue()
 
+    def sweep_turned(self) -> None:
+        """As in SweepsScreen."""
+        if not self.gone:
+            self._show_state()
+            self._show_queue()
+
     def _show_queue(self) -> None:
         self.queue.show([*self._jobs, *self.conductor.row], self._jobs.ends(self._clock()))
 

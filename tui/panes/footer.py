@@ -65,4 +65,4 @@ def _place(id: str | None) -> int:
     action = keys.BY_ID.get(id or "")
     if action is None:
         return len(keys.TABLE)
-    return keys.TABLE.index(action) - (len(keys.TABLE) if action.scope not in ("app", "workbench") else 0)
+    return keys.TABLE.index(action) - (len(keys.TABLE) if action.scope not in ("app", "workbench", "sweep") else 0)
