@@ -235,6 +235,7 @@ class SafelightApp(App[None]):
 
     async def _leave(self, code: int) -> None:
         told = self._left()
+        self.workbench.conductor.rest()
         # no executor: the loop would wait for its threads at the end, however long they take
         closing = threading.Thread(target=self._engine.close, name="safelight-close", daemon=True)
         closing.start()

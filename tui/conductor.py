@@ -82,6 +82,8 @@ class Conductor:
         self._scorer = ""
         self._doing = ""
         self._starts = 0
+        self._opening = False
+        self._resting = False
         self._lane = asyncio.Lock()
 
     # ── what it does ────────────────────────────────────────────────────────────────────────────────────────────
@@ -125,9 +127,12 @@ class Conductor:
             self._notify(f"sweep {self.run.sweep.id} is being made; pause it first")
 
     async def _go_on(self, id: int, starts: int) -> None:
+        if self._opening:
+            return
         if self._lock is not None:
             self._notify("the last picture is still being ended; try again in a moment")
             return
+        self._opening = True
 
         def opened() -> tuple[ExitStack, Sweep]:
             stack = ExitStack()
@@ -147,9 +152,8 @@ class Conductor:
         except SafelightError as e:
             self._tell(e)
             return
-        if self.run is not None:  # another was begun meanwhile
-            stack.close()
-            return
+        finally:
+            self._opening = False
         self._lock, self.run, self._doing, self._starts = stack, Run(wanted), "", starts
         self._turned()
         self._went_on()
@@ -162,7 +166,7 @@ class Conductor:
     async def _pick_up(self) -> None:
         try:
             found = await asyncio.to_thread(sweep.marked, self.store)
-            if found is None or self.run is not None:
+            if found is None or self.run is not None or self._opening:
                 return
             id, starts = found
             if starts >= MAX_ATTEMPTS:
@@ -181,6 +185,16 @@ class Conductor:
         id = self.run.sweep.id
         self._stop()
         self._notify(f"sweep {id} is paused; nothing of it is lost")
+
+    def rest(self) -> None:
+        """Hands over no more cells: the engine is about to be closed. What is left goes on the next time."""
+        self._resting = True
+
+    def leave(self) -> None:
+        """The workbench is left: other programs may make the sweep."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
 
     def _stop(self) -> None:
         self.run = None
@@ -337,7 +351,7 @@ class Conductor:
             if run is not None and run.of == 0:
                 await self._judge(run)
                 return
-            while run is not None and run is self.run and (more := run.next()) is not None:
+            while run is not None and run is self.run and not self._resting and (more := run.next()) is not None:
                 cell, group = more
                 try:
                     await asyncio.to_thread(self._engine.submit, cell.request, group)
@@ -367,6 +381,8 @@ class Conductor:
             self._spawn(self._end(run))
 
     async def _score(self, run: Run, request: Score) -> None:
+        if self._resting:
+            return
         self._scorer = request.scorer
         try:
             await asyncio.to_thread(self._engine.submit, request, scores_of(run.sweep.id))

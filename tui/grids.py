@@ -10,18 +10,18 @@ from typing import Any
 from engines import sweep
 from engines.catalogue import Catalogue
 from engines.errors import InvalidRequest, SafelightError
-from engines.requests import MAX_SEED, Generate
+from engines.requests import MAX_GUIDANCE, MAX_SEED, MAX_STEPS, Generate
 from engines.sweep import Cell
 from tui import draft as drafting
-from tui import texts, weighing
+from tui import fields, texts, weighing
 from tui.clean import one_line
 from tui.draft import Draft
 from tui.weighing import Part
 
 SETTINGS = ("guidance", "rescale", "steps", "scheduler", "size", "precision", "mix", "vae")
 "Fields of a draft that may be axes, in the order in which a point tells them."
-NUMBERS = ("guidance", "rescale", "steps")
-"Those of them whose values are numbers."
+NUMBERS = {"guidance": (0.0, MAX_GUIDANCE), "rescale": (0.0, 1.0), "steps": (1.0, float(MAX_STEPS))}
+"Those of them whose values are numbers, and their ranges."
 MOST_SEEDS = 10_000
 "Of one sweep."
 Point = tuple[tuple[str, str], ...]
@@ -93,6 +93,8 @@ def values(name: str, text: str) -> tuple[str, ...]:
     """The values of one axis, with commas between them; of a mix with blanks, for a ratio may have commas itself."""
     pieces = [piece for raw in (text.split() if name == "mix" else text.split(",")) if (piece := raw.strip())]
     if name in NUMBERS:
+        for piece in pieces:
+            fields.number(name, piece, *NUMBERS[name], 0.0)
         pieces = [piece for i, piece in enumerate(pieces) if _number(piece) not in map(_number, pieces[:i])]
     found = tuple(dict.fromkeys(pieces))
     if not found:

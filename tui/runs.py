@@ -20,7 +20,8 @@ from tui import grids, wording
 AHEAD = 3
 "Cells that are queued at a time: the next one is there when the last is done, and a stop leaves few behind."
 ALIKE = 2
-"Failures of one kind in a row after which the rest of a model's cells are not tried."
+"Failures of one kind in a row after which a contender's other cells are not tried; and so many contenders of a model"
+" after which its others are not."
 BYTES = 1_600_000
 "Of a picture of a megapixel, as PNG, for the estimate; others in proportion."
 TOGETHER = 16
@@ -42,7 +43,8 @@ class Run:
         self._waiting = deque(wanted.open)
         self._sent: dict[int, Cell] = {}
         self._jobs: dict[JobId, Cell] = {}
-        self._failures: dict[tuple[object, ...], list[str]] = {}
+        self._failures: dict[grids.Point, list[str]] = {}
+        self._broken: dict[tuple[object, ...], dict[grids.Point, str]] = {}
         self.seen: set[object] = set()
         "Failures that were told."
 
@@ -79,19 +81,28 @@ class Run:
     def done(self, job_id: JobId) -> Cell:
         """A cell's job has ended well."""
         cell = self._end(job_id)
-        self._failures.pop(sweep.loaded(cell.request), None)
+        self._failures.pop(cell.contender, None)
+        self._broken.pop(sweep.loaded(cell.request), None)
         return cell
 
     def failed(self, job_id: JobId, message: str) -> tuple[Cell, ...]:
         """A cell has failed; it, and the cells that would fail in the same way and are not tried."""
         cell = self._end(job_id)
-        which = sweep.loaded(cell.request)
-        told = self._failures.setdefault(which, [])
+        told = self._failures.setdefault(cell.contender, [])
         told.append(message)
-        if len(told) < ALIKE or len(set(told[-ALIKE:])) > 1:
+        if not _alike(told):
             return (cell,)
-        gone = [one for one in self._waiting if sweep.loaded(one.request) == which]
-        self._waiting = deque(one for one in self._waiting if sweep.loaded(one.request) != which)
+        which = sweep.loaded(cell.request)
+        broken = self._broken.setdefault(which, {})
+        broken[cell.contender] = message
+        whole = _alike(list(broken.values()))
+        gone = [
+            one
+            for one in self._waiting
+            if one.contender == cell.contender or (whole and sweep.loaded(one.request) == which)
+        ]
+        left = {one.number for one in gone}
+        self._waiting = deque(one for one in self._waiting if one.number not in left)
         self.ended += len(gone)
         return (cell, *gone)
 
@@ -109,6 +120,11 @@ class Run:
         self._sent.pop(cell.number, None)
         self.ended += 1
         return cell
+
+
+def _alike(messages: Sequence[str]) -> bool:
+    """Whether the last ALIKE failures were the same."""
+    return len(messages) >= ALIKE and len(set(messages[-ALIKE:])) == 1
 
 
 @contextmanager

@@ -128,6 +128,10 @@ class Workbench(SweepsScreen):
         self.call_after_refresh(self._begin)
         self._ready = True
 
+    def on_unmount(self) -> None:
+        """Other programs may make the sweep now."""
+        self.conductor.leave()
+
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """No key does anything before all panes are there."""
         return self._ready and super().check_action(action, parameters)

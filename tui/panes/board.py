@@ -269,7 +269,7 @@ class Leaderboard(ScrollView, can_focus=True):
 
 _HEADINGS: dict[Sort, str] = {
     "place": "place",
-    "name": "name",
+    "name": "contender",
     "mean": "score",
     "wins": "wins over the first",
     "seconds": "seconds a picture",

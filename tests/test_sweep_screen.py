@@ -1,0 +1,603 @@
+"""Sweeps in the workbench: marked, made beside other work, paused and gone on with, looked at, judged by hand."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from driving import until
+from fake_engine import catalogue
+from sweep_child import FakeDarkroom
+from textual.pilot import Pilot
+from textual.widgets import Input, Static
+
+from engines import catalogue as catalogues
+from engines import folders, sweep
+from engines.errors import DiskFull, InvalidRequest
+from engines.events import Event, Scored
+from engines.local import LocalEngine
+from engines.options import Options
+from engines.requests import Generate, Job, Score, Warm
+from engines.store import Made, Store
+from tui import boards, grids, marking, runs
+from tui.app import SafelightApp
+from tui.boards import Board
+from tui.draft import Draft
+from tui.grid_screen import GridScreen, Marks
+from tui.marking import Marked
+from tui.panes.scatter import Scatter
+from tui.settings import Settings
+from tui.sweep_screen import SweepScreen
+
+WIDE, SMALL = (140, 40), (80, 24)
+APPLE = Generate("a red apple", "mini", 1, 128, 128, 4, 4.5, score="fake-clip")
+
+
+class Room(FakeDarkroom):
+    """Draws small pictures; what it is told to refuse fails, and it can be made to wait before each one."""
+
+    def __init__(self, pictures: Path) -> None:
+        super().__init__(pictures, 0)
+        self.fault: Callable[[Generate], Exception | None] = lambda request: None
+        self.gate: threading.Semaphore | None = None
+        self.drawn: list[tuple[str, int]] = []
+        self.catalogue: Any = None
+        self.loader: Any = self
+        self.of_scorer: dict[str, Exception] = {}
+
+    def develop(self, job: Job, stop: Callable[[], bool], began: float) -> Generator[Event, None, tuple[Made, ...]]:
+        request = job.request
+        if isinstance(request, Warm):
+            return ()
+        if isinstance(request, Score):
+            if request.scorer in self.of_scorer:
+                raise self.of_scorer[request.scorer]
+            for path in request.pictures:
+                yield Scored(job.id, path, request.scorer, float(len(path)))
+            return ()
+        assert isinstance(request, Generate)
+        if self.gate is not None:
+            self.gate.acquire()
+        if error := self.fault(request):
+            raise error
+        (made,) = yield from super().develop(job, stop, began)
+        self.drawn.append((request.prompt, request.seed))
+        return (replace(made, scores={"fake-clip": made.scores["fake"]} if request.score else {}, peak=500 << 20),)
+
+
+class Desk:
+    """A workbench over an engine that draws nothing, and a real store."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.catalogue = catalogue(home)
+        self.room = Room(home / "pictures")
+        self.open()
+
+    def open(self) -> SafelightApp:
+        places = folders.find()
+        self.store = Store(places.store)
+        options = Options(self.home / "pictures", "cpu", 1, "")
+        self.engine = LocalEngine(
+            self.catalogue, places, options, self.store, "workbench", lambda: cast(Any, self.room)
+        )
+        self.app = SafelightApp(self.engine, self.store, self.catalogue, places, Settings(), sweeps=self.store)
+        return self.app
+
+    def close(self) -> None:
+        self.engine.close()
+        self.store.close()
+
+    def draft(self, **values: Any) -> None:
+        (self.home / "data").mkdir(exist_ok=True)
+        text = Draft(**{"model": "mini", "score": "no", "prompt": "a red apple", **values}).to_json()
+        (self.home / "data" / "draft-1.json").write_text(text)
+
+    def begin(self, guidances: int, seeds: int, scorers: tuple[str, ...] = ("fake-clip",), prompt: str = "") -> int:
+        """A sweep that is written down."""
+        text = prompt or "a red apple"
+        cells = [
+            ((("prompt", text), ("guidance", str(g)), ("seed", str(s))), replace(APPLE, prompt=text, seed=s,
+             guidance_scale=float(g), score=(*scorers, None)[0]))
+            for g in range(1, guidances + 1)
+            for s in range(seeds)
+        ]  # fmt: skip
+        axes = ("prompt", "guidance", "seed")
+        return sweep.begin(self.store, sweep.in_order(cells), "apples", "", scorers, axes).id
+
+    @property
+    def screen(self) -> SweepScreen:
+        assert isinstance(self.app.screen, SweepScreen)
+        return self.app.screen
+
+    def made(self, id: int) -> int:
+        return sum(cell.picture is not None for cell in sweep.load(self.store, id).cells)
+
+    def said(self) -> str:
+        return "\n".join(n.message for n in self.app._notifications)
+
+
+@pytest.fixture
+def desk(home: Path) -> Iterator[Desk]:
+    made = Desk(home)
+    yield made
+    made.close()
+
+
+async def shown(pilot: Pilot[None], desk: Desk, id: int) -> Board:
+    await until(pilot, lambda: isinstance(desk.app.screen, SweepScreen) and desk.screen.shown is not None)
+    board = desk.screen.shown
+    assert board is not None and board.sweep.id == id
+    return board
+
+
+async def whole(pilot: Pilot[None], desk: Desk, id: int) -> None:
+    """Until the sweep is over."""
+    await until(pilot, lambda: not desk.app.workbench.conductor.busy and desk.made(id))
+
+
+# ── marking ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_what_is_marked_is_counted_made_and_shown(desk: Desk) -> None:
+    desk.draft()
+    async with desk.app.run_test(size=WIDE) as pilot:
+        await pilot.press("alt+m")
+        await until(pilot, lambda: isinstance(desk.app.screen, GridScreen))
+        told = desk.app.screen.query_one("#grid-told", Static)
+        desk.app.screen.query_one("#axis-seeds", Input).value = "3"
+        desk.app.screen.query_one("#axis-guidance", Input).value = "3,5"
+        await until(pilot, lambda: "6 pictures" in str(told.render()))
+        await pilot.press("ctrl+g")
+        await until(pilot, lambda: isinstance(desk.app.screen, SweepScreen))
+        await whole(pilot, desk, 1)
+        board = await shown(pilot, desk, 1)
+        await until(pilot, lambda: board.made == 6 and board.ranks)
+    done = sweep.load(desk.store)
+    assert done.title == "a red apple · model, guidance, seed" and not done.open
+    assert sorted({cell.request.guidance_scale for cell in done.cells}) == [3, 5]
+    assert len(desk.store.pictures()) == 6 and len(desk.room.drawn) == 6
+
+
+async def test_the_list_of_models_marks_with_space_and_takes_with_enter(desk: Desk) -> None:
+    desk.draft()
+    async with desk.app.run_test(size=WIDE) as pilot:
+        await pilot.press("alt+m")
+        await until(pilot, lambda: isinstance(desk.app.screen, GridScreen))
+        marks = desk.app.screen.query_one("#axis-models", Marks)
+        assert marks.values == ("mini",)
+        await pilot.press("enter")
+        await until(pilot, lambda: getattr(desk.app.screen, "rows", None) and desk.app.screen.rows.offers)  # type: ignore[attr-defined]
+        await pilot.press("down", "space", *"away", "space", "enter")
+        await until(pilot, lambda: isinstance(desk.app.screen, GridScreen))
+        assert marks.values == ("mini", "quick"), "what is not here can't be marked"
+        assert "not on this machine" in desk.said()
+        await pilot.press("escape")
+        await until(pilot, lambda: desk.app.screen is desk.app.workbench)
+        await pilot.press("alt+m")
+        await until(pilot, lambda: isinstance(desk.app.screen, GridScreen))
+        assert desk.app.screen.query_one("#axis-models", Marks).values == ("mini", "quick"), "kept for the next time"
+
+
+@pytest.mark.parametrize(
+    ("line", "value", "told"),
+    [
+        ("seeds", "x", "'x' is no seed"),
+        ("guidance", "1,x", "guidance"),
+        ("size", "13x13", "multiple of 8"),
+        ("parts", "pear=1,2", "pear"),
+        ("loras", "nobody:1", "nobody"),
+        ("guidance", ",".join(map(str, range(1, 101))), "cells"),
+    ],
+)
+async def test_what_cannot_be_made_is_told_at_its_line(desk: Desk, line: str, value: str, told: str) -> None:
+    desk.draft()
+    async with desk.app.run_test(size=SMALL) as pilot:
+        await pilot.press("alt+m")
+        await until(pilot, lambda: isinstance(desk.app.screen, GridScreen))
+        screen = desk.app.screen
+        if told == "cells":
+            screen.query_one("#axis-seeds", Input).value = "9999"
+        screen.query_one(f"#axis-{line}", Input).value = value
+        screen.query_one(f"#axis-{line}", Input).focus()
+        await pilot.press("enter")
+        await until(pilot, lambda: told in str(screen.query_one("#grid-told", Static).render()))
+        assert desk.app.screen is screen and not sweep.numbers(desk.store)
+
+
+async def test_without_a_prompt_there_is_no_sweep(desk: Desk) -> None:
+    desk.draft(prompt="")
+    async with desk.app.run_test(size=WIDE) as pilot:
+        await pilot.press("alt+m", "ctrl+g")
+        await until(pilot, lambda: "needs a prompt" in str(desk.app.screen.query_one("#grid-told", Static).render()))
+
+
+@pytest.mark.parametrize(
+    "marked",
+    [
+        Marked(models=("mini", "mini-lightning-2step-lora"), seeds="7,"),
+        Marked(seeds="3", guidance="3,5", rescale="0,0.5", steps="4,5", scheduler=("euler", "heun")),
+        Marked(prompts=("an apple, freckles", "-- freckles, odd"), seeds="1", parts="freckles=0.8,1.2"),
+        Marked(seeds="2", size="64x64", scorers=("mini-clip",), precision=("fp32",)),
+    ],
+)
+def test_the_command_of_a_marked_sweep_makes_the_same_cells(home: Path, marked: Marked) -> None:
+    draft = Draft(prompt="a red apple", model="mini", negative_prompt="fog", steps="6", rescale="0.2")
+    wanted = marking.grid(marked, draft)
+    cells = grids.plan(wanted, catalogues.load()).cells
+    command = shlex.split(marking.command(wanted, marked.scorers))
+    assert command[:2] == ["safelight", "sweep"]
+    program = [sys.executable, "-m", "tui", "sweep", "--dry-run", "--json", *command[2:]]
+    done = subprocess.run(program, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
+    assert done.returncode == 0, done.stderr
+    again = [json.loads(line)["point"] for line in done.stdout.splitlines()]
+    assert len(again) == len(cells)
+    for cell, point in zip(cells, again, strict=True):
+        assert dict(cell.point).items() <= point.items()
+
+
+# ── making ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_picture_is_made_between_two_cells(desk: Desk) -> None:
+    desk.draft()
+    id = desk.begin(1, 5)
+    desk.room.gate = threading.Semaphore(0)
+    async with desk.app.run_test(size=WIDE) as pilot:
+        desk.app.workbench.conductor.go_on(id)
+        cells = lambda: [job for job in desk.engine._computing.waiting if job.group]  # noqa: E731
+        await until(pilot, lambda: desk.engine._computing.running and len(cells()) == 2)
+        desk.app.workbench.form.prompt.insert(" and a pear")
+        await pilot.press("ctrl+g")
+        await until(
+            pilot,
+            lambda: any(
+                isinstance(job.request, Generate) and job.group is None for job in desk.engine._computing.waiting
+            ),
+        )
+        desk.room.gate.release(100)
+        await whole(pilot, desk, id)
+        await until(pilot, lambda: len(desk.room.drawn) == 6)
+    assert [prompt for prompt, _ in desk.room.drawn].index("a red apple and a pear") == 1
+    assert desk.made(id) == 5
+
+
+async def test_space_pauses_and_goes_on_and_no_cell_is_made_twice(desk: Desk) -> None:
+    desk.draft()
+    id = desk.begin(2, 4)
+    desk.room.gate = threading.Semaphore(3)
+    async with desk.app.run_test(size=WIDE) as pilot:
+        await pilot.press("f8")
+        await shown(pilot, desk, id)
+        await pilot.press("space")
+        await until(pilot, lambda: desk.made(id) == 3)
+        with pytest.raises(InvalidRequest, match="is being made already"), runs.alone(desk.store, id):
+            pass
+        await pilot.press("space")
+        desk.room.gate.release(1)
+        conductor = desk.app.workbench.conductor
+        await until(pilot, lambda: conductor._lock is None)
+        with runs.alone(desk.store, id):
+            pass  # others may make it now
+        assert 3 <= desk.made(id) <= 4 and "is paused" in desk.said()
+        desk.room.gate.release(100)
+        await pilot.press("space")
+        await whole(pilot, desk, id)
+        await until(pilot, lambda: desk.screen.shown is not None and desk.screen.shown.made == 8)
+    assert desk.made(id) == 8 and len(desk.store.pictures()) == 8 and len(set(desk.room.drawn)) == 4
+
+
+async def test_a_sweep_that_is_left_in_the_middle_goes_on_when_the_workbench_is_opened_again(desk: Desk) -> None:
+    desk.draft()
+    id = desk.begin(1, 6)
+    desk.room.gate = threading.Semaphore(2)
+    async with desk.app.run_test(size=WIDE) as pilot:
+        desk.app.workbench.conductor.go_on(id)
+        await until(pilot, lambda: desk.made(id) == 2)
+        assert desk.app.workbench.conductor.left == 4
+        desk.room.gate.release(1)
+        await pilot.press("ctrl+q")
+    assert "of a sweep" in desk.app.farewell and "opened again" in desk.app.farewell
+    desk.close()
+    desk.room.gate = None
+    async with desk.open().run_test(size=WIDE) as pilot:
+        await until(pilot, lambda: desk.made(id) == 6)
+        assert "goes on where it was left" in desk.said()
+        await until(pilot, lambda: sweep.marked(desk.store) is None)
+    assert len(desk.store.pictures()) == 6
+
+
+async def test_a_sweep_that_brings_the_program_down_is_set_aside(desk: Desk) -> None:
+    id = desk.begin(1, 2)
+    sweep.mark(desk.store, id, 2)
+    async with desk.app.run_test(size=WIDE) as pilot:
+        await until(pilot, lambda: "is set aside" in desk.said())
+        await until(pilot, lambda: sweep.marked(desk.store) is None)
+        assert not desk.app.workbench.conductor.busy and not desk.made(id)
+
+
+async def test_a_sweep_that_another_program_makes_is_left_to_it(desk: Desk) -> None:
+    id = desk.begin(1, 2)
+    with runs.alone(desk.store, id):
+        async with desk.app.run_test(size=WIDE) as pilot:
+            await pilot.press("f8")
+            await shown(pilot, desk, id)
+            await pilot.press("space")
+            await until(pilot, lambda: "is being made already" in desk.said())
+            assert not desk.app.workbench.conductor.busy
+
+
+async def test_what_fails_is_told_once_and_the_rest_goes_on(desk: Desk) -> None:
+    id = desk.begin(2, 3)
+    desk.room.fault = lambda request: InvalidRequest("no such thing") if request.guidance_scale == 1 else None
+    async with desk.app.run_test(size=WIDE) as pilot:
+        await pilot.press("f8")
+        board = await shown(pilot, desk, id)
+        await pilot.press("space")
+        await whole(pilot, desk, id)
+        await until(pilot, lambda: board.made == 3 and board.missing())
+        missing = desk.screen.query_one("#sweep-missing", Static)
+        await until(pilot, lambda: "no such thing" in str(missing.render()))
+        assert desk.said().count("no such thing") == 1
+    done = sweep.load(desk.store, id)
+    assert [cell.message for cell in done.cells] == ["no such thing"] * 3 + [""] * 3
+
+
+async def test_a_full_disk_pauses_the_sweep_and_nothing_is_lost(desk: Desk) -> None:
+    id = desk.begin(1, 4)
+    full = [True]
+    desk.room.fault = lambda request: DiskFull("the disk is full") if full[0] and request.seed == 2 else None
+    async with desk.app.run_test(size=WIDE) as pilot:
+        await pilot.press("f8")
+        await shown(pilot, desk, id)
+        await pilot.press("space")
+        await until(pilot, lambda: not desk.app.workbench.conductor.busy and "the disk is full" in desk.said())
+        await until(pilot, lambda: desk.app.workbench.conductor._lock is None)
+        assert not any(cell.message for cell in sweep.load(desk.store, id).cells)
+        full[0] = False
+        await pilot.press("space")
+        await until(pilot, lambda: desk.made(id) == 4)
+    assert len(desk.store.pictures()) == 4
+
+
+async def test_other_scorers_judge_when_all_pictures_are_there(desk: Desk) -> None:
+    id = desk.begin(1, 3, ("fake-clip", "second", "broken"))
+    desk.room.of_scorer["broken"] = RuntimeError("no weights")
+    async with desk.app.run_test(size=WIDE) as pilot:
+        await pilot.press("f8")
+        board = await shown(pilot, desk, id)
+        await pilot.press("space")
+        await whole(pilot, desk, id)
+        await until(pilot, lambda: board.ranks.get("second"))
+        await pilot.press("c")
+        assert "second" in str(desk.screen.board.border_title)
+    done = sweep.load(desk.store, id)
+    assert all(set(cell.picture.scores) == {"fake-clip", "second"} for cell in done.cells if cell.picture)
+    assert [who for who, _ in done.left_out] == ["scorer broken"]
+
+
+async def test_esc_leaves_a_sweep_alone_and_x_in_the_queue_pauses_it(desk: Desk) -> None:
+    desk.draft()
+    id = desk.begin(1, 4)
+    desk.room.gate = threading.Semaphore(1)
+    async with desk.app.run_test(size=WIDE) as pilot:
+        desk.app.workbench.conductor.go_on(id)
+        await until(pilot, lambda: desk.made(id) == 1)
+        await pilot.press("escape")
+        await until(pilot, lambda: "pauses the sweep" in desk.said())
+        assert desk.app.workbench.conductor.busy
+        await until(pilot, lambda: desk.app.workbench.queue._rows)
+        assert "sweep 1: apples" in desk.app.workbench.queue._rows[0].prompt
+        await pilot.press("f6", "x")
+        await until(pilot, lambda: not desk.app.workbench.conductor.busy)
+        desk.room.gate.release(10)
+        await until(pilot, lambda: not desk.app.workbench.queue._rows)
+
+
+# ── looking ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+async def filled(desk: Desk) -> Desk:
+    """A sweep of six pictures that is all there."""
+    desk.draft()
+    desk.begin(2, 3)
+    async with desk.app.run_test(size=WIDE) as pilot:
+        desk.app.workbench.conductor.go_on(1)
+        await until(pilot, lambda: not desk.app.workbench.conductor.busy and desk.made(1) == 6)
+    desk.close()
+    desk.open()
+    return desk
+
+
+async def test_pictures_are_walked_enlarged_rated_and_taken(filled: Desk) -> None:
+    desk = filled
+    async with desk.app.run_test(size=WIDE) as pilot:
+        await pilot.press("f8")
+        board = await shown(pilot, desk, 1)
+        await until(pilot, lambda: board.ranks)
+        await until(pilot, lambda: [one.rank.place for one in desk.screen.board._rows if one.rank] == [1, 2])
+        first = desk.screen.board.chosen
+        await pilot.press("enter", "down", "right")
+        sheet = desk.screen.pictures.sheet
+        assert (sheet.row, sheet.column) == (1, 1) and desk.screen.board.chosen != first
+        await pilot.press("4")
+        await until(pilot, lambda: sheet.cell is not None and sheet.cell.picture.rating == 4)  # type: ignore[union-attr]
+        cell = sheet.cell
+        assert cell is not None and cell.picture is not None
+        await until(pilot, lambda: desk.store.picture(cell.picture.id).rating == 4)  # type: ignore[union-attr]
+        await until(pilot, lambda: any(one.rated == 1 for one in desk.screen.board._rows))
+        await pilot.press("enter")
+        zoom = desk.screen.pictures.zoom
+        caption = zoom.query_one("#zoom-caption", Static)
+        await until(pilot, lambda: zoom.display and "★★★★" in str(caption.render()))
+        before = str(caption.render())
+        await pilot.press("left", "up")
+        assert str(caption.render()) != before and (sheet.row, sheet.column) == (0, 0)
+        await pilot.press("right", "down", "0")
+        await until(pilot, lambda: desk.store.picture(cell.picture.id).rating is None)  # type: ignore[union-attr]
+        await pilot.press("escape")
+        assert sheet.display and not zoom.display
+        await pilot.press("t")
+        await until(pilot, lambda: desk.app.screen is desk.app.workbench)
+        await until(pilot, lambda: desk.app.workbench.draft.seed == str(cell.request.seed))
+        assert desk.app.workbench.draft.guidance == str(int(cell.request.guidance_scale))
+
+
+async def test_the_board_sorts_and_the_sheet_follows_its_order(filled: Desk) -> None:
+    desk = filled
+    async with desk.app.run_test(size=WIDE) as pilot:
+        await pilot.press("f8")
+        board = await shown(pilot, desk, 1)
+        await until(pilot, lambda: board.ranks and desk.screen.board.chosen and desk.screen.board.chosen.rank)
+        places = list(desk.screen.board.order)
+        await pilot.press("r")
+        await until(pilot, lambda: desk.screen.board.order == places[::-1])
+        await until(pilot, lambda: list(desk.screen.pictures.sheet._order) == places[::-1])
+        await pilot.press("s")
+        assert "by contender" in str(desk.screen.board.border_subtitle)
+        assert desk.screen.board.order == sorted(places, key=lambda number: board.names[number])
+
+
+async def test_one_pane_at_a_time_where_there_is_no_room_for_two(filled: Desk) -> None:
+    desk = filled
+    async with desk.app.run_test(size=SMALL) as pilot:
+        await pilot.press("f8")
+        await shown(pilot, desk, 1)
+        assert desk.screen.board.region.width and not desk.screen.pictures.region.width
+        await pilot.press("tab")
+        await until(pilot, lambda: desk.screen.pictures.region.width and not desk.screen.board.region.width)
+        await pilot.press("tab", "f8")
+        await until(pilot, lambda: desk.app.screen is desk.app.workbench)
+
+
+async def test_the_report_is_written_beside_the_pictures(filled: Desk) -> None:
+    desk = filled
+    async with desk.app.run_test(size=WIDE) as pilot:
+        await pilot.press("f8")
+        await shown(pilot, desk, 1)
+        await pilot.press("w")
+        page = desk.home / "pictures" / "sweep-1.html"
+        await until(pilot, page.exists)
+        await until(pilot, lambda: "its path copied" in desk.said())
+    assert "guidance 2" in page.read_text()
+
+
+async def test_another_sweep_is_chosen_from_the_list(filled: Desk) -> None:
+    desk = filled
+    second = desk.begin(1, 2, prompt="a pear")
+    async with desk.app.run_test(size=WIDE) as pilot:
+        await pilot.press("f8")
+        await shown(pilot, desk, second)
+        await pilot.press("o")
+        await until(pilot, lambda: getattr(desk.app.screen, "rows", None) and len(desk.app.screen.rows.offers) == 2)  # type: ignore[attr-defined]
+        await pilot.press("down", "enter")
+        await until(pilot, lambda: isinstance(desk.app.screen, SweepScreen) and desk.screen.shown is not None)
+        await until(pilot, lambda: desk.screen.shown is not None and desk.screen.shown.sweep.id == 1)
+
+
+async def test_without_a_sweep_the_screen_says_how_to_make_one(desk: Desk) -> None:
+    desk.draft()
+    async with desk.app.run_test(size=SMALL) as pilot:
+        await pilot.press("f8")
+        await until(pilot, lambda: "No sweep yet" in str(desk.app.screen.query_one("#sweep-title", Static).render()))
+        for key in ("space", "c", "w", "r", "s", "tab", "1", "t", "y", "enter", "down", "plus"):
+            await pilot.press(key)
+        await pilot.press("n")
+        await until(pilot, lambda: isinstance(desk.app.screen, GridScreen))
+
+
+async def test_a_plot_that_cannot_be_drawn_costs_nothing_else(filled: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    import importlib
+
+    def missing(name: str) -> Any:
+        raise ImportError("nothing to plot with")
+
+    monkeypatch.setattr(importlib, "import_module", missing)
+    async with filled.app.run_test(size=WIDE) as pilot:
+        await pilot.press("f8")
+        board = await shown(pilot, filled, 1)
+        plot = filled.screen.query_one(Scatter)
+        await until(pilot, lambda: "nothing to plot with" in str(plot.query_one("#scatter-none", Static).render()))
+        await until(pilot, lambda: board.ranks)
+        await pilot.press("down", "enter")
+
+
+async def test_of_ten_thousand_cells_only_those_in_sight_are_read(desk: Desk) -> None:
+    id = desk.begin(2_500, 4)
+    asked: list[int] = []
+    thumbnail = desk.store.thumbnail
+    desk.store.thumbnail = lambda id: asked.append(id) or thumbnail(id)  # type: ignore[method-assign, func-returns-value, assignment]
+    picture = FakeDarkroom(desk.home / "pictures", 0)
+    development = picture.develop(Job(1, APPLE, None, 0), lambda: False, 0)
+    made: Made | None = None
+    while made is None:
+        try:
+            next(development)
+        except StopIteration as end:
+            (made,) = end.value
+    with desk.store.transaction() as db:
+        for number in range(10_000):
+            score = {"fake-clip": 30 + number % 97 / 10}
+            row = desk.store.insert(db, 0, replace(made, path=f"/x/{number}.png", scores=score), time.time())
+            db.execute("UPDATE cells SET picture_id = ? WHERE sweep_id = ? AND number = ?", (row.id, id, number))
+    async with desk.app.run_test(size=WIDE) as pilot:
+        await pilot.press("f8")
+        board = await shown(pilot, desk, id)
+        await until(pilot, lambda: len(board.ranks.get("fake-clip", ())) == 2_500, tries=3000)
+        await until(pilot, lambda: desk.screen.board.chosen is not None and desk.screen.board.chosen.rank)
+        await until(pilot, lambda: not desk.screen._ranking)
+        await pilot.press("end", "enter", "down", "end")
+        sheet = desk.screen.pictures.sheet
+        assert (sheet.column, sheet.row) == (2_499, 1)
+        await until(pilot, lambda: asked and not sheet._reading)
+    assert len(set(asked)) < 200
+
+
+# ── the model behind it ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_what_is_not_known_comes_last_whichever_way_it_is_sorted(desk: Desk) -> None:
+    board = Board(sweep.load(desk.store, desk.begin(3, 2)))
+    development = FakeDarkroom(desk.home / "pictures", 0)
+    (job,) = desk.store.add([APPLE], "sweep-1-2", desk.store.register("command"))
+    drained = list(_all(development.develop(job, lambda: False, 0)))
+    (picture,) = desk.store.finish(job.id, [replace(drained[-1], scores={"fake-clip": 30.0})])
+    board.put(2, picture)
+    board.ranks = boards.rank(board.now())
+    standings = board.standings("fake-clip")
+    assert [one.made for one in standings] == [0, 1, 0]
+    for turned in (False, True):
+        for by in ("place", "mean", "seconds", "rating"):
+            rows = boards.ordered(standings, cast(Any, by), turned)
+            assert len(rows) == 3 and (by == "rating" or rows[0].number == 1)
+    assert [one.number for one in boards.ordered(standings, "name", True)] == [2, 1, 0]
+    board.rate(2, 5)
+    assert board.standings("fake-clip")[1].rating == 5
+    board.put(0, None, "it failed")
+    assert board.missing() == (("guidance 1", "it failed"),)
+
+
+def _all(development: Generator[Event, None, tuple[Made, ...]]) -> Iterator[Any]:
+    while True:
+        try:
+            next(development)
+        except StopIteration as end:
+            yield from end.value
+            return
+
+
+def test_names_tell_only_what_differs() -> None:
+    points = [(("model", "a"), ("guidance", g)) for g in ("1", "2")]
+    assert list(runs.names(points).values()) == ["guidance 1", "guidance 2"]
+    assert list(runs.names(points[:1]).values()) == ["a · guidance 1"]
+    assert runs.names([]) == {}
