@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_engine import NOW, FakeEngine, FakeStore, catalogue
+from fake_engine import NOW, FakeEngine, FakeStore, catalogue, gradient
+from PIL import Image
 from textual.pilot import Pilot
+from textual.widgets import Input
 
+from engines import metadata, sweep
 from engines.folders import Folders
-from engines.requests import Generate, Pull
-from engines.store import Store
+from engines.requests import Generate, Pull, Seconds
+from engines.store import Made, Store
 from tui.app import SafelightApp
 from tui.draft import Draft
 from tui.pictures.view import PictureView
@@ -251,5 +254,65 @@ def test_side_by_side(snap_compare: Snap, home: Path, size: tuple[int, int]) -> 
         await pilot.press("alt+c")
         views = app.screen.query(PictureView)
         await still(pilot, lambda: len(views) == 2 and all(view._strips for view in views))
+
+    assert snap_compare(app, terminal_size=size, run_before=before)
+
+
+def swept(home: Path) -> None:
+    """Three contenders over three seeds, in the store of sweeps; one picture is missing, one was judged by hand."""
+    store = Store(home / "sweeps.sqlite3")
+    cells = []
+    for model in ("mini", "quick", "other"):
+        for seed in (1, 2, 3):
+            request = Generate(PROMPTS[0], model, seed, 128, 128, 4, 4.5, score="fake-clip")
+            cells.append(((("prompt", PROMPTS[0]), ("model", model), ("seed", str(seed))), request))
+    begun = sweep.begin(
+        store, sweep.in_order(cells), f"{PROMPTS[0]} · model, seed", "", ("fake-clip",), ("prompt", "model", "seed"),
+        [("away", "model away is not on this machine")],
+    )  # fmt: skip
+    scores = [31.2, 33.4, 32.1, 31.0, 33.1, 32.5, 28.1, 29.9, 27.3]
+    with store.transaction() as db:
+        for cell, score in zip(begun.cells[:-1], scores, strict=False):
+            pixels = gradient(cell.request.seed + 7 * len(cell.request.model))
+            image = Image.frombytes("RGB", (pixels.width, pixels.height), pixels.data)
+            seconds = Seconds(denoise=0.2 + cell.number // 3 * 0.4, total=1.0)
+            made = Made(
+                f"/pictures/{cell.number}.png", cell.request, 128, 128, seconds, {}, metadata.thumbnail(image),
+                {"fake-clip": score}, 500_000_000 + cell.number * 1_000_000,
+            )  # fmt: skip
+            row = store.insert(db, 0, made, NOW - 60)
+            db.execute("UPDATE cells SET picture_id = ? WHERE sweep_id = 1 AND number = ?", (row.id, cell.number))
+    store.rate(2, 5)
+    store.close()
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_sweep(snap_compare: Snap, home: Path, size: tuple[int, int]) -> None:
+    swept(home)
+    app, _ = bench(home)
+
+    async def before(pilot: Pilot[None]) -> None:
+        await still(pilot, lambda: ready(pilot))
+        await pilot.press("f8")
+        await still(pilot, lambda: pilot.app.screen.shown and pilot.app.screen.shown.ranks)  # type: ignore[attr-defined]
+        await pilot.pause(0.5)
+        if size[0] < 120:
+            await pilot.press("tab", "right", "down")
+        await still(pilot)
+
+    assert snap_compare(app, terminal_size=size, run_before=before)
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_marking_a_sweep(snap_compare: Snap, home: Path, size: tuple[int, int]) -> None:
+    app, _ = bench(home)
+
+    async def before(pilot: Pilot[None]) -> None:
+        await still(pilot, lambda: ready(pilot))
+        await pilot.press("alt+m")
+        await pilot.pause(0.1)
+        pilot.app.screen.query_one("#axis-guidance", Input).value = "3,5,x"
+        await pilot.pause(0.5)
+        await still(pilot)
 
     assert snap_compare(app, terminal_size=size, run_before=before)

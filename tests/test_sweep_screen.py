@@ -453,6 +453,17 @@ async def test_pictures_are_walked_enlarged_rated_and_taken(filled: Desk) -> Non
         assert desk.app.workbench.draft.guidance == str(int(cell.request.guidance_scale))
 
 
+async def test_the_arrows_walk_where_the_sheet_is_larger_than_its_pane(filled: Desk) -> None:
+    desk = filled
+    async with desk.app.run_test(size=(60, 16)) as pilot:
+        await pilot.press("f8")
+        await shown(pilot, desk, 1)
+        await pilot.press("tab", "plus", "plus", "plus", "plus", "down", "down", "right")
+        sheet = desk.screen.pictures.sheet
+        assert (sheet.row, sheet.column) == (2, 1)
+        assert sheet.scroll_x > 0 and sheet.scroll_y > 0, "the cursor is in sight"
+
+
 async def test_the_board_sorts_and_the_sheet_follows_its_order(filled: Desk) -> None:
     desk = filled
     async with desk.app.run_test(size=WIDE) as pilot:
@@ -556,8 +567,10 @@ async def test_of_ten_thousand_cells_only_those_in_sight_are_read(desk: Desk) ->
         await until(pilot, lambda: len(board.ranks.get("fake-clip", ())) == 2_500, tries=3000)
         await until(pilot, lambda: desk.screen.board.chosen is not None and desk.screen.board.chosen.rank)
         await until(pilot, lambda: not desk.screen._ranking)
-        await pilot.press("end", "enter", "down", "end")
         sheet = desk.screen.pictures.sheet
+        await pilot.press("end", "enter")
+        await until(pilot, lambda: desk.screen.focused is sheet)
+        await pilot.press("down", "end")
         assert (sheet.column, sheet.row) == (2_499, 1)
         await until(pilot, lambda: asked and not sheet._reading)
     assert len(set(asked)) < 200

@@ -61,8 +61,9 @@ class KeyLine(Widget):
 
 
 def _place(id: str | None) -> int:
-    """What belongs to the focused pane first, then in the order of the key table."""
+    """What belongs to the focused pane first, then to its screen, then what holds everywhere."""
     action = keys.BY_ID.get(id or "")
     if action is None:
-        return len(keys.TABLE)
-    return keys.TABLE.index(action) - (len(keys.TABLE) if action.scope not in ("app", "workbench", "sweep") else 0)
+        return 3 * len(keys.TABLE)
+    order = {"app": 2, "workbench": 1, "sweep": 1}.get(action.scope, 0)
+    return keys.TABLE.index(action) + order * len(keys.TABLE)

@@ -9,6 +9,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from textual.color import Color
 from textual.containers import Vertical
 from textual.content import Content
 from textual.widgets import Static
@@ -68,16 +69,18 @@ class Scatter(Vertical):
         plt = self._plot.plt
         plt.clear_figure()
         title = "score against seconds a picture"
+        inks = self.app.theme_variables
+        mine, others, paper = (Color.parse(inks[name]).rgb for name in ("primary", "secondary", "surface"))
         # the chosen one last, so that nothing covers it
         for one in sorted(known, key=lambda one: one.number == chosen):
             rank = one.rank
             assert rank is not None
-            colour = "red+" if one.number == chosen else "blue+"
+            colour = mine if one.number == chosen else others
             if math.isfinite(rank.low) and math.isfinite(rank.high):
                 plt.plot([rank.seconds] * 2, [rank.low, rank.high], marker="│", color=colour)
             else:
                 plt.scatter([rank.seconds], [rank.mean], marker="•", color=colour)
-            plt.text(str(rank.place), rank.seconds, rank.mean, color=colour, style="bold", alignment="center")
+            plt.text(str(rank.place), rank.seconds, rank.mean, colour, paper, "bold", alignment="center")
             if one.number == chosen:
                 title = f"{rank.place}: {one_line(one.name, max(10, self.size.width - 26))} · score against seconds"
         most = max(one.rank.seconds for one in known if one.rank)

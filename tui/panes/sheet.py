@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import ClassVar
 
+from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
 from textual import events
@@ -50,8 +51,8 @@ ARROWS: list[BindingType] = [
 ]
 
 
-class ContactSheet(ScrollView, can_focus=True):
-    """Small pictures; only those in sight are read and drawn."""
+class ContactSheet(ScrollView, can_focus=True, inherit_bindings=False):
+    """Small pictures; only those in sight are read and drawn. The arrows are the pane's, not the scroll bars'."""
 
     ALLOW_SELECT = False
     COMPONENT_CLASSES: ClassVar[set[str]] = {"sheet--dim", "sheet--cursor", "sheet--mark", "sheet--failed"}
@@ -262,7 +263,9 @@ class ContactSheet(ScrollView, can_focus=True):
 
     def _heading(self, column: int, base: Style, dim: Style) -> Segment:
         assert self._board is not None
-        text = one_line(self._board.names[self._order[column]], self._wide - 1).ljust(self._wide)
+        name, room = one_line(self._board.names[self._order[column]]), self._wide - 1
+        # names that are too long differ at their ends, if anywhere
+        text = (name if cell_len(name) <= room else f"…{name[len(name) - room + 1 :]}").ljust(self._wide)
         return Segment(text, base + Style(bold=True) if column == self.column else dim)
 
     def _part(self, column: int, row: int, line: int, base: Style, dim: Style) -> Strip:
@@ -321,12 +324,11 @@ class Zoom(Vertical, can_focus=True):
             facts += [f"{who} {score:.2f}" for who, score in order]
             facts += ["★" * picture.rating] if picture.rating else []
             facts += [duration(picture.seconds.total), f"{picture.width}x{picture.height}"]
-        text = Content("\n").join(
-            [
-                Content.styled(one_line(f"{name} · {block}", max(10, width)), "bold"),
-                Content.styled(one_line(" · ".join(facts), max(10, width)), "$foreground 60%"),
-            ]
-        )
+        room = max(10, width)
+        # of a long prompt and its seed the seed is what tells neighbours apart
+        block = one_line(block) if cell_len(one_line(block)) <= room else f"…{one_line(block)[1 - room :]}"
+        first = Content.styled(one_line(" · ".join([name, *facts]), room), "bold")
+        text = Content("\n").join([first, Content.styled(block, "$foreground 60%")])
         self.query_one("#zoom-caption", Static).update(text, layout=False)
 
 
