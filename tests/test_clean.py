@@ -17,7 +17,7 @@ from textual.drivers.headless_driver import HeadlessDriver
 from textual.filter import LineFilter
 from textual.widgets import DataTable, Input, OptionList, Static, TextArea
 
-from tui.clean import clean, one_line
+from tui.clean import ending, clean, one_line
 from tui.filters import CleanFilter
 
 ATTACKS = {
@@ -57,6 +57,12 @@ def test_one_line() -> None:
     assert one_line("a red apple", 1) == "…"
     assert one_line("a red apple") == "a red apple"
     assert one_line("\x00", 5) == ""
+
+
+def test_ending_keeps_the_end() -> None:
+    assert ending("sdxl-lightning-4step", 20) == "sdxl-lightning-4step"
+    assert ending("sdxl-lightning-4step", 6) == "…4step"
+    assert ending("a red  apple", 6) == "…apple" and ending("abc", 0) == ""
 
 
 def test_clean_needs_no_textual() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from engines.prompt import UNSAFE, clean
 
-__all__ = ["UNSAFE", "clean", "one_line"]
+__all__ = ["UNSAFE", "clean", "ending", "one_line"]
 
 
 def one_line(text: str, limit: int = 0) -> str:
@@ -21,3 +21,9 @@ def one_line(text: str, limit: int = 0) -> str:
     if limit <= 0 or len(line) <= limit:
         return line
     return line[: limit - 1].rstrip() + "…"
+
+
+def ending(text: str, limit: int) -> str:
+    """As one_line, but cut at its beginning: names that are too long differ at their ends, if anywhere."""
+    line = one_line(text)
+    return line if len(line) <= limit else f"…{line[len(line) - limit + 1 :].lstrip()}" if limit > 0 else ""

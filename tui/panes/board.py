@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import ClassVar
 
+from rich.cells import set_cell_size
 from rich.segment import Segment
 from rich.style import Style
 from textual import events
@@ -18,7 +19,7 @@ from textual.strip import Strip
 
 from tui import keys
 from tui.boards import DOWNWARDS, SORTS, Sort, Standing, ordered
-from tui.clean import one_line
+from tui.clean import ending, one_line
 from tui.wording import bytes_, duration
 
 NAME = 14
@@ -232,7 +233,7 @@ class Leaderboard(ScrollView, can_focus=True):
         rank = one.rank
         first = base + self._ink("board--first") if rank and rank.place == 1 else base
         place = "" if rank is None else f"{'=' if rank.tie and rank.place > 1 else ''}{rank.place}"
-        told = [Segment(f"{place:>3} ", first), Segment(one_line(one.name, name).ljust(name), first)]
+        told = [Segment(f"{place:>3} ", first), Segment(set_cell_size(ending(one.name, name), name), first)]
         if rank is None:
             short = f"{one.made}/{one.of} made" + (f", {one.failed} failed" if one.failed else "")
             return [*told, Segment(f"  {short}", dim)]

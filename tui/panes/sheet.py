@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import ClassVar
 
-from rich.cells import cell_len
+from rich.cells import set_cell_size
 from rich.segment import Segment
 from rich.style import Style
 from textual import events
@@ -26,7 +26,7 @@ from engines.requests import Picture
 from engines.sweep import Cell
 from tui import keys
 from tui.boards import Board
-from tui.clean import one_line
+from tui.clean import ending, one_line
 from tui.messages import CopyRequested, TakeBack
 from tui.pages import Shelf
 from tui.pictures.view import Mode, PictureView, colours_of, thumbnail_strips
@@ -263,9 +263,7 @@ class ContactSheet(ScrollView, can_focus=True, inherit_bindings=False):
 
     def _heading(self, column: int, base: Style, dim: Style) -> Segment:
         assert self._board is not None
-        name, room = one_line(self._board.names[self._order[column]]), self._wide - 1
-        # names that are too long differ at their ends, if anywhere
-        text = (name if cell_len(name) <= room else f"…{name[len(name) - room + 1 :]}").ljust(self._wide)
+        text = set_cell_size(ending(self._board.names[self._order[column]], self._wide - 1), self._wide)
         return Segment(text, base + Style(bold=True) if column == self.column else dim)
 
     def _part(self, column: int, row: int, line: int, base: Style, dim: Style) -> Strip:
@@ -279,7 +277,7 @@ class ContactSheet(ScrollView, can_focus=True, inherit_bindings=False):
             return Strip([mark, Segment(" " * wide, base)])
         if line == self._high:
             style = base + self.get_component_rich_style("sheet--cursor", partial=True) if here else dim
-            return Strip([mark, Segment(one_line(self._told(cell), wide).ljust(wide), style)])
+            return Strip([mark, Segment(set_cell_size(one_line(self._told(cell), wide), wide), style)])
         if cell.picture is not None and (drawn := self._thumbnails.get((cell.picture.id, self._step))):
             return Strip.join([Strip([mark]), drawn[line].apply_style(base)])
         middle = line == (self._high - 1) // 2
@@ -325,10 +323,8 @@ class Zoom(Vertical, can_focus=True):
             facts += ["★" * picture.rating] if picture.rating else []
             facts += [duration(picture.seconds.total), f"{picture.width}x{picture.height}"]
         room = max(10, width)
-        # of a long prompt and its seed the seed is what tells neighbours apart
-        block = one_line(block) if cell_len(one_line(block)) <= room else f"…{one_line(block)[1 - room :]}"
         first = Content.styled(one_line(" · ".join([name, *facts]), room), "bold")
-        text = Content("\n").join([first, Content.styled(block, "$foreground 60%")])
+        text = Content("\n").join([first, Content.styled(ending(block, room), "$foreground 60%")])
         self.query_one("#zoom-caption", Static).update(text, layout=False)
 
 
