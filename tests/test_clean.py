@@ -17,7 +17,7 @@ from textual.drivers.headless_driver import HeadlessDriver
 from textual.filter import LineFilter
 from textual.widgets import DataTable, Input, OptionList, Static, TextArea
 
-from tui.clean import ending, clean, one_line
+from tui.clean import clean, ending, one_line
 from tui.filters import CleanFilter
 
 ATTACKS = {

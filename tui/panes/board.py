@@ -19,7 +19,7 @@ from textual.strip import Strip
 
 from tui import keys
 from tui.boards import DOWNWARDS, SORTS, Sort, Standing, ordered
-from tui.clean import ending, one_line
+from tui.clean import ending
 from tui.wording import bytes_, duration
 
 NAME = 14
