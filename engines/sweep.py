@@ -10,20 +10,24 @@ import contextlib
 import json
 import logging
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from engines import metadata
+from engines.engine import Engine
 from engines.errors import InvalidRequest
-from engines.requests import Generate, Picture, from_json, to_json
-from engines.store import Store
+from engines.requests import Generate, JobId, Picture, from_json, to_json
+from engines.store import Store, group_of
 
 log = logging.getLogger(__name__)
 
 MOST = 100_000
 "Cells of one sweep."
+AHEAD = 3
+"Cells that are queued at a time: the next one is there when the last is done, and a stop leaves few behind."
 BLOCK = ("prompt", "seed")
 "Axes along which contenders are compared in pairs; all others make contenders."
 SLACK = 2.0
@@ -129,6 +133,13 @@ def begin(
             [(row.lastrowid, cell.number, json.dumps(cell.point), to_json(cell.request)) for cell in cells],
         )
     return Sweep(row.lastrowid, title, command, tuple(scorers), tuple(axes), now, tuple(cells), tuple(left_out))
+
+
+def submit(engine: Engine, id: int, waiting: deque[Cell], mine: dict[JobId, Cell]) -> None:
+    """Queues the next cells of a sweep, until AHEAD are with the engine: they go from `waiting` to `mine`."""
+    while waiting and len(mine) < AHEAD:
+        cell = waiting.popleft()
+        mine[engine.submit(cell.request, group_of(id, cell.number))] = cell
 
 
 def numbers(store: Store) -> list[tuple[int, str, int, int, float]]:

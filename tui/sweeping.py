@@ -17,14 +17,12 @@ from engines.errors import InvalidRequest, StorageError
 from engines.events import Cancelled, Closed, Done, Failed, Loading, Noted, Queued, Scored
 from engines.ranking import Rank, Trial
 from engines.requests import JobId, Picture, Score
-from engines.store import Store, group_of
+from engines.store import Store
 from engines.sweep import Cell, Sweep
 from tui import grids, listing, wording
 from tui.clean import one_line
 from tui.making import Progress, emit
 
-AHEAD = 3
-"Cells that are queued at a time: the next one is there when the last is done, and a stop leaves few behind."
 ALIKE = 2
 "Failures of one kind in a row after which the rest of a model's cells are not tried."
 BYTES = 1_600_000
@@ -85,7 +83,7 @@ def make(engine: Engine, store: Store, wanted: Sweep, as_json: bool) -> None:
     lasting: Failed | None = None
     try:
         progress.show("starting", now=True)
-        _submit(engine, wanted, waiting, mine)
+        sweep.submit(engine, wanted.id, waiting, mine)
         for event in engine.events() if of else ():
             match event:
                 case Queued():
@@ -121,7 +119,7 @@ def make(engine: Engine, store: Store, wanted: Sweep, as_json: bool) -> None:
                     progress.show(_words(ended, of, started), now=isinstance(event, Loading))
             if ended >= of:
                 break
-            _submit(engine, wanted, waiting, mine)
+            sweep.submit(engine, wanted.id, waiting, mine)
     finally:
         progress.clear()
         engine.close()
@@ -129,12 +127,6 @@ def make(engine: Engine, store: Store, wanted: Sweep, as_json: bool) -> None:
             print(f"note: {of - ended} cells are open: safelight sweep --resume {wanted.id} goes on", file=sys.stderr)
     if lasting is not None:
         raise StorageError(lasting.message, f"then go on: safelight sweep --resume {wanted.id}")
-
-
-def _submit(engine: Engine, wanted: Sweep, waiting: deque[Cell], mine: dict[JobId, Cell]) -> None:
-    while waiting and len(mine) < AHEAD:
-        cell = waiting.popleft()
-        mine[engine.submit(cell.request, group_of(wanted.id, cell.number))] = cell
 
 
 def _leave_out(store: Store, wanted: Sweep, waiting: deque[Cell], which: tuple[object, ...], message: str) -> int:
