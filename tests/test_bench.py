@@ -15,9 +15,10 @@ from typing import Any
 import psutil
 import pytest
 
-from engines.requests import Generate, to_json
+from engines.requests import Generate, Warm, to_json
 from tui import probe
 from tui.figures import Figure, Spread
+from tui.sweep_bench import OTHERS
 from tui.typing_bench import SLIDES
 
 BENCH = [sys.executable, "-m", "tui", "bench"]
@@ -76,6 +77,27 @@ def test_live() -> None:
     assert len(sketch["values"]) == len(sketch["against"]["values"]) == SLIDES and sketch["met"] in (True, False)
     assert (sketch["model"], sketch["evaluations"], sketch["batch"], sketch["decoder"]) == (TINY[1], 2, 1, "preview")
     assert (sketch["width"], sketch["height"]) == (128, 128)
+
+
+def test_sweep() -> None:
+    """Both sides made the same pictures, of several models, and none of these was loaded meanwhile."""
+    _, sweep = figures("sweep")
+    assert sweep["bench"] == "sweep" and sweep["runs"] == len(sweep["values"]) == len(sweep["against"]["values"]) == 1
+    assert sweep["median"] > 0 and sweep["against"]["median"] > 0 and sweep["ratio"] > 0 and sweep["goal"]
+    assert len(sweep["models"]) == OTHERS + 1 and TINY[1] in sweep["models"]
+    assert all(side["bare"] > 0 and side["sweep"] > 0 for side in sweep["models"].values())
+    assert sweep["pixels"] <= 2 and sweep["held"] and sweep["met"] in (True, False) and sweep["scorer"] == "mini-clip"
+    assert sweep["phases"]["bare"].keys() == {"encode", "denoise", "decode", "score", "save", "total"}
+
+
+@pytest.mark.parametrize("text", ["", to_json(Warm("mini"))])
+def test_a_sweep_of_no_pictures_is_not_measured(tmp_path: Path, text: str) -> None:
+    """The file is the cells' requests, all of them."""
+    file = tmp_path / "cells"
+    file.write_text(text, encoding="utf-8")
+    command = [sys.executable, "-m", "engines.diffusion.sweep_bench", str(file)]
+    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
+    assert done.returncode == 2 and json.loads(done.stdout)["error"].startswith("pictures are needed")
 
 
 def test_the_bare_work_of_a_sketch_is_what_the_engine_does(tmp_path: Path) -> None:

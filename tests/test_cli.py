@@ -290,6 +290,16 @@ def test_a_score_is_listed_with_the_name_of_its_scorer(home: Path) -> None:
     assert "44.15 mini-clip" in safelight("history", "list").stdout
 
 
+def test_no_previews_are_made_where_nobody_sees_them(home: Path) -> None:
+    from engines import folders
+    from engines.store import Store
+
+    assert safelight("generate", "an apple", *FAST).returncode == 0
+    store = Store(folders.find().store)
+    assert store.last().request.preview_every == 0
+    store.close()
+
+
 def test_without_a_seed_one_is_drawn_and_told() -> None:
     done = safelight("generate", "", "-m", "mini-lightning-2step-lora", "--json")
     assert done.returncode == 0, done.stderr

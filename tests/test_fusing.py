@@ -307,8 +307,11 @@ def test_only_what_changes_is_worked_on(
     monkeypatch.setattr(
         fusing.Dressed, "_sum", lambda self, layer, *rest: (summed.append(layer), sums(self, layer, *rest))
     )
-    report = fusing.dress(parts, [(FOUR_STEPS, 1.0), (own, 0.5)])
-    assert summed == [] and report.changed == set()
+    before = fusing.dress(parts, [(FOUR_STEPS, 1.0), (own, 0.5)])
+    with monkeypatch.context() as patch:
+        patch.setattr(fusing.Dressed, "_fit", lambda *_: pytest.fail("what is worn was held against its layers again"))
+        report = fusing.dress(parts, [(FOUR_STEPS, 1.0), (own, 0.5)])
+    assert summed == [] and report.changed == set() and report.fits == before.fits
     report = fusing.dress(parts, [(FOUR_STEPS, 1.0), (own, 0.6)])
     assert report.changed == set(PARTS)
     assert all(layer.endswith(("attn2.to_q", *TEXT)) for layer in summed)

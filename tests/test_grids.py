@@ -51,6 +51,7 @@ def test_all_combinations_are_made_model_after_model(known: Catalogue) -> None:
     planned = grids.plan(Grid(("a cat", "a dog"), ("mini",), (7, 9), settings, ((), ("pixel:0.5",))), known, "/here")
     assert len(planned.cells) == 2 * 2 * 2 * 2 * 2 and not planned.left_out
     assert len({cell.request for cell in planned.cells}) == 32, "no two alike"
+    assert {cell.request.preview_every for cell in planned.cells} == {0}, "nobody looks on"
     first, last = planned.cells[0], planned.cells[-1]
     assert dict(first.point) == {
         "prompt": "a cat", "model": "mini", "guidance": "3", "steps": "2", "loras": "none", "seed": "7",

@@ -187,11 +187,11 @@ def test_leaving_a_command_cancels_what_is_left(path: Path) -> None:
 
 
 def test_all_requests_are_queued_or_none(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import engines.store as stores
+    from engines import jobs
 
     store = Store(path)
     engine = store.register("command")
-    real, calls = stores.to_json, []
+    real, calls = jobs.to_json, []
 
     def fails_at_the_second(request: object) -> str:
         calls.append(request)
@@ -199,7 +199,7 @@ def test_all_requests_are_queued_or_none(path: Path, monkeypatch: pytest.MonkeyP
             raise RuntimeError
         return real(request)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(stores, "to_json", fails_at_the_second)
+    monkeypatch.setattr(jobs, "to_json", fails_at_the_second)
     with pytest.raises(RuntimeError):
         store.add([APPLE, APPLE], None, engine)
     assert store.queued() == []
@@ -252,9 +252,9 @@ def test_a_crash_between_keeping_aside_and_beginning_anew_forgets_nothing(path: 
 
 
 def test_two_damaged_files_are_both_kept(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import engines.store as stores
+    from engines import database
 
-    monkeypatch.setattr(stores.time, "time", lambda: 1e9)
+    monkeypatch.setattr(database.time, "time", lambda: 1e9)
     path.parent.mkdir()
     for n in range(3):
         path.write_bytes(b"no database %d" % n * 100)
@@ -305,9 +305,9 @@ def test_a_file_that_was_cut_short_is_kept_aside(path: Path, cut: int) -> None:
 def test_damage_in_a_large_file_is_met_in_use_and_mended_at_the_next_opening(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import engines.store as stores
+    from engines import database
 
-    monkeypatch.setattr(stores, "CHECKED_WHOLE", 0)
+    monkeypatch.setattr(database, "CHECKED_WHOLE", 0)
     pages = 40
     broken(path, pages, pages + 4, pictures=100)
     store = Store(path)
@@ -326,9 +326,9 @@ def test_damage_in_a_large_file_is_met_in_use_and_mended_at_the_next_opening(
 def test_damage_in_the_roots_of_a_large_file_is_met_when_it_is_opened(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import engines.store as stores
+    from engines import database
 
-    monkeypatch.setattr(stores, "CHECKED_WHOLE", 0)
+    monkeypatch.setattr(database, "CHECKED_WHOLE", 0)
     broken(path)
     assert Store(path).begun_anew
 
@@ -402,7 +402,7 @@ def test_jobs_of_an_engine_that_nobody_knows_go_on_or_are_marked(path: Path) -> 
 
 
 def test_an_engine_that_cannot_be_asked_counts_as_alive(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import engines.store as stores
+    from engines import jobs
 
     died(path, "workbench")
     store = Store(path)
@@ -414,20 +414,20 @@ def test_an_engine_that_cannot_be_asked_counts_as_alive(path: Path, monkeypatch:
             raise OSError(errno.EMFILE, "Too many open files")
         return real(name, *args, **kwargs)
 
-    monkeypatch.setattr(stores.os, "open", no_descriptors)
+    monkeypatch.setattr(jobs.os, "open", no_descriptors)
     assert store.adopt(engine, "workbench").jobs == ()
     monkeypatch.undo()
     assert len(store.adopt(engine, "workbench").jobs) == 2
 
 
 def test_an_engine_that_cannot_hold_a_lock_says_so(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import engines.store as stores
+    from engines import jobs
 
     def unsupported(*_: object) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 
     store = Store(path)
-    monkeypatch.setattr(stores.fcntl, "flock", unsupported)
+    monkeypatch.setattr(jobs.fcntl, "flock", unsupported)
     with pytest.raises(StorageError, match="locked") as told:
         store.register("workbench")
     assert "SAFELIGHT_HOME" in told.value.hint
@@ -450,10 +450,10 @@ def test_a_file_of_a_newer_version_is_refused_and_left_as_it_is(path: Path) -> N
 
 
 def test_a_migration_that_fails_leaves_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import engines.store as stores
+    from engines import database
 
     Store(path).close()
-    monkeypatch.setattr(stores, "MIGRATIONS", (*MIGRATIONS, "CREATE TABLE new (x); CREATE TABLE jobs (y)"))
+    monkeypatch.setattr(database, "MIGRATIONS", (*MIGRATIONS, "CREATE TABLE new (x); CREATE TABLE jobs (y)"))
     with pytest.raises(StorageError):
         Store(path)
     monkeypatch.undo()

@@ -405,7 +405,10 @@ def doctor(json: Json = False, device: Device = "", debug: Debug = False) -> int
 @app.command()
 def bench(
     what: Annotated[
-        list[str], typer.Argument(metavar="[engine|start|memory|paint|keys|models]…", help="All if none is named.")
+        list[str],
+        typer.Argument(
+            metavar="[engine|start|memory|paint|keys|prompt|live|sweep|models]…", help="All if none is named."
+        ),
     ] = [],  # noqa: B006
     model: ModelId = "",
     runs: Annotated[int, typer.Option("--runs", metavar="N", min=1, max=1000, help="Medians are of so many.")] = 5,
@@ -414,7 +417,7 @@ def bench(
     json: Json = False,
     debug: Debug = False,
 ) -> int:
-    """Measure how quick this machine is: engine, start, memory, first paint, keys, models."""
+    """Measure how quick this machine is: engine, start, memory, first paint, keys, live, sweeps, models."""
     from tui import bench as benches
 
     return benches.run(_begin(debug, device, threads), what, json, model, runs)

@@ -15,12 +15,12 @@ from engines import sweep
 from engines.engine import Engine
 from engines.errors import SafelightError
 from engines.requests import Job, JobId, Picture, Score
+from engines.running import Run
 from engines.store import MAX_ATTEMPTS, Store, cell_of, of_sweep, scores_of
 from engines.sweep import Sweep
 from tui import grids, runs
 from tui.clean import one_line
 from tui.jobs import Progress
-from tui.runs import Run
 from tui.wording import plural
 
 log = logging.getLogger(__name__)

@@ -148,7 +148,7 @@ def plan(grid: Grid, catalogue: Catalogue, folder: str = "") -> Planned:
             left_out[told(contender)] = e.message
             first = first or e
             continue
-        cells += [(point, replace(request, folder=folder)) for point, request in found]
+        cells += [(point, replace(request, folder=folder, preview_every=0)) for point, request in found]
     if not cells and first is not None:
         raise first
     return Planned(tuple(sweep.in_order(cells)), tuple(left_out.items()), tuple(notes))

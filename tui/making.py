@@ -11,6 +11,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from engines.engine import Engine
@@ -34,7 +35,7 @@ from engines.events import (
     Stepped,
     Vitals,
 )
-from engines.requests import Picture, Request
+from engines.requests import Generate, Picture, Request
 from engines.store import Store
 from tui import shares, wording
 from tui.clean import one_line
@@ -122,7 +123,7 @@ def run(
     try:
         group = uuid.uuid4().hex[:12] if of > 1 else None
         progress.show("starting", now=True)
-        mine = {engine.submit(request, group) for request in requests}
+        mine = {engine.submit(_unseen(request), group) for request in requests}
         for event in engine.events():
             match event:
                 case Queued():
@@ -165,7 +166,7 @@ def run(
             if ended >= of and then is not None:
                 more, then = then(made) if made else (), None
                 of += len(more)
-                mine |= {engine.submit(request, group) for request in more}
+                mine |= {engine.submit(_unseen(request), group) for request in more}
             if ended >= of:
                 break
     finally:
@@ -174,6 +175,11 @@ def run(
     if failures:
         raise JobFailed(failures[0])
     return 0
+
+
+def _unseen(request: Request) -> Request:
+    """Without previews, which nobody looks at here: they take their time from the picture."""
+    return replace(request, preview_every=0) if isinstance(request, Generate) else request
 
 
 def _words(event: Event, ended: int, of: int, started: float) -> str:

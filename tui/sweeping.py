@@ -14,12 +14,12 @@ from engines.errors import StorageError
 from engines.events import Cancelled, Closed, Done, Failed, Loading, Noted, Queued, Scored
 from engines.ranking import Rank
 from engines.requests import Picture
+from engines.running import Run
 from engines.store import Store, scores_of
 from engines.sweep import Cell, Sweep
 from tui import grids, listing, runs, wording
 from tui.clean import one_line
 from tui.making import Progress, emit
-from tui.runs import Run
 
 
 def make(engine: Engine, store: Store, wanted: Sweep, as_json: bool) -> None:

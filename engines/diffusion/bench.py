@@ -24,7 +24,7 @@ import pkgutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -51,21 +51,14 @@ from engines.store import Store
 PROMPT = "a red apple on a blue background"
 Run: TypeAlias = Callable[[argparse.Namespace, Path, Callable[[dict[str, Any]], None]], dict[str, Any]]
 "(options, an empty folder, what prints an object) → the result."
+Encoded: TypeAlias = tuple[torch.Tensor, torch.Tensor]
+"Hidden states and the pooled embedding."
 PHASES = ("encode", "denoise", "decode", "score", "save")
 
 
 @torch.inference_mode()
-def bare(
-    components: Components, scorer: ClipScorer | None, request: Generate, device: Device, path: Path
-) -> dict[str, float]:
-    """Makes one picture with nothing around it, and returns the seconds by phase and in `total`.
-
-    It is StableDiffusionXLPipeline's work, written out: both text encoders as they are, diffusers' scheduler, the UNet,
-    the VAE; then CLIP's score and a PNG of the engine's compression, without metadata, fsync or a row in any table.
-    """
-    marks = [time.perf_counter()]
-
-    # encode
+def encode(components: Components, prompt: str, device: Device) -> Encoded:
+    """Hidden states and the pooled embedding of a prompt, by both text encoders as they are."""
     encoders = components.text.conditioner.encoders
     hidden, pooled = [], None
     for tokenizer, encoder in (
@@ -73,12 +66,39 @@ def bare(
         (encoders.tokenizer_2, encoders.text_encoder_2),
     ):
         length = tokenizer.model_max_length
-        ids = tokenizer(request.prompt, padding="max_length", max_length=length, truncation=True, return_tensors="pt")
+        ids = tokenizer(prompt, padding="max_length", max_length=length, truncation=True, return_tensors="pt")
         encoded = encoder(ids.input_ids.to(device.torch), output_hidden_states=True)
         hidden.append(encoded.hidden_states[-2])
         pooled = encoded[0]
     assert pooled is not None
-    embeds, pooled = torch.cat(hidden, dim=-1).to(components.dtype), pooled.to(components.dtype)
+    return torch.cat(hidden, dim=-1).to(components.dtype), pooled.to(components.dtype)
+
+
+@torch.inference_mode()
+def bare(
+    components: Components,
+    scorer: ClipScorer | None,
+    request: Generate,
+    device: Device,
+    path: Path,
+    texts: dict[tuple[Hashable, str], Encoded] | None = None,
+) -> dict[str, float]:
+    """Makes one picture with nothing around it, and returns the seconds by phase and in `total`.
+
+    It is StableDiffusionXLPipeline's work, written out: both text encoders as they are, diffusers' scheduler, the UNet,
+    the VAE; then CLIP's score and a PNG of the engine's compression, without metadata, fsync or a row in any table.
+
+    Args:
+        texts: what encoders made of prompts; only what is not in it yet is encoded. None to encode in any case.
+    """
+    marks = [time.perf_counter()]
+
+    # encode
+    known = {} if texts is None else texts
+    at = (components.text_key, request.prompt)
+    if at not in known:
+        known[at] = encode(components, request.prompt, device)
+    embeds, pooled = known[at]
     guided = request.guidance_scale > 1
     if guided:
         embeds = torch.cat([torch.zeros_like(embeds), embeds])
@@ -141,6 +161,8 @@ class Rigged(Darkroom):
 
     bare_path: Path | None = None
     "Where the next job's picture goes if `bare` is to make it; with None the engine does, in its own way."
+    texts: dict[tuple[Hashable, str], Encoded] | None = None
+    "As `bare` takes them."
     spent: dict[str, float]
     "Seconds of the last bare picture."
     told: dict[str, Any]
@@ -155,7 +177,7 @@ class Rigged(Darkroom):
         components = yield from self._load(job, request, stop)
         scorer = self._scorer(request.score) if request.score is not None else None
         assert scorer is None or isinstance(scorer, ClipScorer)
-        self.spent = bare(components, scorer, request, self.device, self.bare_path)
+        self.spent = bare(components, scorer, request, self.device, self.bare_path, self.texts)
         self.told = {
             "device": self.device.title,
             "precision": NAMES[components.dtype],
@@ -170,23 +192,26 @@ class Bench:
     def __init__(
         self, kind: Callable[..., Engine], catalogue: Catalogue, home: Path, options: Options, store: Store
     ) -> None:
-        self._folder = home
+        self.bare_path = home / "bare.png"
+        "Where the next bare picture goes."
+        self.texts: dict[tuple[Hashable, str], Encoded] | None = None
+        "What bare pictures share, as `bare` takes it."
         self._rigged: Rigged | None = None
 
         def build() -> Rigged:
             # called in the engine's thread, at its first job
             self._rigged = Rigged(catalogue, options, home / "cache", home / "data")
-            self._rigged.bare_path = self.bare_path
+            self._rigged.bare_path, self._rigged.texts = self.bare_path, self.texts
             return self._rigged
 
         places = folders.find({"SAFELIGHT_HOME": str(home)})
         self.engine = kind(catalogue, places, options, store, "command", darkroom=build)
-        self._events: Iterator[Event] = self.engine.events()
+        self.events: Iterator[Event] = self.engine.events()
 
     def bare(self, request: Generate) -> dict[str, float]:
         """Seconds by phase of one bare picture."""
         if self._rigged is not None:
-            self._rigged.bare_path = self.bare_path
+            self._rigged.bare_path, self._rigged.texts = self.bare_path, self.texts
         self._follow(request)
         assert self._rigged is not None
         self._rigged.bare_path = None
@@ -202,11 +227,6 @@ class Bench:
         return {**{name: getattr(picture.seconds, name) for name in PHASES}, "total": total}, shown, Path(picture.path)
 
     @property
-    def bare_path(self) -> Path:
-        """Where bare pictures go, each over the one before."""
-        return self._folder / "bare.png"
-
-    @property
     def told(self) -> dict[str, Any]:
         """Device, precision and CPU threads."""
         assert self._rigged is not None
@@ -215,7 +235,7 @@ class Bench:
     def _follow(self, request: Generate) -> tuple[Done, int]:
         shown = 0
         job = self.engine.submit(request)
-        for event in self._events:
+        for event in self.events:
             match event:
                 case Previewed():
                     shown += 1
@@ -252,14 +272,14 @@ def measure(bench: Bench, request: Generate, rounds: int, tell: Callable[[dict[s
             sides["engine"].append(ours)
             sides["previews"].append(with_previews)
             shown.append(count)
-            difference = max(difference, _difference(bench.bare_path, path))
+            difference = max(difference, apart(bench.bare_path, path))
     return {**bench.told, **sides, "shown": shown, "difference": difference}
 
 
-def _difference(one: Path, other: Path) -> int:
+def apart(one: Path, other: Path) -> int:
+    """How far the pixels of two pictures are apart at most, 0 … 255."""
     with Image.open(one) as a, Image.open(other) as b:
-        apart = ImageChops.difference(a.convert("RGB"), b.convert("RGB")).tobytes()
-    return max(apart)
+        return max(ImageChops.difference(a.convert("RGB"), b.convert("RGB")).tobytes())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -301,12 +321,16 @@ def carry_out(given: argparse.Namespace, run: Run) -> int:
     return 0
 
 
+def judge(catalogue: Catalogue) -> str | None:
+    """The best scorer that is here and that the bare loop knows, which computes CLIP's cosine itself."""
+    judges = [s for s in catalogue.scorers.values() if s.kind == "clip" and not catalogue.missing(s)]
+    return max(judges, key=lambda s: s.rank).id if judges else None
+
+
 def _run(given: argparse.Namespace, home: Path, tell: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
     catalogue = catalogues.load(given.models)
     model = catalogue.require(given.model) if given.model else catalogue.default_model()
-    # the bare loop computes CLIP's cosine itself, so it knows that kind only
-    judges = [s for s in catalogue.scorers.values() if s.kind == "clip" and not catalogue.missing(s)]
-    scorer = max(judges, key=lambda s: s.rank).id if judges else None
+    scorer = judge(catalogue)
     recipe = model.recipe
     precision: Precision = given.precision
     request = Generate(

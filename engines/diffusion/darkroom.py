@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Generator, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -549,6 +550,7 @@ def _batches(paths: Sequence[str]) -> Iterator[tuple[list[str], list[Image.Image
         yield names, images
 
 
+@cache
 def _version(package: str) -> str:
     try:
         return version(package)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -91,6 +91,7 @@ class Report:
 class _Plan:
     """A stack that was checked for one part: nothing that can be wrong with its files is left."""
 
+    key: tuple[tuple[Stamp, float], ...]
     fits: tuple[Fit, ...]
     layers: dict[str, tuple[tuple[Stamp, float], ...]] = field(default_factory=dict)  # layer → what makes up its sum
     updates: dict[tuple[str, Stamp], Update] = field(default_factory=dict)
@@ -139,6 +140,7 @@ class Dressed:
         }
         self._kept: dict[str, torch.Tensor] = {}
         self._worn: dict[str, tuple[tuple[Stamp, float], ...]] = {}
+        self._settled: _Plan | None = None  # what is worn came of this one; without its updates
 
     @property
     def bytes(self) -> int:
@@ -179,10 +181,13 @@ class Dressed:
 
     def plan(self, stack: Stack) -> _Plan:
         """Checks and reads every LoRA of a stack for this part; changes nothing. Raises LoadError as `dress` does."""
-        per_block = _per_block(self.module)
         known = [self.shelf.contents(file) for file, _ in stack]
+        key = tuple((contents.stamp, weight) for contents, (_, weight) in zip(known, stack, strict=True))
+        if self._settled is not None and self._settled.key == key:
+            return self._settled
+        per_block = _per_block(self.module)
         matches = [_match(contents, self.part, self._names, per_block) for contents in known]
-        plan = _Plan(tuple(self._fit(*pair) for pair in zip(known, matches, strict=True)))
+        plan = _Plan(key, tuple(self._fit(*pair) for pair in zip(known, matches, strict=True)))
         for contents, match, (_, weight) in zip(known, matches, stack, strict=True):
             updates = self.shelf.updates(contents, self.part)  # also of weight 0: a broken file is no less broken
             for name, (layer, _) in match.items() if weight else ():
@@ -197,6 +202,7 @@ class Dressed:
         changed = [layer for layer in {*self._worn, *plan.layers} if self._worn.get(layer) != plan.layers.get(layer)]
         for layer in sorted(changed):  # so that where memory ends does not depend on chance
             self._sum(layer, plan.layers.get(layer, ()), plan.updates)
+        self._settled = replace(plan, updates={})
         return bool(changed)
 
     @torch.inference_mode(False)
@@ -209,6 +215,7 @@ class Dressed:
     @torch.inference_mode(False)
     @torch.no_grad()
     def _sum(self, layer: str, adds: tuple[tuple[Stamp, float], ...], updates: dict[Any, Update]) -> None:
+        self._settled = None
         target = self._weight(layer)
         if not adds:
             self._restore(layer, target)

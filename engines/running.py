@@ -1,0 +1,116 @@
+"""How a sweep is made, whoever drives it: which cell is next, and what a failure means for the others."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from typing import TypeAlias
+
+from engines.requests import Job, JobId
+from engines.store import cell_of, group_of
+from engines.sweep import Cell, Sweep, loaded
+
+AHEAD = 3
+"Cells that are queued at a time: the next one is there when the last is done, and a stop leaves few behind."
+ALIKE = 2
+"Failures of one kind in a row after which a contender's other cells are not tried; and so many contenders of a model"
+" after which its others are not."
+
+Point: TypeAlias = tuple[tuple[str, str], ...]
+
+
+class Run:
+    """Which cell is next, and what an answer of the engine means for those that wait.
+
+    It speaks to nobody: whoever drives it submits what `next` says, and writes down what `failed` returns.
+    """
+
+    def __init__(self, wanted: Sweep) -> None:
+        self.sweep = wanted
+        self.of = len(wanted.open)
+        "Cells that are to be made."
+        self.ended = 0
+        "Of these, made or failed."
+        self._waiting = deque(wanted.open)
+        self._sent: dict[int, Cell] = {}
+        self._jobs: dict[JobId, Cell] = {}
+        self._failures: dict[Point, list[str]] = {}
+        self._broken: dict[tuple[object, ...], dict[Point, str]] = {}
+        self.seen: set[object] = set()
+        "Failures that were told."
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing is left to be made."""
+        return self.ended >= self.of
+
+    @property
+    def jobs(self) -> tuple[JobId, ...]:
+        """Cells that the engine has."""
+        return tuple(self._jobs)
+
+    def next(self) -> tuple[Cell, str] | None:
+        """The cell to submit now, and the group of its job; None while the engine has enough, or there is none."""
+        if not self._waiting or len(self._sent) >= AHEAD:
+            return None
+        cell = self._waiting.popleft()
+        self._sent[cell.number] = cell
+        return cell, group_of(self.sweep.id, cell.number)
+
+    def queued(self, job: Job) -> bool:
+        """Notes the job of a cell; False for any other job."""
+        which = cell_of(job.group)
+        cell = self._sent.get(which[1]) if which and which[0] == self.sweep.id else None
+        if cell is not None:
+            self._jobs[job.id] = cell
+        return cell is not None
+
+    def cell(self, job_id: JobId) -> Cell | None:
+        """The cell of a job; None for other jobs."""
+        return self._jobs.get(job_id)
+
+    def done(self, job_id: JobId) -> Cell:
+        """A cell's job has ended well."""
+        cell = self._end(job_id)
+        self._failures.pop(cell.contender, None)
+        self._broken.pop(loaded(cell.request), None)
+        return cell
+
+    def failed(self, job_id: JobId, message: str) -> tuple[Cell, ...]:
+        """A cell has failed; it, and the cells that would fail in the same way and are not tried."""
+        cell = self._end(job_id)
+        told = self._failures.setdefault(cell.contender, [])
+        told.append(message)
+        if not _alike(told):
+            return (cell,)
+        which = loaded(cell.request)
+        broken = self._broken.setdefault(which, {})
+        broken[cell.contender] = message
+        whole = _alike(list(broken.values()))
+        gone = [
+            one for one in self._waiting if one.contender == cell.contender or (whole and loaded(one.request) == which)
+        ]
+        left = {one.number for one in gone}
+        self._waiting = deque(one for one in self._waiting if one.number not in left)
+        self.ended += len(gone)
+        return (cell, *gone)
+
+    def cancelled(self, job_id: JobId) -> Cell:
+        """A cell was not made, and is not tried again by this run."""
+        return self._end(job_id)
+
+    def not_sent(self, cell: Cell) -> None:
+        """The engine did not take a cell: it waits again."""
+        self._sent.pop(cell.number, None)
+        self._waiting.appendleft(cell)
+
+    def _end(self, job_id: JobId) -> Cell:
+        cell = self._jobs.pop(job_id)
+        self._sent.pop(cell.number, None)
+        self.ended += 1
+        return cell
+
+
+def _alike(messages: Sequence[str]) -> bool:
+    """Whether the last ALIKE failures were the same."""
+    return len(messages) >= ALIKE and len(set(messages[-ALIKE:])) == 1
