@@ -88,10 +88,9 @@ class MarkList(ChoiceList):
             yield OfferList(self._offers, self._value)
 
     def fill(self, offers: Sequence[Offer]) -> None:
-        """What there is, where it was not known at once."""
+        """What there is, before it is shown or afterwards."""
         self._plain = list(offers)
-        if self.is_mounted:
-            self._show_marks()
+        self._show_marks()
 
     def _show_marks(self) -> None:
         self.show([replace(o, title=f"{'✓' if o.value in self._marked else ' '} {o.title}") for o in self._plain])
