@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from engines.requests import Generate, Warm, to_json
-from tui import probe
+from tui import looking_bench, probe
 from tui.figures import Figure, Spread
 from tui.sweep_bench import OTHERS
 from tui.typing_bench import SLIDES
@@ -81,12 +81,14 @@ def test_live() -> None:
 
 def test_sweep() -> None:
     """Both sides made the same pictures, of several models, and none of these was loaded meanwhile."""
-    _, sweep = figures("sweep")
+    _, sweep, opening, *keys = figures("sweep")
     assert sweep["bench"] == "sweep" and sweep["runs"] == len(sweep["values"]) == len(sweep["against"]["values"]) == 1
     assert sweep["median"] > 0 and sweep["against"]["median"] > 0 and sweep["ratio"] > 0 and sweep["goal"]
     assert len(sweep["models"]) == OTHERS + 1 and TINY[1] in sweep["models"]
     assert all(side["bare"] > 0 and side["sweep"] > 0 for side in sweep["models"].values())
     assert sweep["pixels"] <= 2 and sweep["held"] and sweep["met"] in (True, False) and sweep["scorer"] == "mini-clip"
+    assert opening["what"].startswith("opening") and opening["median"] > 0 and opening["met"] in (True, False)
+    assert [len(figure["values"]) for figure in keys] == [len(looking_bench.BOARD), len(looking_bench.SHEET)]
     assert sweep["phases"]["bare"].keys() == {"encode", "denoise", "decode", "score", "save", "total"}
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from engines import requests
 from engines.catalogue import Catalogue
 from engines.entries import Model
-from tui import grids
+from tui import grids, looking_bench
 from tui.draft import Draft
 from tui.figures import Figure, Place, Spread, measure
 from tui.probe import python
@@ -24,7 +24,12 @@ SWEEPER = "from engines.diffusion.sweep_bench import main; sys.exit(main())"
 
 
 def sweep(place: Place) -> Iterator[Figure]:
-    """A cell of a sweep, everything loaded, beside the same picture in a bare loop."""
+    """A cell of a sweep, everything loaded, beside the same picture in a bare loop; and keys among many of them."""
+    yield _cell(place)
+    yield from looking_bench.look(place)
+
+
+def _cell(place: Place) -> Figure:
     home = place.home()
     models = tuple(model.id for model in (place.model, *_kin(place.session.catalogue, place.model)))
     base = Draft(score="no", precision=place.session.settings.precision)
@@ -45,7 +50,7 @@ def sweep(place: Place) -> Iterator[Figure]:
     within = ours.median <= OVER * bare.median or ours.median - bare.median <= OVER_SECONDS
     phases = {side: {p: round(spread(side, p).median, 6) for p in result[side][0][0]} for side in ("bare", "sweep")}
     names = ("device", "precision", "threads", "scorer", "size", "held")
-    yield Figure(
+    return Figure(
         "sweep", f"a picture of {len(planned.cells)}, through a sweep", ours, "bare loop", bare,
         f"at most {OVER:g}x or {OVER_SECONDS * 1000:.0f} ms",
         within if held else None,  # else the sweep loaded models in its time, and the bare loop outside of it
