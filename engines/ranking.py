@@ -7,11 +7,13 @@ compared is paired: a block that draws badly for one draws badly for all. Interv
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np  # 70 ms, which whoever only shows ranks need not wait for
 
 RESAMPLES = 9_999
 "How often blocks are drawn anew; scipy's default."
@@ -84,9 +86,11 @@ def rank(trials: Sequence[Trial], seed: int = 0) -> tuple[Rank, ...]:
             left out.
         seed: what the bootstrap draws from: the same trials give the same numbers.
     """
+    import numpy as np
+
     by: dict[Hashable, dict[Hashable, Trial]] = {}
     for trial in trials:
-        if np.isfinite(trial.score):
+        if math.isfinite(trial.score):
             by.setdefault(trial.contender, {})[trial.block] = trial
     if not by:
         return ()
@@ -105,6 +109,8 @@ def _rank(
     leader: Mapping[Hashable, Trial],
     seed: int,
 ) -> Rank:
+    import numpy as np
+
     low, high = interval([trial.score for trial in own.values()], seed)
     both = [block for block in leader if block in own]
     ahead = np.array([leader[block].score - own[block].score for block in both])
@@ -126,6 +132,8 @@ def interval(values: Sequence[float] | np.ndarray[Any, Any], seed: int = 0) -> t
         values: one for each block, at least one. Of a single one nothing is known: both ends are infinite.
         seed: what is drawn from.
     """
+    import numpy as np
+
     numbers = np.asarray(values, dtype=np.float64)
     count = len(numbers)
     if count < 2:

@@ -34,6 +34,7 @@ from tui.boards import Board
 from tui.draft import Draft
 from tui.grid_screen import GridScreen, Marks
 from tui.marking import Marked
+from tui.panes.help import HelpScreen
 from tui.panes.scatter import Scatter
 from tui.settings import Settings
 from tui.sweep_screen import SweepScreen
@@ -501,6 +502,22 @@ async def test_the_report_is_written_beside_the_pictures(filled: Desk) -> None:
         await until(pilot, page.exists)
         await until(pilot, lambda: "its path copied" in desk.said())
     assert "guidance 2" in page.read_text()
+
+
+async def test_the_palette_and_the_help_know_the_screen_of_sweeps(filled: Desk) -> None:
+    desk = filled
+    async with desk.app.run_test(size=WIDE) as pilot:
+        await pilot.press("f8")
+        await shown(pilot, desk, 1)
+        found = {command.title for command in desk.app.get_system_commands(desk.screen)}
+        assert any(title.startswith("report") for title in found) and not any(t.startswith("make ·") for t in found)
+        assert any(t.startswith("make ·") for t in {c.title for c in desk.app.get_system_commands(desk.app.workbench)})
+        await pilot.press("f1")
+        await until(pilot, lambda: isinstance(desk.app.screen, HelpScreen))
+        await pilot.press("escape", "ctrl+p")
+        await until(pilot, lambda: type(desk.app.screen).__name__ == "CommandPalette")
+        await pilot.press("escape")
+        await until(pilot, lambda: isinstance(desk.app.screen, SweepScreen))
 
 
 async def test_another_sweep_is_chosen_from_the_list(filled: Desk) -> None:

@@ -42,7 +42,6 @@ from tui.pictures.view import Mode
 from tui.pictures.view import prepare as prepare  # tui.opening needs it before the app, and imports only this
 from tui.pump import Pump
 from tui.settings import Settings
-from tui.sweep_screen import SweepScreen
 from tui.tidying import PERIOD, Tidy
 from tui.turns import Turns
 from tui.wording import plural
@@ -194,12 +193,13 @@ class SafelightApp(App[None]):
 
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
         """The key table, and a command for every theme."""
-        over = isinstance(screen, SweepScreen)
+        over = screen is not self.workbench
         for action in keys.TABLE:
             if action.id != "command-palette" and action.scope in ("app", "sweep" if over else "workbench"):
                 node = self if action.scope == "app" else screen if over else self.workbench
                 title = f"{action.title} · {keys.shown(action, self._keymap_chosen)}"
-                yield SystemCommand(title, action.help, getattr(node, f"action_{action.command}"))
+                if does := getattr(node, f"action_{action.command}", None):  # of a screen over it there may be fewer
+                    yield SystemCommand(title, action.help, does)
         for name in self._themes:
             yield SystemCommand(
                 f"theme {name}", "Change to this theme.", lambda name=name: setattr(self, "theme", name)

@@ -22,7 +22,7 @@ from engines import sweep
 from engines.errors import SafelightError
 from engines.ranking import Rank
 from engines.requests import Picture
-from tui import boards, keys, report
+from tui import boards, keys
 from tui.boards import Board, Standing
 from tui.choice import ChoiceList
 from tui.clean import clean, one_line
@@ -291,7 +291,7 @@ class SweepScreen(Screen[None]):
         folder = Path(cells[0].request.folder or self._conductor.pictures) if cells else self._conductor.pictures
         path = folder / f"sweep-{board.sweep.id}.html"
         try:
-            await asyncio.to_thread(lambda: report.write(board.now(), path))
+            await asyncio.to_thread(_write, board, path)
         except SafelightError as e:
             self._tell(e)
             return
@@ -386,3 +386,9 @@ class SweepScreen(Screen[None]):
 
 def _ranks(board: Board) -> dict[str, tuple[Rank, ...]]:
     return boards.rank(board.now())
+
+
+def _write(board: Board, path: Path) -> None:
+    from tui import report  # with Pillow behind it, which takes its time to be imported
+
+    report.write(board.now(), path)

@@ -21,11 +21,9 @@ from tui import grids, marking, picking, runs, stack
 from tui.clean import clean, one_line
 from tui.conductor import Conductor
 from tui.getting import GettingScreen
-from tui.grid_screen import Counted, GridScreen
 from tui.marking import Marked
 from tui.messages import SweepWanted
 from tui.offers import Offer
-from tui.sweep_screen import SweepScreen
 
 
 class SweepsScreen(GettingScreen):
@@ -64,6 +62,8 @@ class SweepsScreen(GettingScreen):
         self._open_sweep(None)
 
     def _open_sweep(self, id: int | None) -> None:
+        from tui.sweep_screen import SweepScreen  # nobody waits for it to see the workbench
+
         for screen in self.app.screen_stack:
             if isinstance(screen, SweepScreen):
                 screen.look_at(id)
@@ -75,6 +75,8 @@ class SweepsScreen(GettingScreen):
     @on(SweepWanted)
     def action_new_sweep(self) -> None:
         """A line for each axis, over the form as it stands."""
+        from tui.grid_screen import Counted, GridScreen
+
         draft = stack.active(self.form.draft)
         marked = self._marked or Marked(scorers=(self.catalogue.default_scorer().id,) if self.catalogue.scorers else ())
         marked = replace(marked, models=marked.models or ((draft.model,) if draft.model else ()))
