@@ -140,6 +140,11 @@ def numbers(store: Store) -> list[tuple[int, str, int, int, float]]:
     return [(r["id"], str(_told(r["told"]).get("title", "")), r["cells"], r["made"], r["created"]) for r in rows]
 
 
+def made(store: Store, id: int) -> int:
+    """How many cells of a sweep have a picture."""
+    return int(store.query("SELECT count(picture_id) FROM cells WHERE sweep_id = ?", id)[0][0])
+
+
 def load(store: Store, id: int | None = None) -> Sweep:
     """A sweep with what has become of its cells; the newest for None.
 

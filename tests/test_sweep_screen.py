@@ -27,7 +27,7 @@ from engines.events import Event, Scored
 from engines.local import LocalEngine
 from engines.options import Options
 from engines.requests import Generate, Job, Score, Warm
-from engines.store import Made, Store
+from engines.store import Made, Store, group_of
 from tui import boards, grids, marking, runs
 from tui.app import SafelightApp
 from tui.boards import Board
@@ -335,6 +335,21 @@ async def test_a_sweep_that_another_program_makes_is_left_to_it(desk: Desk) -> N
             await pilot.press("space")
             await until(pilot, lambda: "is being made already" in desk.said())
             assert not desk.app.workbench.conductor.busy
+
+
+async def test_what_another_program_makes_meanwhile_comes_in(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tui import sweep_screen
+
+    monkeypatch.setattr(sweep_screen, "LOOK_AGAIN", 0.05)
+    id = desk.begin(1, 2)
+    async with desk.app.run_test(size=WIDE) as pilot:
+        await pilot.press("f8")
+        board = await shown(pilot, desk, id)
+        (job,) = desk.store.add([APPLE], group_of(id, 1), desk.store.register("command"))
+        made = list(_all(FakeDarkroom(desk.home / "pictures", 0).develop(job, lambda: False, 0)))[-1]
+        desk.store.finish(job.id, [replace(made, scores={"fake-clip": 30.0})])
+        await until(pilot, lambda: board.made == 1 and board.ranks.get("fake-clip"))
+        assert desk.screen.shown is board
 
 
 async def test_what_fails_is_told_once_and_the_rest_goes_on(desk: Desk) -> None:

@@ -22,6 +22,7 @@ from engines import sweep
 from engines.errors import SafelightError
 from engines.ranking import Rank
 from engines.requests import Picture
+from engines.sweep import Sweep
 from tui import boards, keys
 from tui.boards import Board, Standing
 from tui.choice import ChoiceList
@@ -38,6 +39,8 @@ from tui.wording import ago
 
 SHOWN_TOGETHER = 0.25
 "Seconds in which what comes is gathered into one change of the screen."
+LOOK_AGAIN = 3.0
+"Seconds after which a sweep that somebody else may be making is looked at again."
 PLOT_AFTER = 0.1
 "Seconds that the cursor rests before the plot is drawn anew."
 RESTS = 4
@@ -104,6 +107,7 @@ class SweepScreen(Screen[None]):
         self._conductor.watcher = self
         self._title()
         self.run_worker(self._open(self._wanted), group="open", exclusive=True)
+        self.set_interval(LOOK_AGAIN, self._look_again)
 
     def on_unmount(self) -> None:
         """Nobody looks any more."""
@@ -151,6 +155,28 @@ class SweepScreen(Screen[None]):
             self._scorer = next(iter(found.sweep.scorers), "")
         self._show()
         self._rank()
+
+    def _look_again(self) -> None:
+        """What another program has made of it since."""
+        board, run = self._shown, self._conductor.run
+        mine = run is not None and board is not None and run.sweep.id == board.sweep.id
+        if board is not None and not mine and board.made < len(board.sweep.cells):
+            self.run_worker(self._catch_up(board), group="again", exclusive=True)
+
+    async def _catch_up(self, board: Board) -> None:
+        def read() -> Sweep | None:
+            made = sweep.made(self._conductor.store, board.sweep.id)
+            return sweep.load(self._conductor.store, board.sweep.id) if made != board.made else None
+
+        try:
+            found = await asyncio.to_thread(read)
+        except SafelightError:
+            return  # the next look may tell
+        for cell in found.cells if found is not None else ():
+            board.put(cell.number, cell.picture, cell.message)
+        if found is not None and board is self._shown:
+            self._rank()
+            self._show_soon()
 
     def _rank(self) -> None:
         self._stale = True
