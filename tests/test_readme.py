@@ -85,7 +85,7 @@ def test_the_commands_of_a_days_use_run_in_order(home: Path, hub: Hub, tmp_path:
     made = sum(pictures(a) for a in programs if a[0] == "generate" and "list" not in a)
     swept = [json.loads(line) for line in run("sweep", "--list", "--json").stdout.splitlines()]
     assert [(row["cells"], row["made"]) for row in swept] == [(6, 6), (8, 8), (12, 12)]
-    assert "mini · guidance 4.5 · steps 8" in (tmp_path / "sweep.html").read_text()
+    assert "guidance 4.5 · steps 8" in (tmp_path / "sweep.html").read_text()
     assert len(list((home / "pictures").glob("*.png"))) == made + 26
 
 
