@@ -247,8 +247,7 @@ class YuNet:
     """A `Detect` that runs on the CPU.
 
     Args:
-        file: opencv_zoo's face_detection_yunet_2026may.onnx. The one of 2023 has a fixed input shape, which OpenCV 5
-            doesn't change any more.
+        file: opencv_zoo's face_detection_yunet_2026may.onnx, which OpenCV 5.0 was tried with.
         score: the least that is told.
 
     Raises:
@@ -264,7 +263,7 @@ class YuNet:
         except self._cv2.error as e:
             raise LoadError(
                 f"{headers.shown(file.name)} can't be used as a face detector: {_reason(e)}",
-                "download face_detection_yunet_2026may.onnx again",
+                "download face_detection_yunet_2026may.onnx",
             ) from e
 
     def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -290,5 +289,6 @@ def _opencv() -> Any:
 
 
 def _reason(error: Exception) -> str:
-    """The first line of what was said."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:160]
+    """The first line of what was said; of OpenCV's errors without the place in its source."""
+    said = str(getattr(error, "err", "") or error).strip()
+    return (said or type(error).__name__).splitlines()[0][:160]

@@ -58,9 +58,13 @@ def cut(pixels: NDArray[np.uint8], to_frame: Similarity, side: int = SIDE) -> to
     margin = 4 * max(1 / to_frame.scale, 1)
     left, right = _span([x for x, _ in frame], margin, width)
     top, bottom = _span([y for _, y in frame], margin, height)
-    part = torch.tensor(pixels[top:bottom, left:right]).permute(2, 0, 1)[None].float() / 255
+    step = 1 / to_frame.scale
+    # what is large is made smaller by a whole number first, so that memory does not grow with the face
+    factor = min(max(int(step), 1), bottom - top, right - left)
+    image = _boxed(pixels[top:bottom, left:right], factor).permute(2, 0, 1)[None] / 255
     z = _grid(range(side), range(side), to_frame.inverse) - complex(left, top)
-    return _sample(part, z, 1 / to_frame.scale).clamp_(0, 1)
+    half = 0.5 + 0.5j
+    return _sample(image, (z + half) / factor - half, step / factor).clamp_(0, 1)
 
 
 def paste(pixels: NDArray[np.uint8], face: torch.Tensor, to_frame: Similarity, strength: float) -> None:
@@ -132,9 +136,8 @@ def restore(
     if strength == 0:
         yield Restored(len(faces), len(faces), "with strength 0 the picture is left as it was")
         return picture
-    clear = picture.has_transparency_data
-    whole = np.array(picture.convert("RGBA" if clear else "RGB"))
-    before: NDArray[np.uint8] = np.ascontiguousarray(whole[..., :3])
+    mode = "RGBA" if picture.has_transparency_data else "RGB"
+    before: NDArray[np.uint8] = np.asarray(picture if picture.mode == mode else picture.convert(mode))
     after = before.copy()
     for number, face in enumerate(faces, 1):
         if stop():
@@ -144,7 +147,7 @@ def restore(
         except ValueError:
             yield Restored(number, len(faces), f"face {number} was left as it was: its points make no sense")
             continue
-        shown = cut(before, to_frame) * 2 - 1
+        shown = cut(before[..., :3], to_frame) * 2 - 1
         with torch.inference_mode():
             made = net(shown.to(device.torch, dtype)).float().cpu()
         if not torch.isfinite(made).all():
@@ -153,10 +156,10 @@ def restore(
             note = f"face {number} was left as it was: the net overflows in {str(dtype).removeprefix('torch.')}"
             yield Restored(number, len(faces), note)
             continue
-        paste(after, made.clamp(-1, 1) / 2 + 0.5, to_frame, strength)
+        paste(after[..., :3], made.clamp(-1, 1) / 2 + 0.5, to_frame, strength)
         yield Restored(number, len(faces))
-    whole[..., :3] = after
-    return Image.fromarray(whole)
+    del before  # the picture that is returned takes its place in memory
+    return Image.fromarray(after)
 
 
 def _mask(z: torch.Tensor, side: int) -> torch.Tensor:
@@ -186,6 +189,16 @@ def _sample(image: torch.Tensor, z: torch.Tensor, step: float) -> torch.Tensor:
     return functional.grid_sample(
         _reduced(image, step), places, mode="bicubic", padding_mode="reflection", align_corners=False
     )
+
+
+def _boxed(pixels: NDArray[np.uint8], factor: int) -> torch.Tensor:
+    """The means of squares of pixels, (height // factor, width // factor, 3) float32."""
+    height, width = (length // factor for length in pixels.shape[:2])
+    made = np.empty((height, width, 3), np.float32)
+    for row in range(height):
+        square = pixels[row * factor : (row + 1) * factor, : width * factor].reshape(factor, width, factor, 3)
+        square.mean((0, 2), dtype=np.float32, out=made[row])
+    return torch.from_numpy(made)
 
 
 def _reduced(image: torch.Tensor, step: float) -> torch.Tensor:
