@@ -217,7 +217,7 @@ def spots(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
     if not 10 <= face.size <= 300 or roll > 50:
         return np.zeros((0, 15), np.float32)
     middle = np.mean(points, axis=0) @ (1, 1j)
-    under = cmath.exp(-0.4j * cmath.phase(back.a))
+    under = cmath.exp(-0.6j * cmath.phase(back.a))
     told = [middle + (complex(*p) - middle) * under for p in points]
     row = [*face.box, *(n for z in told for n in (z.real, z.imag)), 0.95 - roll / 150]
     return np.array([row], np.float32)
