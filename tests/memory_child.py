@@ -1,0 +1,60 @@
+"""How much memory an enlargement takes, in a process that does nothing else:
+
+    python tests/memory_child.py NET DTYPE SIDE TILE [WANTED]
+
+NET is mini, compact (realesr-general-x4v3's size), rrdb, rrdb2 or rrdb1 (Real-ESRGAN's width with two blocks, which
+has the peak of one with 23; factors 4, 2 and 1). It prints one JSON object: MiB of the peak above what the process had,
+of what `need` says, and of the pictures.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+import torch
+from PIL import Image
+
+from engines.diffusion import device, nets, upscaling
+
+torch.set_num_threads(1)
+HALO = 16
+MINI = Path(nets.__file__).parent.parent / "mini" / "upscaler" / "mini_x4.safetensors"
+NETS = {
+    "mini": lambda: nets.load(MINI),
+    "compact": lambda: nets.SRVGGNetCompact(3, 64, 32, 4).eval().requires_grad_(False),
+    "rrdb": lambda: nets.RRDBNet(3, 64, 32, 2, 2, 1).eval().requires_grad_(False),
+    "rrdb2": lambda: nets.RRDBNet(3, 64, 32, 2, 2, 2).eval().requires_grad_(False),
+    "rrdb1": lambda: nets.RRDBNet(3, 64, 32, 2, 2, 4).eval().requires_grad_(False),
+}
+
+
+def main(name: str, dtype: str, side: str, tile: str, wanted: str = "") -> None:
+    cpu = device.choose("cpu")
+    net = upscaling.place(NETS[name](), cpu, device.DTYPES[dtype])
+    picture = Image.frombytes("RGB", (int(side),) * 2, np.random.default_rng(0).bytes(3 * int(side) ** 2))
+    size = (int(wanted),) * 2 if wanted else (picture.width * net.scale,) * 2
+    tiles = int(tile), int(tile)
+
+    def make(small: Image.Image, size: tuple[int, int] | None) -> None:
+        for _ in upscaling.upscale(small, net, cpu, size=size, tile=tiles, halo=HALO):
+            pass
+
+    make(picture.crop((0, 0, 48, 48)), None)  # what is loaded and compiled at first use
+    ctypes.CDLL(None).malloc_trim(0)
+    before, peak, start = psutil.Process().memory_info().rss, device.Peak(cpu), time.perf_counter()
+    make(picture, size)
+    seconds, took = time.perf_counter() - start, peak.read() - before
+    need = upscaling.need(net, picture.size, size, tiles, HALO)
+    pictures = max(need.pictures, need.resampling)
+    told = {"took": took, "need": need.all - need.weights, "pictures": pictures, "beyond": took - pictures}
+    print(json.dumps({key: round(value / 2**20, 1) for key, value in told.items()} | {"seconds": round(seconds, 1)}))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
