@@ -646,3 +646,34 @@ def test_names_tell_only_what_differs() -> None:
     assert list(runs.names(points).values()) == ["guidance 1", "guidance 2"]
     assert list(runs.names(points[:1]).values()) == ["a · guidance 1"]
     assert runs.names([]) == {}
+
+
+def test_short_names_are_values_without_what_all_begin_with() -> None:
+    points = [
+        (("model", f"mini-lightning-{kind}"), ("weight of background", weight), ("steps", "4"))
+        for kind in ("2step-lora", "4step-unet")
+        for weight in ("1", "1.4")
+    ]
+    told = ["2step-lora · 1", "2step-lora · 1.4", "4step-unet · 1", "4step-unet · 1.4"]
+    assert list(runs.shorts(points).values()) == told
+    assert list(runs.shorts([(("model", "mini"),), (("model", "mini-"),)]).values()) == ["mini", "mini-"]
+    assert list(runs.shorts(points[:1]).values()) == ["mini-lightning-2step-lora · 1 · 4"]
+
+
+async def test_a_large_sweep_is_read_while_it_is_made(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    id = desk.begin(1, 30)
+    load = sweep.load
+
+    def slowly(store: Store, which: int | None = None) -> sweep.Sweep:
+        time.sleep(0.3)
+        return load(store, which)
+
+    desk.room.gate = threading.Semaphore(0)
+    async with desk.app.run_test(size=WIDE) as pilot:
+        desk.app.workbench.conductor.go_on(id)
+        await until(pilot, lambda: desk.engine._computing.running)
+        monkeypatch.setattr(sweep, "load", slowly)
+        threading.Thread(target=lambda: [desk.room.gate.release() or time.sleep(0.05) for _ in range(30)]).start()  # type: ignore[func-returns-value, union-attr]
+        await pilot.press("f8")
+        await until(pilot, lambda: desk.screen.shown is not None, tries=80)
+        assert desk.app.workbench.conductor.busy, "it was read while pictures were made"

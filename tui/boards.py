@@ -29,6 +29,8 @@ class Standing:
     "Which of the contenders it is, from 0, in the order in which they are made."
     name: str
     "What tells it from the others."
+    short: str
+    "The same where there is little room."
     made: int
     "Its pictures."
     of: int
@@ -61,6 +63,8 @@ class Board:
         self._at = {place: cell.number for cell, place in zip(cells, places, strict=True)}
         self.names = list(runs.names(contenders).values())
         "Of the contenders, by number."
+        self.shorts = list(runs.shorts(contenders).values())
+        "Their names where there is little room."
         self.blocks = list(runs.names(blocks).values())
         "Of the blocks, by number."
         self._numbers = contenders
@@ -126,7 +130,7 @@ class Board:
                 failed[contender] += 1
         return [
             Standing(
-                number, name, made[number], self._of[number], failed[number], ranks.get(number),
+                number, name, self.shorts[number], made[number], self._of[number], failed[number], ranks.get(number),
                 math.fsum(ratings[number]) / len(ratings[number]) if number in ratings else math.nan,
                 len(ratings.get(number, ())),
             )

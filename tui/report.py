@@ -84,6 +84,16 @@ def write(done: Sweep, path: Path) -> tuple[Path, ...]:
     return tuple(written)
 
 
+def _caption(done: Sweep) -> str:
+    """What the contact sheet shows, and what it does not."""
+    rows = len({cell.block for cell in done.cells})
+    columns = len({cell.contender for cell in done.cells})
+    told = "all pictures" if rows <= ROWS and columns <= COLUMNS else "pictures"
+    told += ", a row for each prompt and seed"
+    told += f"; the first {ROWS} of {rows:,} rows" if rows > ROWS else ""
+    return told + (f"; the best {COLUMNS} of {columns:,} contenders" if columns > COLUMNS else "")
+
+
 def _names(done: Sweep) -> Names:
     return runs.names(cell.contender for cell in done.cells)
 
@@ -150,7 +160,7 @@ def _markdown(done: Sweep, boards: Boards, missing: Missing, sheet: str, plot: s
         lines += [""]
     lines += [_legend(), ""] if any(boards.values()) else []
     lines += [f"![score against seconds]({plot})", ""] if plot else []
-    lines += [f"![all pictures, a row for each prompt and seed]({sheet})", ""] if sheet else []
+    lines += [f"![{_caption(done)}]({sheet})", "", f"{_caption(done).capitalize()}.", ""] if sheet else []
     lines += ["## Missing", "", *(f"- {cell(who)}: {cell(why)}" for who, why in missing), ""] if missing else []
     lines += ["## What made it", "", *(f"- {cell(name)}: `{code(value)}`" for name, value in _about(done)), ""]
     lines += ["## Requests", "", "```json", *_requests(done), "```", ""]
@@ -194,9 +204,7 @@ def _html(done: Sweep, boards: Boards, missing: Missing, sheet: bytes, plot: str
     parts.append(plot)
     if sheet:
         data = base64.b64encode(sheet).decode()
-        parts.append(
-            f"<p><img alt='all pictures, a row for each prompt and seed' src='data:image/jpeg;base64,{data}'></p>"
-        )
+        parts.append(f"<p><img alt='{_caption(done)}' src='data:image/jpeg;base64,{data}'></p>")
     if missing:
         items = "".join(f"<li>{say(who)}: {say(why)}</li>" for who, why in missing)
         parts.append(f"<h2>Missing</h2><ul>{items}</ul>")
@@ -253,7 +261,7 @@ def _sheet(done: Sweep, ranks: Sequence[Rank]) -> bytes:
     ranked = [runs.point(rank) for rank in ranks]
     contenders = list(dict.fromkeys([*ranked, *(cell.contender for cell in done.cells)]))[:COLUMNS]
     blocks = list(dict.fromkeys(cell.block for cell in done.cells))
-    names, blocks_named = _names(done), runs.names(blocks)
+    names, shorts, blocks_named = _names(done), runs.shorts(contenders), runs.names(blocks)
     by: dict[tuple[object, object], Cell] = {(cell.contender, cell.block): cell for cell in done.cells}
     if not any(cell.picture for cell in done.cells):
         return b""
@@ -264,7 +272,11 @@ def _sheet(done: Sweep, ranks: Sequence[Rank]) -> bytes:
     )
     pen = ImageDraw.Draw(sheet)
     for column, contender in enumerate(contenders):
-        pen.text((column * THUMB + 4, 3), one_line(names[contender], 18), fill="black")
+        pen.text(
+            (column * THUMB + 4, 3),
+            one_line(names[contender] if len(names[contender]) <= 18 else shorts[contender], 18),
+            fill="black",
+        )
     for row, block in enumerate(blocks):
         at = top + row * (THUMB + line)
         pen.text((4, at), one_line(blocks_named[block], 18 * len(contenders)), fill="#666666")

@@ -108,3 +108,29 @@ def names(points: Iterable[grids.Point]) -> dict[grids.Point, str]:
     known = list(dict.fromkeys(points))
     shared = set(known[0]).intersection(*map(set, known)) if len(known) > 1 else set()
     return {one: grids.told(tuple(pair for pair in one if pair not in shared)) or grids.told(one) for one in known}
+
+
+def shorts(points: Iterable[grids.Point]) -> dict[grids.Point, str]:
+    """The same where there is little room: the values alone, without what all ids of an axis begin with."""
+    known = list(dict.fromkeys(points))
+    shared = set(known[0]).intersection(*map(set, known)) if len(known) > 1 else set()
+    by_axis: dict[str, list[str]] = {}
+    for axis, value in (pair for point in known for pair in point if pair not in shared):
+        by_axis.setdefault(axis, []).append(value)
+    begins = {axis: _beginning(list(dict.fromkeys(values))) for axis, values in by_axis.items()}
+    return {
+        one: " · ".join(value[begins[axis] :] for axis, value in one if (axis, value) not in shared) or grids.told(one)
+        for one in known
+    }
+
+
+def _beginning(values: Sequence[str]) -> int:
+    """How many letters of whole pieces, which end in '-', all values begin with; 0 where one would be left empty."""
+    pieces = [value.split("-") for value in values] if len(values) > 1 else [[]]
+    common = 0
+    for some in zip(*pieces, strict=False):
+        if len(set(some)) > 1:
+            break
+        common += 1
+    cut = sum(len(piece) + 1 for piece in pieces[0][:common])
+    return cut if all(len(value) > cut for value in values) else 0

@@ -87,6 +87,8 @@ class SweepScreen(Screen[None]):
         self._standings: Sequence[Standing] = ()
         self._stale = False
         self._ranking = False
+        self._opening = 0
+        "How many readings of a sweep go on: a large one takes longer than a step of its pictures."
         self._timer: Timer | None = None
         self._plot_timer: Timer | None = None
 
@@ -132,6 +134,13 @@ class SweepScreen(Screen[None]):
     # ── reading ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _open(self, id: int | None) -> None:
+        self._opening += 1
+        try:
+            await self._read_and_show(id)
+        finally:
+            self._opening -= 1
+
+    async def _read_and_show(self, id: int | None) -> None:
         running = self._conductor.run
         store = self._conductor.store
         if id is None and running is not None:
@@ -267,8 +276,8 @@ class SweepScreen(Screen[None]):
         """As in Watcher."""
         if self.is_attached:
             run = self._conductor.run
-            if self._shown is None and run is not None:
-                self.run_worker(self._open(run.sweep.id), group="open", exclusive=True)
+            if self._shown is None and run is not None and not self._opening:
+                self.look_at(run.sweep.id)
             self._title()
 
     # ── keys ────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -233,7 +233,10 @@ class Leaderboard(ScrollView, can_focus=True):
         rank = one.rank
         first = base + self._ink("board--first") if rank and rank.place == 1 else base
         place = "" if rank is None else f"{'=' if rank.tie and rank.place > 1 else ''}{rank.place}"
-        told = [Segment(f"{place:>3} ", first), Segment(set_cell_size(ending(one.name, name), name), first)]
+        told = [
+            Segment(f"{place:>3} ", first),
+            Segment(set_cell_size(one.name if len(one.name) <= name else ending(one.short, name), name), first),
+        ]
         if rank is None:
             short = f"{one.made}/{one.of} made" + (f", {one.failed} failed" if one.failed else "")
             return [*told, Segment(f"  {short}", dim)]

@@ -263,7 +263,10 @@ class ContactSheet(ScrollView, can_focus=True, inherit_bindings=False):
 
     def _heading(self, column: int, base: Style, dim: Style) -> Segment:
         assert self._board is not None
-        text = set_cell_size(ending(self._board.names[self._order[column]], self._wide - 1), self._wide)
+        name, room = self._board.names[self._order[column]], self._wide - 1
+        if len(name) > room:
+            name = ending(self._board.shorts[self._order[column]], room)
+        text = set_cell_size(name, self._wide)
         return Segment(text, base + Style(bold=True) if column == self.column else dim)
 
     def _part(self, column: int, row: int, line: int, base: Style, dim: Style) -> Strip:
