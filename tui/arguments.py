@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
@@ -17,3 +18,11 @@ Syntax = Annotated[
     str, typer.Option("--syntax", metavar="NAME", help="What prompts are written in: compel, or a1111 to translate.")
 ]
 Yes = Annotated[bool, typer.Option("-y", "--yes", help="Don't ask.")]
+
+MAX_STDIN = 1_000_000
+"Characters of a prompt from stdin that are read before it is refused as too long."
+
+
+def typed(text: str) -> str:
+    """A prompt as it was typed, or from stdin for '-'."""
+    return sys.stdin.read(MAX_STDIN).rstrip("\n") if text == "-" else text

@@ -12,7 +12,7 @@ import typer
 from engines.errors import DiskFull, InvalidRequest, SafelightError, StorageError, near
 from tui import models_commands, sweep_command
 from tui import session as sessions
-from tui.arguments import Debug, Device, Json, ModelId, Syntax, Threads, Yes
+from tui.arguments import Debug, Device, Json, ModelId, Syntax, Threads, Yes, typed
 from tui.making import say
 from tui.session import Session
 
@@ -40,9 +40,6 @@ USAGE_ERROR: Any = typer.BadParameter.__mro__[1]
 
 SERIES = ("--guidance-series", "--rescale-series")
 "Options of generate whose value may be left out, which typer has no word for."
-
-MAX_STDIN = 1_000_000
-"Characters of a prompt from stdin that are read before it is refused as too long."
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -203,7 +200,7 @@ def generate(
     series = _series(guidance_series, rescale_series, bool(guidance), bool(rescale), bool(count or batch))
     session = _begin(debug, device, threads)
     form = draft.Draft(
-        prompt=_prompt(prompt),
+        prompt=typed(prompt),
         negative_prompt=negative or "",
         model=model or session.settings.model,
         steps=steps,
@@ -284,7 +281,7 @@ def score(
             raise InvalidRequest(f"{path} is no file", "name picture files")
     if judge.reads and not prompt.strip():
         raise InvalidRequest("a score needs a prompt to hold the picture against", "give --prompt TEXT", "prompt")
-    request = Score(tuple(str(path.absolute()) for path in images), _prompt(prompt) if prompt else "", judge.id)
+    request = Score(tuple(str(path.absolute()) for path in images), typed(prompt) if prompt else "", judge.id)
     request.validate()
     return _run(session, [request], json)
 
@@ -322,9 +319,9 @@ def prompt(
     session = _begin(debug)
     chosen = session.catalogue.require(model) if model else session.catalogue.default_model()
     drawn_from = fields.seed(seed)
-    typed = _prompt(text)
-    check_prompt(typed, "prompt")
-    read = texts.read(typed, texts.syntax(syntax), drawn_from, Wildcards(session.folders.wildcards))
+    text = typed(text)
+    check_prompt(text, "prompt")
+    read = texts.read(text, texts.syntax(syntax), drawn_from, Wildcards(session.folders.wildcards))
     listing.show_prompt(read, drawn_from, session.catalogue, chosen, json)
     return 0
 
@@ -471,11 +468,6 @@ def _begin(debug: bool, device: str = "", threads: int = 0) -> Session:
     session = sessions.begin(debug, device, threads)
     say(session.notices)
     return session
-
-
-def _prompt(text: str) -> str:
-    """The prompt as it was typed, or from stdin for '-'."""
-    return sys.stdin.read(MAX_STDIN).rstrip("\n") if text == "-" else text
 
 
 def _store(session: Session) -> Store:

@@ -13,7 +13,7 @@ import typer
 
 from engines.errors import InvalidRequest, SafelightError
 from tui import session as sessions
-from tui.arguments import Debug, Device, Json, Syntax, Threads, Yes
+from tui.arguments import Debug, Device, Json, Syntax, Threads, Yes, typed
 
 if TYPE_CHECKING:
     from engines.catalogue import Catalogue
@@ -105,7 +105,7 @@ def sweep(
                 grid, title = studies.with_base(written_down, base), written_down.title
                 grid = replace(grid, seeds=grids.seeds(seeds)) if seeds else grid
             else:
-                grid = _grid(prompts or (), models, seeds, axes, lora or (), part or (), base)
+                grid = _grid([typed(text) for text in prompts or ()], models, seeds, axes, lora or (), part or (), base)
                 title = marking.title(grid)
             gone: Missing = ()
             if not dry_run:
