@@ -71,8 +71,8 @@ def make(engine: Engine, store: Store, wanted: Sweep, as_json: bool) -> None:
         engine.close()
         if not run.over:
             left = run.of - run.ended
-            cells = f"{wording.plural(left, 'cell')} {'is' if left == 1 else 'are'} open"
-            print(f"note: {cells}: safelight sweep --resume {wanted.id} goes on", file=sys.stderr)
+            open_ = f"{wording.plural(left, 'cell')} {'is' if left == 1 else 'are'} open"
+            print(f"note: {open_}: safelight sweep --resume {wanted.id} goes on", file=sys.stderr)
     if lasting is not None:
         hint = f"{lasting.hint}; " if lasting.hint else ""
         raise StorageError(lasting.message, f"{hint}then go on: safelight sweep --resume {wanted.id}")
