@@ -21,6 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
+from engines import pictures
 from engines.diffusion import device as devices
 from engines.diffusion import nets, tiling, upscaling
 from engines.diffusion.nets import Net
@@ -262,7 +263,7 @@ def deep() -> Image.Image:
 
 
 def prepared_levels(picture: Image.Image) -> np.ndarray:
-    return levels(upscaling.prepare(picture))
+    return levels(pictures.prepare(picture))
 
 
 def test_sixteen_bits_become_eight() -> None:
@@ -279,9 +280,9 @@ def test_float_levels() -> None:
     assert (prepared_levels(Image.fromarray(given)) == np.rint(given.astype(float) * 255)).all()
     for wrong in (given * 2, given - 1, np.full((2, 2), np.nan, np.float32)):
         with pytest.raises(InvalidRequest, match="levels"):
-            upscaling.prepare(Image.fromarray(wrong))
+            pictures.prepare(Image.fromarray(wrong))
     with pytest.raises(InvalidRequest, match="levels"):
-        upscaling.prepare(Image.new("I", (2, 2), 70000))
+        pictures.prepare(Image.new("I", (2, 2), 70000))
 
 
 def palette(transparent: bool) -> Image.Image:
@@ -319,7 +320,7 @@ def test_modes(make: Callable[[], Image.Image], mode: str) -> None:
 def test_transparent_colour_of_a_png() -> None:
     file = io.BytesIO()
     Image.new("RGB", (6, 6), (255, 0, 0)).save(file, "PNG", transparency=(255, 0, 0))
-    assert upscaling.prepare(Image.open(file)).getchannel("A").getextrema() == (0, 0)
+    assert pictures.prepare(Image.open(file)).getchannel("A").getextrema() == (0, 0)
 
 
 def test_orientation() -> None:
@@ -328,7 +329,7 @@ def test_orientation() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # turned: the top is at the right
     picture.save(file, "PNG", exif=exif)
-    made = upscaling.prepare(Image.open(file))
+    made = pictures.prepare(Image.open(file))
     assert apart(made, picture.transpose(Image.Transpose.ROTATE_270)) == 0
 
 
@@ -340,7 +341,7 @@ def test_profiles() -> None:
     assert up(picture, small("compact")).info.get("icc_profile") == srgb
     printed = noise(6, 6, "CMYK")
     printed.info["icc_profile"] = b"no profile"
-    assert apart(upscaling.prepare(printed), noise(6, 6, "CMYK").convert("RGB")) == 0
+    assert apart(pictures.prepare(printed), noise(6, 6, "CMYK").convert("RGB")) == 0
 
 
 def test_animated() -> None:
