@@ -52,7 +52,13 @@ def main(name: str, dtype: str, side: str, tile: str, wanted: str = "") -> None:
     seconds, took = time.perf_counter() - start, peak.read() - before
     need = upscaling.need(net, picture.size, size, tiles, HALO)
     pictures = max(need.pictures, need.resampling)
-    told = {"took": took, "need": need.all - need.weights, "pictures": pictures, "beyond": took - pictures}
+    told = {
+        "took": took,
+        "need": need.all - need.weights,
+        "heap": need.heap,
+        "pictures": pictures,
+        "beyond": took - pictures,
+    }
     print(json.dumps({key: round(value / 2**20, 1) for key, value in told.items()} | {"seconds": round(seconds, 1)}))
 
 

@@ -17,17 +17,17 @@ for each pixel of the picture, of each pass's result and, where a last resample 
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image, ImageCms, ImageOps
+from PIL import Image
 
+from engines import pictures
 from engines.diffusion import device as devices
 from engines.diffusion import tiling
 from engines.diffusion.device import Device
@@ -40,9 +40,10 @@ HALO = 16
 shapes in tiles of 64 px beside their halos: the largest difference from the whole picture at once is 28 levels of 255
 at 2 px, 6 at 4, 1 at 8, none at 16, 32 and 64. Deeper networks see farther, and theirs is to be measured when one is at
 hand."""
-HEAP = 24 << 20
+HEAP = 40 << 20
 """Bytes that a CPU's allocator keeps beside what is in use, about: glibc gives blocks of less than 32 MiB back when it
-sees fit. Measured in processes of their own: none to 75 MB, where 100 to 400 MB were taken."""
+sees fit. Measured in eleven processes that took 70 to 660 MiB: 6 to 81, 41 on average; with its mmap threshold fixed at
+1 MiB, so that it keeps nothing, the rest of the formula is within 8 % of what those above 60 MiB took."""
 INNER = 16
 "Pixels of a tile beside its halos, at least: below, nearly all that is computed is thrown away."
 LARGEST = 512
@@ -106,7 +107,7 @@ def upscale(
     gives the exact size.
 
     Args:
-        picture: of any mode (see `prepare`); it is not changed.
+        picture: of any mode (see `engines.pictures`); it is not changed.
         net: on `device` and in the type to compute in: see `place`.
         device: for the words when its memory is used up.
         size: pixels wanted; None for the network's own factor.
@@ -124,7 +125,7 @@ def upscale(
         Stopped: `stop` said so.
         ValueError: `tile` leaves nothing beside its halos.
     """
-    picture = prepare(picture)
+    picture = pictures.prepare(picture)
     size = (picture.width * net.scale, picture.height * net.scale) if size is None else size
     if min(size) < 1 or math.prod(size) > MOST:
         raise InvalidRequest(f"a picture of {size[0]}x{size[1]} can't be made", "ask for a smaller factor", "size")
@@ -256,7 +257,7 @@ def need(
         wanted: of the result.
         tile: in pixels, halos included.
         halo: in pixels.
-        mode: of the picture, as `prepare` gives it.
+        mode: of the picture, as `engines.pictures` gives it.
     """
     sizes = passes(size, net.scale, wanted)
     pixels = max(math.prod(tiling.fitted(_padded(each, net.align), tile, halo, net.align)) for each in sizes[:-1])
@@ -265,14 +266,14 @@ def need(
     band = 4 if "RGB" in mode else 1  # Pillow's bytes for a pixel of colour; where there is transparency, always 4
     whole = 4 if mode != "L" else 1
     # what came, and the results before and after each pass; then transparency, beside the finished colours
-    pictures = first * whole + max((area[i] if i else 0) + area[i + 1] for i in range(len(area) - 1)) * band
+    held = first * whole + max((area[i] if i else 0) + area[i + 1] for i in range(len(area) - 1)) * band
     if mode in ("RGBA", "LA"):
-        pictures = first + max(pictures, first * whole + final * band + area[-2] + last)
+        held = first + max(held, first * whole + final * band + area[-2] + last)
     # by columns first, then by rows
     resampling = first * whole + (last + wanted[0] * sizes[-1][1] + final) * band if sizes[-1] != wanted else 0
     cpu = next(net.parameters()).device.type == "cpu"
     tiles = pixels * pixel_bytes(net, 3 if "RGB" in mode else 1)
-    return Need(weight_bytes(net), tiles, pictures, resampling, HEAP if cpu else 0)
+    return Need(weight_bytes(net), tiles, held, resampling, HEAP if cpu else 0)
 
 
 def _padded(size: tuple[int, int], align: int) -> tuple[int, int]:
@@ -413,66 +414,3 @@ def _array(picture: Image.Image) -> npt.NDArray[np.uint8]:
     """(height, width, bands)."""
     pixels = np.array(picture)
     return pixels if pixels.ndim == 3 else pixels[..., None]
-
-
-# ── pictures of all sorts ───────────────────────────────────────────────────────────────────────────────────────────
-
-
-def prepare(picture: Image.Image) -> Image.Image:
-    """A picture in mode RGB, RGBA, L or LA with 8 bits a band, upright.
-
-    Turned as its EXIF orientation says. Palettes, CMYK, YCbCr and the like become RGB, by their colour profile where
-    CMYK has one; black and white becomes L; a colour that stands for transparency becomes a band. 16 bits become 8 by
-    their upper half, rounded; floating-point levels are taken as 0 … 1. An RGB or grey picture's colour profile stays.
-
-    Raises:
-        InvalidRequest: it is animated, damaged or cut short, or has numbers that are no levels.
-    """
-    if (frames := getattr(picture, "n_frames", 1)) > 1:
-        raise InvalidRequest(
-            f"the picture is animated: it has {frames} frames", "save one of them and take that", "picture"
-        )
-    try:
-        picture.load()
-        picture = ImageOps.exif_transpose(picture)  # a copy, in any case
-        profile = picture.info.get("icc_profile")
-        made = _plain(picture, profile)
-    except (OSError, SyntaxError, ValueError, EOFError) as e:
-        text = " ".join(str(e).split())
-        raise InvalidRequest(
-            f"the picture can't be read: {text[:80]}", "it may be cut short: save it again", "picture"
-        ) from e
-    kept = profile if made.mode[:1] == picture.mode[:1] and picture.mode in ("L", "LA", "RGB", "RGBA") else None
-    made.info = {"icc_profile": kept} if kept else {}
-    return made
-
-
-def _plain(picture: Image.Image, profile: Any) -> Image.Image:
-    mode = picture.mode
-    if mode.startswith("I"):  # I;16 in all byte orders, and I, in which Pillow gives 16-bit files of some formats
-        levels = np.asarray(picture).astype(np.float64)
-        if levels.min() < 0 or levels.max() > 65535:
-            raise ValueError(f"levels from {levels.min():.0f} to {levels.max():.0f}")
-        return Image.fromarray(np.rint(levels / 257).astype(np.uint8))
-    if mode == "F":
-        levels = np.asarray(picture).astype(np.float64)
-        if not (np.isfinite(levels).all() and levels.min() >= 0 and levels.max() <= 1):
-            raise ValueError("its levels are not 0 to 1")
-        return Image.fromarray(np.rint(levels * 255).astype(np.uint8))
-    if mode == "CMYK" and profile:
-        try:
-            made = ImageCms.profileToProfile(
-                picture, ImageCms.getOpenProfile(io.BytesIO(profile)), ImageCms.createProfile("sRGB"), outputMode="RGB"
-            )
-        except (ImageCms.PyCMSError, OSError):
-            made = None  # a profile of something else: as if there were none
-        if made is not None:
-            return made
-    clear = "transparency" in picture.info or mode in ("LA", "La", "PA", "RGBA", "RGBa")
-    if mode in ("1", "L", "LA", "La"):
-        wanted = "LA" if clear else "L"
-    else:
-        wanted = "RGBA" if clear else "RGB"
-    if mode == "La":  # which becomes LA only
-        picture = picture.convert("LA")
-    return picture if picture.mode == wanted else picture.convert(wanted)
