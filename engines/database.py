@@ -110,6 +110,9 @@ class Database:
             except sqlite3.OperationalError as e:
                 if "locked" not in str(e) or time.monotonic() > until:
                     raise
+            except FileNotFoundError:  # it was damaged, and another program has just put it aside
+                if time.monotonic() > until:
+                    raise
             time.sleep(0.02)
 
     def _connect(self) -> sqlite3.Connection:
