@@ -61,8 +61,8 @@ class Upscale:
 
     @property
     def told(self) -> str:
-        """For people, short: 'x4 by mini-x4'."""
-        return f"{f'x{self.scale:g} ' if self.scale else ''}by {self.upscaler}"
+        """For people, short: 'upscale x4 by mini-x4'."""
+        return f"upscale {f'x{self.scale:g} ' if self.scale else ''}by {self.upscaler}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -168,7 +168,7 @@ def test_a_scorer_that_fails_does_not_cost_the_picture(
     def fails(id: str) -> Any:
         raise fault
 
-    monkeypatch.setattr(room, "_scorer", fails)
+    monkeypatch.setattr(room, "scorer", fails)
     events, (made,) = drain(room, replace(APPLE, score="mini-clip"))
     assert Path(made.path).is_file() and made.scores == {}
     assert any("saved without a score" in note.text and note.level == "warning" for note in of(Noted, events))

@@ -171,10 +171,10 @@ def denoise(
     order = int(getattr(scheduler, "order", 1))
     count = request.num_inference_steps if begin is None else steps_of(request)
     skipped = (request.num_inference_steps - count) * order
-    timesteps = scheduler.timesteps[skipped:]
-    latents = initial_latents(request, noise, unet.config.in_channels, device, dtype)
     if hasattr(scheduler, "set_begin_index"):
         scheduler.set_begin_index(skipped)
+    timesteps = scheduler.timesteps[skipped:]
+    latents = initial_latents(request, noise, unet.config.in_channels, device, dtype)
     if begin is None:
         latents = latents * scheduler.init_noise_sigma
     else:
