@@ -173,7 +173,7 @@ class _Lms:
         diffusers takes as many of them as steps come before t in the list; where the first of those were left out (a
         picture is drawn over), there are fewer derivatives for them.
         """
-        order = min(order, len(self.derivatives))
+        order = min(order, len(self.derivatives) or order)
         if current_order >= order:
             return 0.0
         sigmas = self.sigmas.double().numpy()
