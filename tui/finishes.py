@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from engines.catalogue import Catalogue
-from engines.entries import Entry
+from engines.entries import Entry, FaceDetector, FaceRestorer
 from engines.errors import CatalogueError, InvalidRequest, LoadError
 from engines.steps import Hires, Restore, Step, Upscale
 from tui import fields
@@ -71,8 +71,9 @@ def needs(text: str, catalogue: Catalogue) -> tuple[Entry, ...]:
         ids = [word.partition("=")[2] or word for word in words]
         found += [catalogue.upscalers[id] for id in ids if id in catalogue.upscalers]
         if KINDS.get(kind.lower()) == "restore":
-            for known in (catalogue.face_restorers, catalogue.face_detectors):
-                named = [known[id] for id in ids if id in known]
+            known: dict[str, FaceRestorer | FaceDetector]
+            for known in ({**catalogue.face_restorers}, {**catalogue.face_detectors}):
+                named: list[Entry] = [known[id] for id in ids if id in known]
                 found += named or sorted(known.values(), key=lambda entry: -entry.rank)[:1]
     return tuple(dict.fromkeys(found))
 
