@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import fields as fields_of
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from engines.catalogue import Catalogue
 from engines.entries import Entry, FaceDetector, FaceRestorer
@@ -71,11 +71,19 @@ def needs(text: str, catalogue: Catalogue) -> tuple[Entry, ...]:
         ids = [word.partition("=")[2] or word for word in words]
         found += [catalogue.upscalers[id] for id in ids if id in catalogue.upscalers]
         if KINDS.get(kind.lower()) == "restore":
-            known: dict[str, FaceRestorer | FaceDetector]
-            for known in ({**catalogue.face_restorers}, {**catalogue.face_detectors}):
-                named: list[Entry] = [known[id] for id in ids if id in known]
-                found += named or sorted(known.values(), key=lambda entry: -entry.rank)[:1]
+            restorers = [catalogue.face_restorers[id] for id in ids if id in catalogue.face_restorers]
+            found += restorers or _first(catalogue.face_restorers)
+            detectors = [catalogue.face_detectors[id] for id in ids if id in catalogue.face_detectors]
+            found += detectors or _first(catalogue.face_detectors)
     return tuple(dict.fromkeys(found))
+
+
+_Ranked = TypeVar("_Ranked", FaceRestorer, FaceDetector)
+
+
+def _first(known: dict[str, _Ranked]) -> list[_Ranked]:
+    """The best of some entries, here or not."""
+    return sorted(known.values(), key=lambda entry: -entry.rank)[:1]
 
 
 def told(steps: tuple[Step, ...], prompt: str) -> tuple[Step, ...]:
