@@ -67,7 +67,9 @@ def test_no_key_that_tmux_screen_or_flow_control_takes_is_the_only_way() -> None
 
 
 def test_overrides() -> None:
-    chosen, problems = keys.keymap([("make", "f10"), ("quit", "ctrl+g"), ("fly", "f8"), ("help", " "), ("cancel", "f10")])
+    chosen, problems = keys.keymap(
+        [("make", "f10"), ("quit", "ctrl+g"), ("fly", "f8"), ("help", " "), ("cancel", "f10")]
+    )
     assert chosen == {"make": "f10", "quit": "ctrl+g"}
     assert len(problems) == 3
     assert "fly" in problems[0] and "help" in problems[1] and "f10" in problems[2]

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from textual import on
 
+from engines.entries import Entry
 from engines.errors import SafelightError
 from engines.requests import Finish, Picture, Request
 from engines.steps import Upscale
@@ -75,6 +76,14 @@ class FinishingScreen(ComparingScreen):
         self.run_worker(self._ask_to_finish(picture, text), group="engine")
 
     async def _ask_to_finish(self, picture: Picture, text: str) -> None:
+        def away() -> list[Entry]:
+            known = self.catalogue
+            return [e for e in finishes.needs(text, known) if known.missing(e) and known.can_be_had(e)]
+
+        if wanted := await asyncio.to_thread(away):
+            if not self.gone:
+                self.ask(wanted, None)
+            return
         try:
             steps = await asyncio.to_thread(finishes.read, text, self.catalogue)
         except SafelightError as e:
@@ -115,13 +124,13 @@ class FinishingScreen(ComparingScreen):
         value: str = "",
         alone: bool = False,
     ) -> None:
-        """A list that is filled when the disk was asked; `alone` takes the only offer without one."""
+        """A list that is filled when the disk was asked; `alone` takes the only one that is offered without it."""
 
         async def fill() -> None:
             found = await asyncio.to_thread(offers)
             if self.gone:
                 return
-            if alone and len(found) == 1:
+            if alone and len({offer.value.split()[1] for offer in found}) == 1:
                 taken(found[0].value)
             else:
                 self._open(title, found, value, taken)

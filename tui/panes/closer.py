@@ -172,5 +172,5 @@ class Closer(ModalScreen[None]):
         keys = f"{flip}arrows pan · + - zoom · 0 all · 1 pixels · esc"
         facts = f"{which} · {part.size[0]}x{part.size[1]} · {scale}"
         self.query_one("#closer-line", Static).update(
-            Content.assemble((one_line(facts), "bold"), (one_line(f" · {keys}", max(0, width - len(facts))), "dim"))
+            Content.assemble((facts, "bold"), (f" · {one_line(keys, max(1, width - len(facts) - 3))}", "dim"))
         )
