@@ -46,8 +46,8 @@ async def test_the_shown_picture_is_enlarged_and_its_result_is_shown(bench: Benc
         await until(pilot, lambda: len(bench.store.made) == 2)
         (request,) = asked(bench)
         assert request.picture == bench.store.made[0].path
-        assert request.finish == (Upscale("upper", 4, prompt="a cat"),)
-        await until(pilot, lambda: "upscale x4 by upper" in text(bench.app, "#caption"))
+        assert request.finish == (Upscale("up", 4, prompt="a cat"),)
+        await until(pilot, lambda: "upscale x4 by up" in text(bench.app, "#caption"))
         assert bench.app.workbench.shown == bench.store.made[1]
         assert bench.app.workbench.history._pages.total == 2, "not twice in the history"
 
