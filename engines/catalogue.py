@@ -19,6 +19,8 @@ from engines.entries import (
     Checkpoint,
     Embedding,
     Entry,
+    FaceDetector,
+    FaceRestorer,
     Folder,
     Hub,
     HubFile,
@@ -29,6 +31,7 @@ from engines.entries import (
     PreviewDecoder,
     Scorer,
     UnetOver,
+    Upscaler,
     Vae,
 )
 from engines.errors import CatalogueError, InvalidRequest, LoadError, near
@@ -36,6 +39,7 @@ from engines.errors import CatalogueError, InvalidRequest, LoadError, near
 SHIPPED = Path(__file__).with_name("models.toml")
 
 _Named = TypeVar("_Named")
+_Finisher = TypeVar("_Finisher", Upscaler, FaceRestorer, FaceDetector)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,12 @@ class Catalogue:
     "Small decoders."
     scorers: dict[str, Scorer] = field(default_factory=dict)
     "Judges."
+    upscalers: dict[str, Upscaler] = field(default_factory=dict)
+    "What enlarges pictures."
+    face_restorers: dict[str, FaceRestorer] = field(default_factory=dict)
+    "What draws faces anew."
+    face_detectors: dict[str, FaceDetector] = field(default_factory=dict)
+    "What finds them."
     problems: tuple[str, ...] = ()
     "One line for every entry that could not be read or has the id of another kind's."
 
@@ -73,10 +83,65 @@ class Catalogue:
         """The scorer of that id. Raises CatalogueError with near names."""
         return _find(id, self.scorers, "scorer", "scorers")
 
+    def upscaler(self, id: str) -> Upscaler:
+        """The upscaler of that id. Raises CatalogueError with near names."""
+        return _find(id, self.upscalers, "upscaler", "upscalers")
+
+    def face_restorer(self, id: str) -> FaceRestorer:
+        """The face restorer of that id. Raises CatalogueError with near names."""
+        return _find(id, self.face_restorers, "face restorer", "face restorers")
+
+    def face_detector(self, id: str) -> FaceDetector:
+        """The face detector of that id. Raises CatalogueError with near names."""
+        return _find(id, self.face_detectors, "face detector", "face detectors")
+
+    def require_upscaler(self, id: str) -> Upscaler:
+        """The upscaler of that id, ready to load. Raises CatalogueError, or LoadError if its files are missing."""
+        return self._here(self.upscaler(id), "upscaler")
+
+    def require_face_restorer(self, id: str) -> FaceRestorer:
+        """The face restorer of that id, ready to load. Raises as `require_upscaler`."""
+        return self._here(self.face_restorer(id), "face restorer")
+
+    def require_face_detector(self, id: str) -> FaceDetector:
+        """The face detector of that id, ready to load. Raises as `require_upscaler`."""
+        return self._here(self.face_detector(id), "face detector")
+
+    def default_upscaler(self) -> Upscaler:
+        """The best upscaler that is on this machine; LoadError if none is, with what fetches the best."""
+        return self._best(self.upscalers, "upscaler")
+
+    def default_face_restorer(self) -> FaceRestorer:
+        """The best face restorer that is on this machine; LoadError as above."""
+        return self._best(self.face_restorers, "face restorer")
+
+    def default_face_detector(self) -> FaceDetector:
+        """The best face detector that is on this machine; LoadError as above."""
+        return self._best(self.face_detectors, "face detector")
+
+    def _here(self, entry: _Finisher, what: str) -> _Finisher:
+        if gone := self.missing(entry):
+            raise LoadError(
+                f"{what} {entry.id} is not on this machine: {gone[0].name} is missing",
+                f"safelight models pull {entry.id} fetches it"
+                if self.can_be_had(entry)
+                else "put it there, or mend models.toml",
+            )
+        return entry
+
+    def _best(self, known: dict[str, _Finisher], what: str) -> _Finisher:
+        ranked = sorted(known.values(), key=lambda entry: -entry.rank)
+        best = next((entry for entry in ranked if not self.missing(entry)), None)
+        if best is None:
+            hint = f"safelight models pull {ranked[0].id} fetches one" if ranked else "add one to models.toml"
+            raise LoadError(f"no {what} is on this machine", hint)
+        return best
+
     def entries(self) -> Iterator[Entry]:
         """Everything that is listed, models first."""
         for kind in (
-            self.models, self.adapters, self.embeddings, self.vaes, self.preview_decoders, self.scorers
+            self.models, self.adapters, self.embeddings, self.vaes, self.preview_decoders, self.scorers,
+            self.upscalers, self.face_restorers, self.face_detectors,
         ):  # fmt: skip
             yield from kind.values()
 
@@ -154,7 +219,12 @@ class Catalogue:
         match entry:
             case Model():
                 return self._missing_model(entry)
-            case Adapter() | Embedding():
+            case Upscaler(source=Local() | HubFile()):
+                wanted = [file.path for file in (entry.source, entry.weak) if file is not None]
+                return tuple(path for path in wanted if not path.is_file())
+            case Upscaler():
+                return tuple(presence.lacking_pipeline(entry.source.path))
+            case Adapter() | Embedding() | FaceRestorer() | FaceDetector():
                 return () if entry.file.path.is_file() else (entry.file.path,)
             case Vae(source=Local() | HubFile()):
                 return () if entry.source.path.is_file() else (entry.source.path,)
@@ -208,7 +278,7 @@ class Catalogue:
     def can_be_had(self, entry: Entry) -> bool:
         """Whether all that is missing of an entry can be fetched from the hub."""
         if not isinstance(entry, Model):
-            source = entry.file if isinstance(entry, Adapter | Embedding) else entry.source
+            source = entry.source if isinstance(entry, Vae | Scorer | PreviewDecoder | Upscaler) else entry.file
             return _on_hub(source) or not self.missing(entry)
         for one in (entry, *self.needs(entry)):
             own = getattr(one.source, "file", one.source)
@@ -264,9 +334,11 @@ def _own_missing(model: Model, without: frozenset[str]) -> Iterator[Path]:
 
 def _bytes(entry: Entry) -> int:
     """The size that the catalogue gives for an entry by itself; 0 if it gives none."""
-    if isinstance(entry, Model | Vae | Scorer) and entry.bytes:
+    if isinstance(entry, Model | Vae | Scorer | Upscaler) and entry.bytes:
         return entry.bytes
-    source: object = entry.file if isinstance(entry, Adapter | Embedding) else entry.source
+    source: object = (
+        entry.file if isinstance(entry, Adapter | Embedding | FaceRestorer | FaceDetector) else entry.source
+    )
     if not isinstance(source, HubFile):
         source = getattr(source, "file", None)
     return source.bytes if isinstance(source, HubFile) else 0
@@ -298,6 +370,9 @@ def _read(path: Path, into: Catalogue) -> Iterable[str]:
         ("vae", into.vaes, tables.vae),
         ("preview_decoder", into.preview_decoders, tables.preview_decoder),
         ("scorer", into.scorers, tables.scorer),
+        ("upscaler", into.upscalers, tables.upscaler),
+        ("face_restorer", into.face_restorers, tables.face_restorer),
+        ("face_detector", into.face_detectors, tables.face_detector),
     )
     for unknown in document.keys() - {kind for kind, _, _ in kinds}:
         yield f"{path}: no kind of entry is called '{unknown}'"

@@ -11,7 +11,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
-from engines.entries import Adapter, Embedding, Entry, Folder, Hub, HubFile, Merged, Model, Scorer, UnetOver
+from engines.entries import (
+    Adapter,
+    Embedding,
+    Entry,
+    FaceDetector,
+    FaceRestorer,
+    Folder,
+    Hub,
+    HubFile,
+    Merged,
+    Model,
+    Scorer,
+    UnetOver,
+    Upscaler,
+)
 from engines.presence import WEIGHTS
 from engines.wire import HubError
 
@@ -20,7 +34,7 @@ _TOKENIZER = re.compile(r"(?:.*\.json|merges\.txt|vocab\.txt|.*\.model)")
 _TEXTS = re.compile(r"(?:readme|licen[cs]e|notice)[^/]*", re.IGNORECASE)
 _PICKLED = (".bin", ".ckpt", ".pt", ".pth", ".msgpack", ".h5")
 
-Layout: TypeAlias = Literal["pipeline", "network", "transformers"]
+Layout: TypeAlias = Literal["pipeline", "upscaler", "network", "transformers"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +44,8 @@ class Want:
     source: Hub | HubFile
     "Where it is."
     layout: Layout = "pipeline"
-    "How a Hub's folder is laid out: a whole pipeline, one network of diffusers, or a model of transformers."
+    "How a Hub's folder is laid out: a whole pipeline, one with a single text encoder, one network of diffusers, or a"
+    " model of transformers."
     without: frozenset[str] = frozenset()
     "Components of a pipeline whose weights are not needed, only their configuration."
 
@@ -48,9 +63,11 @@ def wants(entry: Entry, needs: Sequence[Model] = (), vaes: Sequence[Entry] = ())
     for number, part in enumerate(parts):
         # a UNet in a file of its own takes the place of the folder's, whose configuration is still read
         without = frozenset({"unet"}) if base and number else frozenset[str]()
-        if isinstance(part, Adapter | Embedding):
+        if isinstance(part, Adapter | Embedding | FaceRestorer | FaceDetector):
             found |= {Want(part.file): None} if isinstance(part.file, HubFile) else {}
             continue
+        if isinstance(part, Upscaler) and isinstance(part.weak, HubFile):
+            found[Want(part.weak)] = None
         source: Any = part.source
         if isinstance(part, Model):
             if isinstance(source, Merged | Folder):
@@ -60,8 +77,9 @@ def wants(entry: Entry, needs: Sequence[Model] = (), vaes: Sequence[Entry] = ())
             found[Want(source)] = None
         elif isinstance(source, Hub):
             kind: Layout = "network"
-            if isinstance(part, Model | Scorer):
+            if isinstance(part, Model | Scorer | Upscaler):
                 kind = "pipeline" if isinstance(part, Model) else "transformers"
+                kind = "upscaler" if isinstance(part, Upscaler) else kind
             found[Want(source, kind, without if kind == "pipeline" else frozenset())] = None
     return tuple(found)
 
@@ -77,13 +95,15 @@ def choose(want: Want, sizes: dict[str, int]) -> tuple[str, ...]:
     repo, variant = want.source.repo, want.source.variant
     chosen = [n for n in sizes if "/" not in n and _TEXTS.fullmatch(n) and sizes[n] <= _SMALL]
     names = set(sizes)
-    if want.layout == "pipeline":
+    if want.layout in ("pipeline", "upscaler"):
         if "model_index.json" not in names:
             raise HubError(f"{repo} is not in diffusers' layout: it has no model_index.json", "see its page")
         chosen.append("model_index.json")
-        chosen += [n for n in sizes if re.fullmatch(r"scheduler/[^/]+\.json", n)]
+        chosen += [n for n in sizes if re.fullmatch(r"(low_res_)?scheduler/[^/]+\.json", n)]
         chosen += [n for n in sizes if n.startswith(("tokenizer/", "tokenizer_2/")) and _is_tokenizer(n)]
         for component, stem in WEIGHTS.items():
+            if want.layout == "upscaler" and component == "text_encoder_2":
+                continue
             config = f"{component}/config.json"
             if config not in names:
                 raise HubError(f"{repo} has no {config}", "see its page")

@@ -64,6 +64,10 @@ MIGRATIONS = (
     """
     ALTER TABLE pictures ADD COLUMN peak INTEGER NOT NULL DEFAULT 0;
     """,
+    """
+    ALTER TABLE pictures ADD COLUMN parent INTEGER REFERENCES pictures (id);
+    CREATE INDEX pictures_by_job ON pictures (job_id);
+    """,
 )
 
 

@@ -16,6 +16,9 @@ PREDICTIONS = ("epsilon", "v_prediction", "sample")
 SCORER_KINDS = ("clip", "preference", "aesthetic")
 "How a scorer makes its number; engines.diffusion.scoring says what each is."
 
+UPSCALER_KINDS = ("net", "diffusion")
+"How an upscaler works: a network in one go, or a diffusion model in steps."
+
 Size: TypeAlias = tuple[int, int]
 
 
@@ -356,5 +359,71 @@ class Scorer:
         return self.kind != "aesthetic"
 
 
-Entry: TypeAlias = Model | Adapter | Embedding | Vae | PreviewDecoder | Scorer
+@dataclass(frozen=True, slots=True)
+class Upscaler:
+    """What enlarges pictures."""
+
+    id: str
+    "What --upscale calls it."
+    title: str
+    "What people call it."
+    kind: str
+    "One of UPSCALER_KINDS."
+    source: Folder | Hub | Local | HubFile
+    "A network's file, or a diffusion model's folder in diffusers' layout."
+    scale: int
+    "Times as wide and high."
+    licence: str
+    "SPDX name where there is one."
+    rank: int = 0
+    "Which one is taken when none is named: the highest rank that is on this machine."
+    about: str = ""
+    "As in Model."
+    bytes: int = 0
+    "As in Model."
+    weak: Local | HubFile | None = None
+    "The file of its pair, which leaves noise where this one takes it away."
+    notice: str = ""
+    "As in Model."
+    card: str = ""
+    "As in Model."
+
+
+@dataclass(frozen=True, slots=True)
+class FaceRestorer:
+    """What draws faces anew (GFPGANv1Clean)."""
+
+    id: str
+    "What --restore-faces calls it."
+    title: str
+    "What people call it."
+    file: File
+    "A .pth file with a pinned hash, or a .safetensors file."
+    licence: str
+    "SPDX name where there is one."
+    rank: int = 0
+    "As in Upscaler."
+    about: str = ""
+    "As in Model."
+    notice: str = ""
+    "As in Model."
+
+
+@dataclass(frozen=True, slots=True)
+class FaceDetector:
+    """What finds faces (YuNet)."""
+
+    id: str
+    "Its name."
+    title: str
+    "What people call it."
+    file: File
+    "An .onnx file."
+    licence: str
+    "SPDX name where there is one."
+    rank: int = 0
+    "As in Upscaler."
+
+
+Entry: TypeAlias = Model | Adapter | Embedding | Vae | PreviewDecoder | Scorer | Upscaler | FaceRestorer | FaceDetector
 "Anything that the catalogue lists."

@@ -91,12 +91,24 @@ class Sketched:
 
 @dataclass(frozen=True, slots=True)
 class Finishing:
-    """The steps are done; decoding, scoring or saving goes on."""
+    """The denoiser's steps are done; what comes after them goes on."""
 
     job_id: JobId
     "Whose."
-    what: Literal["decoding", "scoring", "saving"]
-    "Which of them."
+    what: str
+    "decoding, scoring, saving, or what is done to the picture then, in words for the user."
+    fraction: float | None = None
+    "0 … 1, or None where it can't be known."
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A picture of the job is on disk and in the history, and more of it follows."""
+
+    job_id: JobId
+    "Whose."
+    picture: Picture
+    "It is among those of `Done` again; after `Failed` or `Cancelled` it stays."
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +238,7 @@ Event: TypeAlias = (
     | Previewed
     | Sketched
     | Finishing
+    | Kept
     | Scored
     | Pulling
     | Saved

@@ -47,6 +47,8 @@ class Made:
     "scorer id → score."
     peak: int = 0
     "As in Picture."
+    source: str = ""
+    "The path of the picture that it was made of by a step of finishing; empty for none."
 
 
 class History(Database):
@@ -128,7 +130,8 @@ class History(Database):
         """Writes a picture's row within a transaction; a job of 0 is none."""
         row = db.execute(
             "INSERT INTO pictures (job_id, path, request, prompt, model, seed, width, height, seconds, "
-            "made_with, created, thumbnail, peak) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "made_with, created, thumbnail, peak, parent) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, "
+            "(SELECT max(id) FROM pictures WHERE path = ?)) RETURNING id, parent",
             (
                 job_id,
                 m.path,
@@ -143,13 +146,13 @@ class History(Database):
                 created,
                 m.thumbnail,
                 m.peak,
+                m.source,
             ),
-        )
-        assert row.lastrowid is not None
+        ).fetchone()
         scores = _finite(m.scores)
-        db.executemany("INSERT INTO scores VALUES (?, ?, ?)", [(row.lastrowid, k, v) for k, v in scores.items()])
-        picture = Picture(row.lastrowid, m.path, m.request, m.width, m.height, m.seconds, created, scores, m.made_with)
-        return replace(picture, peak=m.peak)
+        db.executemany("INSERT INTO scores VALUES (?, ?, ?)", [(row["id"], k, v) for k, v in scores.items()])
+        picture = Picture(row["id"], m.path, m.request, m.width, m.height, m.seconds, created, scores, m.made_with)
+        return replace(picture, peak=m.peak, parent=row["parent"])
 
     def restore(self, made: Sequence[tuple[Made, float]]) -> int:
         """Writes pictures that are not in the history into it, and notes that this was done.
@@ -210,6 +213,7 @@ def _picture(row: sqlite3.Row, scores: dict[str, float]) -> Picture | None:
             made_with,
             rating if type(rating) is int and 1 <= rating <= 5 else None,
             row["peak"] if type(row["peak"]) is int and row["peak"] > 0 else 0,
+            row["parent"] if type(row["parent"]) is int else None,
         )
     except (InvalidRequest, ValueError, TypeError, AttributeError, RecursionError) as e:
         log.info("picture %s of the history can't be read: %s", row["id"], e)

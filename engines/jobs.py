@@ -265,6 +265,15 @@ class Jobs(History):
             db.execute("UPDATE jobs SET state = 'done', finished = ? WHERE id = ?", (now, job_id))
         return tuple(pictures)
 
+    def keep(self, job_id: JobId, made: Made) -> Picture:
+        """Writes a picture of a job that goes on into the history."""
+        with self.transaction() as db:
+            return self.insert(db, job_id, made, time.time())
+
+    def kept(self, job_id: JobId) -> tuple[Picture, ...]:
+        """The pictures of a job, in the order in which they were made."""
+        return tuple(self.with_scores(self.query("SELECT * FROM pictures WHERE job_id = ? ORDER BY id", job_id)))
+
     def queued(self) -> list[Job]:
         """Queued and running jobs, oldest first."""
         rows = self.query("SELECT * FROM jobs WHERE state IN ('queued', 'running') ORDER BY id")

@@ -9,18 +9,19 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Generator
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
 
 from engines.errors import DiskFull, InvalidRequest, SafelightError, Stopped, StorageError
-from engines.events import Cancelled, Done, Event, Failed, Noted, Scored, Started
-from engines.requests import Job, JobId, Picture, Score
+from engines.events import Cancelled, Done, Event, Failed, Kept, Noted, Scored, Started
+from engines.requests import Finish, Generate, Job, JobId, Picture, Score
 from engines.store import EngineKind, Made, State, Store, of_sweep
 
 log = logging.getLogger(__name__)
 
-Develop: TypeAlias = Callable[[Job, Callable[[], bool], float], Generator[Event, None, tuple[Made, ...]]]
-"(job, stop, when it began) → events, and what was made."
+Develop: TypeAlias = Callable[[Job, Callable[[], bool], float], Generator[Event | Made, None, tuple[Made, ...]]]
+"(job, stop, when it began) → events, what is made while the job goes on, and what was made in the end."
 
 
 class Lane:
@@ -130,6 +131,10 @@ class Lane:
         began = time.perf_counter()
         self._events.put(Started(job.id))
         try:
+            kept: list[Picture] = []
+            if isinstance(job.request, Finish) or (isinstance(job.request, Generate) and job.request.finish):
+                kept += self._store.kept(job.id)
+                job = replace(job, kept=tuple(kept))
             development = self._develop(job, self._stopped, began)
             while True:
                 try:
@@ -137,10 +142,13 @@ class Lane:
                 except StopIteration as end:
                     made = end.value
                     break
+                if isinstance(event, Made):
+                    kept.append(self._keep(job, event))
+                    event = Kept(job.id, kept[-1])
                 self._events.put(event)
                 if isinstance(event, Scored) and isinstance(job.request, Score):
                     self._store.add_scores(event.path, {event.scorer: event.score}, job.request.prompt)
-            self._events.put(Done(job.id, self._record(job, made)))
+            self._events.put(Done(job.id, (*kept, *self._record(job, made))))
         except Stopped:
             self._end(job, None)
         except SafelightError as e:
@@ -150,6 +158,13 @@ class Lane:
         except BaseException as e:
             log.exception("job %s", job.id)
             self._end(job, e)
+
+    def _keep(self, job: Job, made: Made) -> Picture:
+        """Writes one picture of a job that goes on into the history, as `_record` does at its end."""
+        try:
+            return self._store.keep(job.id, made)
+        except StorageError as e:
+            raise type(e)(e.message, f"the picture is not in the history, but it is saved: {made.path}") from e
 
     def _record(self, job: Job, made: tuple[Made, ...]) -> tuple[Picture, ...]:
         """Writes the history; a picture that can't be entered into it is on disk all the same, and that is told."""

@@ -186,7 +186,9 @@ class LocalEngine:
         count = self.store.restore(metadata.found(self._options.pictures))
         self._events.put(Noted("info", f"{count} picture{'s' * (count != 1)} found again in {self._options.pictures}"))
 
-    def _compute(self, job: Job, stop: Callable[[], bool], began: float) -> Generator[Event, None, tuple[Made, ...]]:
+    def _compute(
+        self, job: Job, stop: Callable[[], bool], began: float
+    ) -> Generator[Event | Made, None, tuple[Made, ...]]:
         known = self._catalogue  # read once: it may be replaced at any moment
         if self._darkroom is None:
             yield Loading(job.id, "torch", 0.0)
@@ -198,7 +200,9 @@ class LocalEngine:
             self._handed = known
         return (yield from self._darkroom.develop(job, stop, began))
 
-    def _pull(self, job: Job, stop: Callable[[], bool], began: float) -> Generator[Event, None, tuple[Made, ...]]:
+    def _pull(
+        self, job: Job, stop: Callable[[], bool], began: float
+    ) -> Generator[Event | Made, None, tuple[Made, ...]]:
         assert isinstance(job.request, Pull)
         known = self._catalogue
         entry = known.entry(job.request.id)

@@ -39,9 +39,16 @@ MAX_SCORE = 1e9
 "What is not smaller, as NaN and infinity are not, is no scorer's number."
 
 
-def texts(request: Generate, made_with: dict[str, str], scores: dict[str, float]) -> dict[str, str]:
-    """The PNG text chunks of a picture, keyword → text. The folder stays out: pictures are shown to others."""
-    ours = {"request": json.loads(to_json(replace(request, folder=None))), "made_with": made_with, "scores": scores}
+def texts(request: Generate, made_with: dict[str, str], scores: dict[str, float], source: str = "") -> dict[str, str]:
+    """The PNG text chunks of a picture, keyword → text. Folders stay out: pictures are shown to others.
+
+    Args:
+        source: path of the picture that it was made of by a step of finishing; empty for none.
+    """
+    plain = replace(request, folder=None, init=request.init and Path(request.init).name)
+    ours = {"request": json.loads(to_json(plain)), "made_with": made_with, "scores": scores}
+    if source:
+        ours["source"] = Path(source).name
     row = schedulers.SCHEDULERS.get(request.scheduler)
     lines = [request.prompt]
     if request.negative_prompt:
@@ -92,6 +99,7 @@ def made(path: Path) -> tuple[Made, float] | None:
             ours["made_with"],
             thumbnail(image),
             ours["scores"],
+            source=str(path.with_name(ours["source"])) if ours["source"] else "",
         )
         return item, os.fstat(file.fileno()).st_mtime
 
@@ -112,7 +120,7 @@ def read(path: Path) -> tuple[Generate, dict[str, Any]] | None:
     of control characters, and no path in it is used.
 
     Returns:
-        (the request; "made_with": texts by name, and "scores": finite numbers by scorer).
+        (the request; "made_with": texts by name, "scores": finite numbers by scorer, and "source": a file's name).
     """
     try:
         with _opened(path) as file:
@@ -152,7 +160,15 @@ def _told(file: BinaryIO) -> tuple[Generate, dict[str, Any], Image.Image] | None
         request.validate()
     except (ValueError, KeyError, TypeError, RecursionError, InvalidRequest):
         return None
-    return replace(request, folder=None), {"made_with": _texts(ours), "scores": _scores(ours)}, image
+    return (
+        replace(request, folder=None),
+        {
+            "made_with": _texts(ours),
+            "scores": _scores(ours),
+            "source": _source(ours),
+        },
+        image,
+    )
 
 
 def _names(request: Generate) -> list[str]:
@@ -182,6 +198,12 @@ def _texts(ours: dict[str, Any]) -> dict[str, str]:
     if not isinstance(texts, dict):
         return {}
     return {" ".join(k.split()): " ".join(v.split()) for k, v in texts.items() if isinstance(v, str)}
+
+
+def _source(ours: dict[str, Any]) -> str:
+    """The name of a file beside this one; empty for anything else."""
+    name = ours.get("source")
+    return name if isinstance(name, str) and name == Path(name).name and name.isprintable() else ""
 
 
 def _scores(ours: dict[str, Any]) -> dict[str, float]:

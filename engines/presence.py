@@ -70,6 +70,15 @@ def lacking_component(folder: Path) -> Iterator[Path]:
         yield folder / "model.safetensors"
 
 
+def lacking_pipeline(folder: Path) -> Iterator[Path]:
+    """What is missing of the folder of a diffusion upscaler: components with weights, and those without."""
+    for name in ("unet", "vae", "text_encoder"):
+        yield from lacking_component(folder / name)
+    for name in ("tokenizer/vocab.json", "scheduler/scheduler_config.json", "low_res_scheduler/scheduler_config.json"):
+        if not (folder / name).is_file():
+            yield folder / name
+
+
 def lacking_scorer(folder: Path, reads: bool) -> Iterator[Path]:
     """What a scorer's folder must hold and doesn't: beside one network, how pictures are prepared, and for one that
     reads a text, a tokenizer. Programs that need only a part of it leave the rest out of a cache that all share."""

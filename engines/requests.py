@@ -11,9 +11,10 @@ import math
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal, TypeAlias, TypeVar
 
-from engines import blocks
+from engines import blocks, steps
 from engines.errors import InvalidRequest
 from engines.schedulers import SPACINGS
+from engines.steps import Step
 
 JobId: TypeAlias = int
 Precision: TypeAlias = Literal["auto", "fp16", "bf16", "fp32", "fp8"]
@@ -98,6 +99,18 @@ class Generate:
     "The dialect of the templates, one of SYNTAXES; prompts themselves are always in compel's."
     mix: tuple[float, ...] = ()
     "Weights of a mixed model's parents, one each, in place of those that the catalogue names; none for those."
+    init: str | None = None
+    "Path of a picture file to begin with instead of noise alone, brought to the size asked for; None for none."
+    strength: float = 1.0
+    """0 … 1, with `init` only: how much is drawn anew (arXiv:2108.01073). Of num_inference_steps about so many are run,
+    at least one; with 0 the file is taken as it is, in its own size, and no model is needed."""
+    finish: tuple[Step, ...] = ()
+    "What is done to the finished picture, in this order; each result is a picture of its own."
+
+    @property
+    def drawn(self) -> bool:
+        """Whether a model draws it; else its file is taken as it is."""
+        return self.init is None or self.strength > 0
 
     def single(self, number: int) -> Generate:
         """The request for picture `number` of the batch alone, 0 … batch_size − 1."""
@@ -152,8 +165,35 @@ class Generate:
                 f"no timestep spacing '{self.timestep_spacing}'", f"one of {', '.join(SPACINGS)}", "timestep_spacing"
             )
         check_mix(self.mix)
+        check_number("strength", self.strength, 0.0, 1.0, "strength")
+        if self.init is not None and (not self.init or "\0" in self.init):
+            raise InvalidRequest("the picture to begin with has no name", "name a file", "init")
+        steps.check(self.finish)
         for lora in self.loras:
             check_number(f"the weight of LoRA {lora.name}", lora.weight, -10.0, 10.0, "loras")
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """Do something to a picture that is a file; each step's result is a picture of its own."""
+
+    picture: str
+    "Path of the file, ours or not. What it says of itself is the request that its results are told to come from."
+    finish: tuple[Step, ...]
+    "What is done, in this order; at least one step."
+    folder: str | None = None
+    "Where the results are saved; None for the engine's own folder."
+    score: str | None = None
+    "The scorer that judges the results, or None."
+
+    def validate(self) -> None:
+        """Raises InvalidRequest if there is nothing to do, or a step can't be done. Whether the file can be read is
+        found when it is opened."""
+        if not self.picture or "\0" in self.picture:
+            raise InvalidRequest("no picture to finish", "name a file", "picture")
+        if not self.finish:
+            raise InvalidRequest("nothing to do to the picture", "upscale it, or restore its faces", "finish")
+        steps.check(self.finish)
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,10 +287,11 @@ class Convert:
             raise InvalidRequest(f"{name} doesn't end in .safetensors", f"write it to {stem}.safetensors", "out")
 
 
-Request: TypeAlias = Generate | Score | Warm | Pull | Merge | Convert
-_Kind: TypeAlias = type[Generate] | type[Score] | type[Warm] | type[Pull] | type[Merge] | type[Convert]
+Request: TypeAlias = Generate | Finish | Score | Warm | Pull | Merge | Convert
+_Kind: TypeAlias = type[Generate] | type[Finish] | type[Score] | type[Warm] | type[Pull] | type[Merge] | type[Convert]
 _KINDS: dict[str, _Kind] = {
     "generate": Generate,
+    "finish": Finish,
     "score": Score,
     "warm": Warm,
     "pull": Pull,
@@ -273,6 +314,8 @@ class Job:
     "Seconds since 1970."
     attempts: int = 0
     "How often an engine went down while it ran."
+    kept: tuple[Picture, ...] = ()
+    "What an earlier try made of it already, in the order in which it was made."
 
     @property
     def leaves_nothing(self) -> bool:
@@ -296,6 +339,8 @@ class Seconds:
     "Scoring, if asked."
     save: float = 0.0
     "PNG encoding, fsync and rename."
+    finish: float = 0.0
+    "The step of finishing that made it, with its own drawing and decoding."
     total: float = 0.0
     "From the start of the job to the file on disk."
 
@@ -327,6 +372,8 @@ class Picture:
     peak: int = 0
     "Bytes of memory that its making took at most, without what else was held: the GPU's, or this process's on a CPU."
     " 0 where that is not known."
+    parent: int | None = None
+    "The id of the picture that this one was made of by the last step of its request's `finish`; None for none."
 
     def to_json(self) -> dict[str, Any]:
         """The picture as the command line prints it; the field names are a contract.
@@ -357,6 +404,10 @@ class Picture:
             "template": r.template or None,
             "negative_template": r.negative_template or None,
             "syntax": r.syntax or None,
+            "init": r.init,
+            "strength": None if r.init is None else r.strength,
+            "finish": [asdict(step) for step in r.finish],
+            "parent": self.parent,
             "scores": {k: v for k, v in self.scores.items() if math.isfinite(v)},
             "rating": self.rating,
             "peak_memory": self.peak or None,
@@ -403,12 +454,12 @@ class _Unfit(ValueError):
     """A field's value is of another type than the field."""
 
 
-_Known = TypeVar("_Known", bound=Generate | Score | Warm | Pull | Merge | Convert | Lora)
+_Known = TypeVar("_Known", bound=Generate | Finish | Score | Warm | Pull | Merge | Convert | Lora | Step)
 
 
 def _value(cls: type[_Known], values: dict[str, Any]) -> _Known:
     """A value of one of our classes from a JSON object, every field of the type that its annotation names."""
-    annotations = {f.name: str(f.type) for f in fields(cls)}
+    annotations = {f.name: str(f.type) for f in fields(cls) if f.init}
     return cls(**{k: _fitting(k, annotations[k], v) for k, v in values.items() if k in annotations})
 
 
@@ -431,12 +482,25 @@ def _fitting(name: str, annotation: str, value: Any) -> Any:
             return value
         case "tuple[Lora, ...]" if isinstance(value, list):
             return tuple(_value(Lora, x) for x in value)
+        case "tuple[Step, ...]" if isinstance(value, list):
+            return tuple(_value(steps.KINDS[x["kind"]], x) for x in value)
         case "tuple[str, ...]" if isinstance(value, list):
             return tuple(_fitting(name, "str", x) for x in value)
         case "tuple[float, ...]" if isinstance(value, list):
             return tuple(_fitting(name, "float", x) for x in value)
         case _:
             raise _Unfit(f"{name} is no {annotation}")
+
+
+def taken(path: str, width: int, height: int) -> Generate:
+    """What a picture that tells nothing of itself is told to come from: its file as it is.
+
+    Args:
+        path: absolute, of the file.
+        width, height: its pixels. The request names the nearest size that a request may name; nothing is drawn by it.
+    """
+    wide, high = (min(max(round(side / 8) * 8, 16), 4096) for side in (width, height))
+    return Generate("", "", 0, wide, high, 1, 1.0, init=path, strength=0.0)
 
 
 def _moment(seconds: float) -> str:

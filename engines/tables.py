@@ -14,9 +14,12 @@ from engines import blocks, hub, schedulers
 from engines.entries import (
     PREDICTIONS,
     SCORER_KINDS,
+    UPSCALER_KINDS,
     Adapter,
     Checkpoint,
     Embedding,
+    FaceDetector,
+    FaceRestorer,
     File,
     Folder,
     Hub,
@@ -32,6 +35,7 @@ from engines.entries import (
     Size,
     Source,
     UnetOver,
+    Upscaler,
     Vae,
 )
 from engines.requests import MAX_GUIDANCE, MAX_STEPS, check_size
@@ -206,6 +210,52 @@ def scorer(table: dict[str, Any], here: Path) -> Scorer:
         _text(table, "licence"),
         _whole(table, "rank", default=0),
         _whole(table, "bytes", 0, default=0),
+    )
+
+
+def upscaler(table: dict[str, Any], here: Path) -> Upscaler:
+    """An [[upscaler]]."""
+    kind = _text(table, "kind", UPSCALER_KINDS[0])
+    if kind not in UPSCALER_KINDS:
+        raise ValueError(f"no kind of upscaler is called '{kind}'; there are {', '.join(UPSCALER_KINDS)}")
+    weak = table.get("weak")
+    return Upscaler(
+        id=_id(table),
+        title=_text(table, "title"),
+        kind=kind,
+        source=_file(table, "file", here) if kind == "net" else _whole_folder(table, here),
+        scale=_whole(table, "scale", 1, 16),
+        licence=_text(table, "licence"),
+        rank=_whole(table, "rank", default=0),
+        about=_text(table, "about", ""),
+        bytes=_whole(table, "bytes", 0, default=0),
+        weak=None if weak is None else _file(_table(table, "weak"), "file", here),
+        notice=_text(table, "notice", ""),
+        card=_text(table, "card", ""),
+    )
+
+
+def face_restorer(table: dict[str, Any], here: Path) -> FaceRestorer:
+    """A [[face_restorer]]."""
+    return FaceRestorer(
+        id=_id(table),
+        title=_text(table, "title"),
+        file=_file(table, "file", here),
+        licence=_text(table, "licence"),
+        rank=_whole(table, "rank", default=0),
+        about=_text(table, "about", ""),
+        notice=_text(table, "notice", ""),
+    )
+
+
+def face_detector(table: dict[str, Any], here: Path) -> FaceDetector:
+    """A [[face_detector]]."""
+    return FaceDetector(
+        _id(table),
+        _text(table, "title"),
+        _file(table, "file", here),
+        _text(table, "licence"),
+        _whole(table, "rank", default=0),
     )
 
 

@@ -19,6 +19,8 @@ from engines.catalogue import SHIPPED, Catalogue
 from engines.entries import (
     Adapter,
     Embedding,
+    FaceDetector,
+    FaceRestorer,
     Folder,
     HubFile,
     Local,
@@ -28,6 +30,7 @@ from engines.entries import (
     Parent,
     Recipe,
     Scorer,
+    Upscaler,
     Vae,
 )
 from engines.events import (
@@ -37,6 +40,7 @@ from engines.events import (
     Event,
     Failed,
     Finishing,
+    Kept,
     Loading,
     Pixels,
     Previewed,
@@ -47,7 +51,7 @@ from engines.events import (
     Stepped,
     Vitals,
 )
-from engines.requests import Generate, Job, JobId, Picture, Pull, Request, Seconds, Warm
+from engines.requests import Finish, Generate, Job, JobId, Picture, Pull, Request, Seconds, Warm
 
 HERE = SHIPPED.with_name("mini") / "base"
 "A model's folder that is whole, as far as the catalogue looks."
@@ -120,6 +124,11 @@ def catalogue(folder: Path) -> Catalogue:
         {e.id: e for e in embeddings},
         {v.id: v for v in vaes},
         scorers={scorer.id: scorer},
+        upscalers={
+            id: Upscaler(id, id.title(), "net", here, 4, "MIT", rank=rank) for id, rank in (("up", 2), ("big", 1))
+        },
+        face_restorers={"mend": FaceRestorer("mend", "Mend", far("mend", 348_000_000), "MIT")},
+        face_detectors={"eye": FaceDetector("eye", "Eye", here, "MIT")},
     )
 
 
@@ -146,18 +155,20 @@ class FakeStore:
         self.made: list[Picture] = []
         self._lock = threading.Lock()
 
-    def add(self, request: Generate) -> Picture:
-        """Makes the picture's file and its row."""
+    def add(self, request: Generate, parent: Picture | None = None) -> Picture:
+        """Makes the picture's file and its row; a finished one is twice as large as the one that it is made of."""
         with self._lock:
             number = len(self.made) + 1
             path = self.folder / f"picture-{number}.png"
-            write_png(path, gradient(request.seed))
+            side = 96 if parent else 48
+            write_png(path, gradient(request.seed, side, side))
             seconds = Seconds(load=0.1, encode=0.1, denoise=1.0, decode=0.2, score=0.1, save=0.1, total=1.6)
             scores = {"fake-clip": 20 + request.seed % 100 / 10} if request.score else {}
             created = NOW - 60 * 60 * 24 + 60 * number
             picture = Picture(
                 number, str(path), request, request.width, request.height, seconds, created, scores, {"device": "fake"}
             )
+            picture = replace(picture, parent=parent.id if parent else None)
             self.made.append(picture)
             return picture
 
@@ -275,6 +286,9 @@ class FakeEngine:
         if isinstance(request, Pull):
             yield from self._fetch(job.id, request)
             return
+        if isinstance(request, Finish):
+            yield from self._finish(job.id, request)
+            return
         assert isinstance(request, Generate)
         for step in range(1, request.num_inference_steps + 1):
             self._wait()
@@ -294,6 +308,22 @@ class FakeEngine:
         yield Finishing(job.id, "saving")
         singles = (request.single(i) for i in range(request.batch_size))
         yield Done(job.id, tuple(self.store.add(single) for single in singles))
+
+    def _finish(self, job_id: JobId, request: Finish) -> Iterator[Event]:
+        base = next(picture for picture in self.store.made if picture.path == request.picture)
+        for step in request.finish:
+            yield Finishing(job_id, f"{step.kind} in tiles", 0.5)
+            self._wait()
+            if self.closed or job_id in self._cancelled:
+                yield Cancelled(job_id)
+                return
+            if self.fail:
+                yield Failed(job_id, self.fail, f"the picture before it is saved: {base.path}")
+                return
+            finish = (*base.request.finish, step)
+            base = self.store.add(replace(base.request, finish=finish), base)
+            yield Kept(job_id, base)
+        yield Done(job_id, tuple(self.store.made[-len(request.finish) :]))
 
     def _fetch(self, job_id: JobId, request: Pull) -> Iterator[Event]:
         entry = catalogue(self.store.folder).entry(request.id)

@@ -3,7 +3,7 @@
     with Hub({"org/name": {"config.json": b"{}", "model.safetensors": weights}}) as hub:
         monkeypatch.setenv("HF_ENDPOINT", hub.url)
 
-Files that end in .safetensors, .bin or .ckpt are stored as the real hub stores large files: their etag is the sha256,
+Files that end as one of LARGE are stored as the real hub stores large files: their etag is the sha256,
 and they come by a redirect to another host (localhost instead of 127.0.0.1, on another port). The others come from the
 hub itself and are named by git's sha1. A repository may also be a folder on disk.
 
@@ -24,7 +24,7 @@ from types import TracebackType
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-LARGE = (".safetensors", ".bin", ".ckpt")
+LARGE = (".safetensors", ".bin", ".ckpt", ".pth", ".onnx")
 COMMIT = "c0ffee" + "0" * 34
 
 

@@ -15,6 +15,7 @@ from tui import settings
 EMBEDDED = {
     "mini", "mini-lightning-4step-unet", "mini-lightning-2step-lora", "mini-lightning-4step-lora",
     "mini-lightning-8step-lora", "mini-pixel", "mini-night", "mini-taesd", "mini-clip",
+    "mini-x4",
 }  # fmt: skip
 GOOD = """
 [[model]]

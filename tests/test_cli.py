@@ -73,6 +73,13 @@ def refused(done: subprocess.CompletedProcess[str], code: int, says: str) -> Non
         (["generate", "x", "--lora", "mini-pixel:"], "no weight behind it"),
         (["generate", "x", "--lora", "mini-pixel:0.5", "--lora", "mini-pixel:0.7"], "mini-pixel is named twice"),
         (["generate", "x" * 100_000], "100,000 characters"),
+        (["generate", "x", "--init", "nothing.png"], "nothing.png is no file"),
+        (["generate", "x", "--hires", "x2,faces"], "--hires takes one step"),
+        (["upscale", "nothing.png"], "nothing.png is no file"),
+        (["upscale"], "missing argument"),
+        (["upscale", __file__, "--scale", "99"], "scale must be"),
+        (["restore", __file__, "--strength", "2"], "strength must be"),
+        (["upscale", __file__], "can't be read as a picture"),
         (["prompt", "x" * 100_000], "100,000 characters"),
         (["score", "/nowhere.png", "--prompt", "x"], "is no file"),
         (["score", "--prompt", "x"], "there is nothing to score"),
@@ -530,3 +537,21 @@ def test_a_kill_leaves_no_half_picture_and_the_next_run_works(home: Path) -> Non
     assert rows[0]["prompt"] == "a pear"
     # a file without a row can be the one that was being written down; never more
     assert 0 <= len(list((home / "pictures").glob("2*.png"))) - len(rows) <= 1
+
+
+def test_a_picture_is_drawn_over_another_finished_and_files_are_enlarged(home: Path, tmp_path: Path) -> None:
+    first = safelight("generate", "a red apple", *FAST, "--size", "64x64", "--upscale", "x2", "--hires", "x1 0.5")
+    assert first.returncode == 0, first.stderr
+    base, hires, large = first.stdout.splitlines()
+    assert hires.endswith("-hires.png") and large.endswith("-hires-x2.png")
+    assert "hires x1 at 0.5 · 64x64" in first.stderr and "upscale x2 by mini-x4 · 128x128" in first.stderr
+    over = safelight("generate", "a pear", *FAST, "--init", base, "--strength", "0.5", "--size", "64x64", "--json")
+    told = json.loads(over.stdout)
+    assert (told["init"], told["strength"], told["parent"]) == (base, 0.5, None), over.stderr
+    done = safelight("upscale", base, large, "--scale", "3", "--out", str(tmp_path / "out"), "--json")
+    assert done.returncode == 0, done.stderr
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [(row["width"], Path(row["path"]).parent) for row in rows] == [
+        (192, tmp_path / "out"), (384, tmp_path / "out"),
+    ]  # fmt: skip
+    assert [row["finish"][-1]["kind"] for row in rows] == ["upscale"] * 2 and None not in [r["parent"] for r in rows]

@@ -168,7 +168,7 @@ def test_a_scorer_that_fails_does_not_cost_the_picture(
     def fails(id: str) -> Any:
         raise fault
 
-    monkeypatch.setattr(room, "_scorer", fails)
+    monkeypatch.setattr(room, "scorer", fails)
     events, (made,) = drain(room, replace(APPLE, score="mini-clip"))
     assert Path(made.path).is_file() and made.scores == {}
     assert any("saved without a score" in note.text and note.level == "warning" for note in of(Noted, events))
@@ -177,7 +177,7 @@ def test_a_scorer_that_fails_does_not_cost_the_picture(
 def test_two_scorers_over_one_folder_are_two(room: Darkroom, monkeypatch: pytest.MonkeyPatch) -> None:
     clip = room.catalogue.scorers["mini-clip"]
     monkeypatch.setitem(room.catalogue.scorers, "liked", replace(clip, id="liked", kind="preference"))
-    one, other = room._scorer("mini-clip"), room._scorer("liked")
+    one, other = room.scorer("mini-clip"), room.scorer("liked")
     assert (one.kind, other.kind) == ("clip", "preference")
 
 
@@ -227,7 +227,7 @@ def test_every_student_draws_the_apple(room: Darkroom, model: str) -> None:
     _, (made,) = drain(room, request)
     _, (wrong,) = drain(room, replace(request, prompt="a blue whale"))
     with Image.open(wrong.path) as image:
-        unlike, _ = room._scorer("mini-clip").score([image], "a red apple")
+        unlike, _ = room.scorer("mini-clip").score([image], "a red apple")
     assert made.scores["mini-clip"] > unlike[0] + 5
 
 
@@ -600,16 +600,16 @@ def test_pictures_are_judged_together_and_what_can_not_be_read_comes_after_those
     for i, path in enumerate(paths):
         Image.new("RGB", (40 + i, 40), (i * 30, 80, 200 - i * 20)).save(path)
     one_by_one = [drain(room, Score((path,), "an apple", "mini-clip"))[0] for path in paths]
-    monkeypatch.setattr("engines.diffusion.darkroom.JUDGED", 3)
+    monkeypatch.setattr("engines.diffusion.judging.JUDGED", 3)
     events, _ = drain(room, Score(tuple(paths), "an apple", "mini-clip"))
     scored = [event for event in events if isinstance(event, Scored)]
     assert [event.path for event in scored] == paths
     alone = [event.score for some in one_by_one for event in some if isinstance(event, Scored)]
     assert [event.score for event in scored] == pytest.approx(alone, rel=1e-3, abs=1e-3)
-    monkeypatch.setattr("engines.diffusion.darkroom.JUDGED_PIXELS", 1)
+    monkeypatch.setattr("engines.diffusion.judging.JUDGED_PIXELS", 1)
     assert len([e for e in drain(room, Score(tuple(paths), "an apple", "mini-clip"))[0] if isinstance(e, Scored)]) == 7
     Path(paths[4]).write_bytes(b"nothing")
-    monkeypatch.setattr("engines.diffusion.darkroom.JUDGED_PIXELS", 10**9)
+    monkeypatch.setattr("engines.diffusion.judging.JUDGED_PIXELS", 10**9)
     told: list[Event] = []
     judged = room.develop(Job(1, Score(tuple(paths), "an apple", "mini-clip"), None, 0), lambda: False, 0)
     with pytest.raises(InvalidRequest, match=r"4\.png can't be read"):

@@ -57,7 +57,7 @@ def claims(width: int, height: int) -> bytes:
 
 def test_what_is_written_is_read_again(tmp_path: Path) -> None:
     told = metadata.read(picture(tmp_path / "a.png"))
-    assert told == (APPLE, {"made_with": {"torch": "2"}, "scores": {"clip": 30.0}})
+    assert told == (APPLE, {"made_with": {"torch": "2"}, "scores": {"clip": 30.0}, "source": ""})
     typed = {"template": "a {red|blue} apple", "negative_template": "(x:1.2)", "syntax": "a1111"}
     again = metadata.read(picture(tmp_path / "b.png", **typed))
     assert again is not None and again[0] == replace(APPLE, **typed)
@@ -220,7 +220,7 @@ def test_escape_sequences_do_not_survive_as_escapes(tmp_path: Path) -> None:
     assert told is not None
     request, ours = told
     assert request.prompt == "a]0;x b" and request.scheduler == "euler" and request.folder is None
-    assert ours == {"made_with": {"a]0;x b": "a]0;x b", "lines": "a b"}, "scores": {"a]0;x b": 1.5}}
+    assert ours == {"made_with": {"a]0;x b": "a]0;x b", "lines": "a b"}, "scores": {"a]0;x b": 1.5}, "source": ""}
 
 
 def test_every_field_of_a_stored_request_has_its_type() -> None:

@@ -34,7 +34,8 @@ def pictures(arguments: list[str]) -> int:
     """How many pictures a generate makes."""
     if "--guidance-series" in arguments:
         return len(arguments[arguments.index("--guidance-series") + 1].split(","))
-    return int(arguments[arguments.index("--count") + 1]) if "--count" in arguments else 1
+    steps = sum(step in arguments for step in ("--hires", "--restore-faces", "--upscale"))
+    return (int(arguments[arguments.index("--count") + 1]) if "--count" in arguments else 1) + steps
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -83,6 +84,7 @@ def test_the_commands_of_a_days_use_run_in_order(home: Path, hub: Hub, tmp_path:
         if "--json" in arguments:
             assert all(json.loads(line) for line in done.stdout.splitlines())
     made = sum(pictures(a) for a in programs if a[0] == "generate" and "list" not in a)
+    made += sum(a[0] in ("upscale", "restore") for a in programs)
     swept = [json.loads(line) for line in run("sweep", "--list", "--json").stdout.splitlines()]
     assert [(row["cells"], row["made"]) for row in swept] == [(6, 6), (8, 8), (12, 12)]
     assert "guidance 4.5 · steps 8" in (tmp_path / "sweep.html").read_text()

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from engines import catalogue, schedulers
 from engines.diffusion import sampling
-from engines.diffusion.conditioning import Conditioner, TextEncoders
+from engines.diffusion.conditioning import Conditioner, Conditioning, TextEncoders
 from engines.diffusion.decoding import decode
 from engines.diffusion.previews import to_uint8
 from engines.prompt import parse
@@ -38,7 +38,7 @@ def pipe() -> Any:
     return pipe
 
 
-def ours(pipe: Any, request: Generate) -> np.ndarray:
+def ours(pipe: Any, request: Generate, begin: torch.Tensor | None = None) -> np.ndarray:
     """(batch, height, width, 3) uint8, made by our loop from the pipeline's components."""
     encoders = TextEncoders(pipe.tokenizer, pipe.tokenizer_2, pipe.text_encoder, pipe.text_encoder_2)
     conditioner = Conditioner(encoders, CPU, torch.float32)
@@ -48,8 +48,9 @@ def ours(pipe: Any, request: Generate) -> np.ndarray:
         negative = None if request.negative_prompt is None else parse(request.negative_prompt)
         conditioning = conditioner.encode(parse(request.prompt), negative, guided=request.guidance_scale > 1)
         scheduler = sampling.make_scheduler(request.scheduler, config, recipe, request.timestep_spacing)
-        steps = list(sampling.denoise(pipe.unet, scheduler, conditioning, request, CPU, torch.float32))
-        assert [s.number for s in steps] == list(range(1, request.num_inference_steps + 1))
+        steps = list(sampling.denoise(pipe.unet, scheduler, conditioning, request, CPU, torch.float32, begin))
+        count = request.num_inference_steps if begin is None else sampling.steps_of(request)
+        assert [(s.number, s.of) for s in steps] == [(number, count) for number in range(1, count + 1)]
         return to_uint8(decode(pipe.vae, steps[-1].latents)).numpy()
 
 
@@ -86,8 +87,7 @@ def theirs(pipe: Any, request: Generate, **more: Any) -> np.ndarray:
             num_inference_steps=request.num_inference_steps,
             guidance_scale=request.guidance_scale,
             guidance_rescale=request.guidance_rescale,
-            width=request.width,
-            height=request.height,
+            **({} if "image" in more else {"width": request.width, "height": request.height}),
             generator=torch.Generator().manual_seed(request.seed),
             **more,
         ).images[0]
@@ -99,6 +99,60 @@ def theirs(pipe: Any, request: Generate, **more: Any) -> np.ndarray:
 def furthest(a: np.ndarray, b: np.ndarray) -> int:
     assert a.shape == b.shape
     return int(np.abs(a.astype(int) - b.astype(int)).max())
+
+
+@pytest.mark.parametrize("name", [row.name for row in schedulers.TABLE if row.name != "pndm"])  # see solvers
+def test_every_scheduler_draws_over_a_picture_as_the_pipeline_does(pipe: Any, name: str) -> None:
+    from diffusers import StableDiffusionXLImg2ImgPipeline
+
+    over = StableDiffusionXLImg2ImgPipeline(**pipe.components, add_watermarker=False)
+    over.set_progress_bar_config(disable=True)
+    begin = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(1))[:1] * 0.8
+    request = replace(APPLE, scheduler=name, width=64, height=64, init="a.png", strength=0.6)
+    theirs_over = theirs(over, request, image=begin, strength=request.strength)
+    assert furthest(ours(pipe, request, begin)[0], theirs_over) <= 1
+
+
+class Knowing:
+    """A denoiser that knows the picture: it tells exactly the noise that is upon it."""
+
+    def __init__(self, picture: torch.Tensor) -> None:
+        self.picture = picture
+        self.config = type("Config", (), {"in_channels": 4})
+        betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
+        kept = (1 - betas).cumprod(0)
+        self.levels = ((1 - kept) / kept).sqrt().log().numpy()
+
+    def __call__(self, seen: torch.Tensor, t: torch.Tensor, **more: Any) -> tuple[torch.Tensor]:
+        sigma = float(np.exp(np.interp(float(t), np.arange(1000), self.levels)))
+        kept = 1 / (1 + sigma**2)
+        return ((seen - kept**0.5 * self.picture) / (1 - kept) ** 0.5,)
+
+
+@pytest.mark.parametrize("strength", [0.3, 0.5, 1.0])
+@pytest.mark.parametrize("name", [row.name for row in schedulers.TABLE])
+def test_every_scheduler_arrives_wherever_it_begins(pipe: Any, name: str, strength: float) -> None:
+    picture = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(3))
+    request = replace(APPLE, scheduler=name, guidance_scale=1.0, width=64, height=64, strength=strength)
+    request = replace(request, num_inference_steps=12, init="a.png")
+    recipe = catalogue.load().model("mini").recipe
+    made = sampling.make_scheduler(name, dict(pipe.scheduler.config), recipe, "leading")
+    text = Conditioning(torch.zeros(1, 77, 8), torch.zeros(1, 8), None, None)
+    *_, last = sampling.denoise(Knowing(picture), made, text, request, CPU, torch.float32, picture)
+    assert (last.latents - picture).abs().max() < 0.12
+
+
+def test_a_strength_says_how_many_steps_are_run_and_one_is_at_least() -> None:
+    counts = {0.01: 1, 0.2: 1, 0.34: 2, 0.5: 3, 0.99: 5, 1.0: 6}
+    assert {s: sampling.steps_of(replace(APPLE, strength=s)) for s in counts} == counts
+
+
+def test_at_full_strength_a_picture_begins_with_nearly_all_noise(pipe: Any) -> None:
+    light, dark = (torch.full((1, 4, 8, 8), level) for level in (1.0, -1.0))
+    request = replace(APPLE, width=64, height=64, init="a.png", strength=1.0, num_inference_steps=8)
+    apart = furthest(ours(pipe, request, light), ours(pipe, request, dark))
+    faint = furthest(*(ours(pipe, replace(request, strength=0.2), begin) for begin in (light, dark)))
+    assert apart < faint
 
 
 @pytest.mark.parametrize("name", [row.name for row in schedulers.TABLE])

@@ -414,13 +414,13 @@ async def test_the_draft_is_there_again(bench: Bench) -> None:
 
 async def test_settings_decide_what_an_empty_draft_is(bench: Bench) -> None:
     settings = Settings(
-        model="quick", score=False, precision="fp32", theme="no such", keys=(("make", "f5"), ("x", "y"))
+        model="quick", score=False, precision="fp32", theme="no such", keys=(("make", "f10"), ("x", "y"))
     )
     async with bench.open(settings, ("settings.toml: line 3",)).run_test(size=WIDE) as pilot:
         assert bench.app.workbench.draft == Draft(model="quick", score="no", precision="fp32")
         await until(pilot, lambda: "no such" in toasts(bench.app))
         assert "line 3" in toasts(bench.app) and "there is no action 'x'" in toasts(bench.app)
-        await pilot.press("f5")
+        await pilot.press("f10")
         await until(pilot, lambda: bench.made)
 
 

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from engines.errors import DiskFull, InvalidRequest, SafelightError, StorageError, near
-from tui import models_commands, sweep_command
+from tui import finish_command, making, models_commands, sweep_command
 from tui import session as sessions
 from tui.arguments import Debug, Device, Json, ModelId, Syntax, Threads, Yes, typed
-from tui.making import say
 from tui.session import Session
 
 if TYPE_CHECKING:
@@ -32,6 +31,8 @@ app = typer.Typer(
 )
 history_app = typer.Typer(help="Pictures that were made.", rich_markup_mode=None)
 app.command()(sweep_command.sweep)
+app.command()(finish_command.upscale)
+app.command()(finish_command.restore)
 app.add_typer(models_commands.app, name="models")
 app.add_typer(history_app, name="history")
 
@@ -39,6 +40,7 @@ USAGE_ERROR: Any = typer.BadParameter.__mro__[1]
 "What typer raises for anything that was typed wrong; it exports only the subclass."
 
 SERIES = ("--guidance-series", "--rescale-series")
+STEPS = ("--upscale", "--restore-faces", "--hires")
 "Options of generate whose value may be left out, which typer has no word for."
 
 
@@ -69,11 +71,11 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _with_values(arguments: Sequence[str]) -> list[str]:
-    """The arguments, with 'auto' for a series without numbers: at the end, or with another option behind it."""
+    """The arguments, with 'auto' for a series or a step without value: at the end, or with another option behind it."""
     given = list(arguments)
     end = given.index("--") if "--" in given else len(given)
     for i in range(end):
-        if given[i] in SERIES and (i + 1 >= end or given[i + 1].startswith("-")):
+        if given[i] in (*SERIES, *STEPS) and (i + 1 >= end or given[i + 1].startswith("-")):
             given[i] += "=auto"
     return given
 
@@ -170,6 +172,22 @@ def generate(
         str | None, typer.Option(SERIES[1], metavar="[X,Y,…]", help="The same for the guidance rescale.")
     ] = None,
     syntax: Syntax = "",
+    init: Annotated[
+        str, typer.Option("--init", metavar="FILE", help="A picture to begin with instead of noise alone.")
+    ] = "",
+    strength: Annotated[
+        str, typer.Option("--strength", metavar="X", help="How much of it is drawn anew: 0 nothing, 1 all; 0.5 if not.")
+    ] = "",
+    hires: Annotated[
+        str | None,
+        typer.Option(STEPS[2], metavar="['[ID] [xN] [X]']", help="Enlarge it, and draw over that at a strength."),
+    ] = None,
+    faces: Annotated[
+        str | None, typer.Option(STEPS[1], metavar="['[ID] [X]']", help="Draw its faces anew, at a strength.")
+    ] = None,
+    upscale: Annotated[
+        str | None, typer.Option(STEPS[0], metavar="['[ID] [xN]']", help="Enlarge the finished picture.")
+    ] = None,
     out: Annotated[str, typer.Option("--out", metavar="DIR", help="Where the pictures are saved.")] = "",
     yes: Yes = False,
     device: Device = "",
@@ -222,6 +240,9 @@ def generate(
         mix=mix,
         # a text that is given and empty is meant
         blank_negative=session.settings.blank_negative if negative is None else "empty",
+        init=init,
+        strength=strength,
+        finish=_steps(hires, faces, upscale),
     )
     _fetch_missing(session, form, lora, vae, yes)
     asked = draft.read(form, session.catalogue, wildcards=session.folders.wildcards)
@@ -239,12 +260,14 @@ def generate(
         from tui import drafting
 
         plan = drafting.best(best, form, requests, session.catalogue)
-        say([*asked.notes, *plan.notes])
-        return _run(session, [replace(request, folder=str(folder)) for request in plan.drafts], json, plan.finish)
-    say(asked.notes)
-    say([f"seed {requests[0].seed}, drawn at random"] * asked.drawn)
-    say([f"variation seed {requests[0].variation_seed}, drawn at random"] * asked.drawn_variation)
-    return _run(session, requests, json)
+        making.say([*asked.notes, *plan.notes])
+        return making.follow(
+            session, [replace(request, folder=str(folder)) for request in plan.drafts], json, plan.finish
+        )
+    making.say(asked.notes)
+    making.say([f"seed {requests[0].seed}, drawn at random"] * asked.drawn)
+    making.say([f"variation seed {requests[0].variation_seed}, drawn at random"] * asked.drawn_variation)
+    return making.follow(session, requests, json)
 
 
 @app.command()
@@ -273,7 +296,7 @@ def score(
     if folder:
         if images or prompt:
             raise InvalidRequest("pictures of a folder are scored for their own prompts", "leave the rest out")
-        return _run(session, _again(Path(folder), judge.id), json)
+        return making.follow(session, _again(Path(folder), judge.id), json)
     if not images:
         raise InvalidRequest("there is nothing to score", "name picture files, or --prompts-from-metadata DIR")
     for path in images:
@@ -283,7 +306,7 @@ def score(
         raise InvalidRequest("a score needs a prompt to hold the picture against", "give --prompt TEXT", "prompt")
     request = Score(tuple(str(path.absolute()) for path in images), typed(prompt) if prompt else "", judge.id)
     request.validate()
-    return _run(session, [request], json)
+    return making.follow(session, [request], json)
 
 
 def _again(folder: Path, scorer: str) -> list[Any]:
@@ -378,7 +401,6 @@ def history_path(
     debug: Debug = False,
 ) -> int:
     """Print a picture's path, for scp and rsync."""
-    from tui import making
     from tui.clean import clean
 
     picture = _picture(_begin(debug), id)
@@ -420,6 +442,15 @@ def bench(
     return benches.run(_begin(debug, device, threads), what, json, model, runs)
 
 
+def _steps(hires: str | None, faces: str | None, upscale: str | None) -> str:
+    """Steps of finishing, in the order that makes sense: faces are mended where they are large, and kept so."""
+    given = (("hires", hires), ("faces", faces), ("upscale", upscale))
+    for name, text in given:
+        if text is not None and "," in text:
+            raise InvalidRequest(f"--{name} takes one step, and commas part steps", "x2 0.4, for instance, without one")
+    return ", ".join(f"{name} {'' if text == 'auto' else text}" for name, text in given if text is not None)
+
+
 def _series(
     guidance: str | None, rescale: str | None, with_guidance: bool, with_rescale: bool, with_count: bool
 ) -> tuple[Field, str] | None:
@@ -452,7 +483,7 @@ def _spread(form: Draft, asked: Asked, field: Field, text: str, session: Session
 
 def _fetch_missing(session: Session, form: Draft, loras: Sequence[str], vae: str, yes: bool) -> None:
     """Asks to fetch what a request names and isn't here; names that nothing has are told where the request is read."""
-    from tui import draft, stocking
+    from tui import draft, finishes, stocking
 
     catalogue = session.catalogue
     named: list[Entry | None] = [catalogue.models.get(form.model), catalogue.vaes.get(vae)]
@@ -461,12 +492,13 @@ def _fetch_missing(session: Session, form: Draft, loras: Sequence[str], vae: str
     # what is for another family is refused, not fetched
     named += [a for a in adapters if a is not None and a.family == model.family]
     named += [catalogue.embeddings.get(name) for name in draft.embedding_names(form, catalogue)]
+    named += finishes.needs(form.finish, catalogue)
     stocking.ensure(session, [entry for entry in named if entry is not None], yes)
 
 
 def _begin(debug: bool, device: str = "", threads: int = 0) -> Session:
     session = sessions.begin(debug, device, threads)
-    say(session.notices)
+    making.say(session.notices)
     return session
 
 
@@ -474,7 +506,7 @@ def _store(session: Session) -> Store:
     """The history, and what had to be done to open it. (Where an engine runs over a store, that is an event.)"""
     store = session.store()
     if store.note:
-        say([store.note])
+        making.say([store.note])
     return store
 
 
@@ -489,15 +521,3 @@ def _found(store: Store, id: str) -> Any:
     if not id.isascii() or not id.isdigit() or len(id) > 18:
         raise InvalidRequest(f"'{id[:40]}' is no picture's number", "a number from safelight history list, or last")
     return store.picture(int(id))
-
-
-def _run(session: Session, requests: Sequence[Any], as_json: bool, then: Any = None) -> int:
-    from tui import making
-
-    with making.closing(session.store()) as store:
-        try:
-            return making.run(session.engine("command", store), requests, as_json, then)
-        except making.JobFailed as e:
-            if session.debug:
-                print(e.trace, file=sys.stderr)
-            raise

@@ -105,7 +105,7 @@ class ComparingScreen(ChoosingScreen):
         if self.shown is None:
             self.notify("no picture yet that could be varied", timeout=3, markup=False)
             return
-        base = replace(Draft.from_request(self.shown.request, keep=self.form.draft), count="", batch="")
+        base = replace(Draft.from_request(self.shown.request, keep=self.form.draft), count="", batch="", finish="")
         seeds = [str(secrets.randbelow(2**32)) for _ in range(NEIGHBOURS)]
         near = [replace(base, variation_seed=seed, variation_strength=fields.exact(NEARBY)) for seed in seeds]
         self.make_all([(f"near {i}", draft) for i, draft in enumerate(near, 1)], ("this", self.shown))

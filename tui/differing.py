@@ -49,10 +49,20 @@ def differences(before: Generate, after: Generate) -> tuple[Difference, ...]:
         found.append(Difference("size", *sizes))
     if before.mix != after.mix:
         found.append(Difference("mix", *(shares.told(one.mix) or "its own" for one in (before, after))))
+    if (before.init, before.strength) != (after.init, after.strength):
+        found.append(Difference("over", *map(_begins, (before, after))))
+    if before.finish != after.finish:
+        steps = (", ".join(step.told for step in r.finish) or "nothing" for r in (before, after))
+        found.append(Difference("finish", *steps))
     if before.loras != after.loras:
         loras = [" ".join(f"{x.name}:{x.weight:g}" for x in one.loras) or "none" for one in (before, after)]
         found.append(Difference("LoRAs", *loras))
     return tuple(found)
+
+
+def _begins(request: Generate) -> str:
+    """What a picture begins with."""
+    return "noise" if request.init is None else f"{request.init.rpartition('/')[2]} at {request.strength:g}"
 
 
 def line(before: Generate, after: Generate) -> str:

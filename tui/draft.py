@@ -29,7 +29,10 @@ from engines.requests import (
     check_seed,
 )
 from engines.variants import Wildcards
-from tui import fields, shares, texts
+from tui import fields, finishes, shares, texts
+
+STRENGTH = 0.5
+"How much of a picture to begin with is drawn anew, where nothing else is said."
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +81,12 @@ class Draft:
     "The dialect of both prompts: compel, or a1111 to have them translated; empty is compel's, with a note if in doubt."
     mix: str = ""
     "The ratio of a mixed model as `tui.shares` reads it: 0.7, or 0.5,0.3,0.2; empty is the catalogue's."
+    init: str = ""
+    "A picture file to begin with; empty for none."
+    strength: str = ""
+    "0 to 1, how much of it is drawn anew; empty is STRENGTH."
+    finish: str = ""
+    "Steps of finishing as `tui.finishes` reads them; empty for none."
 
     def to_json(self) -> str:
         """The draft as one line of JSON."""
@@ -129,6 +138,9 @@ class Draft:
             blank_negative=_blank(request.negative_prompt, keep.blank_negative),
             syntax=request.syntax,
             mix=shares.text(request.mix),
+            init=request.init or "",
+            strength="" if request.init is None else fields.exact(request.strength),
+            finish=finishes.text(request.finish),
         )
 
 
@@ -167,7 +179,8 @@ def read(draft: Draft, catalogue: Catalogue, look: bool = True, wildcards: Path 
     recipe = model.recipe
     check_prompt(draft.prompt, "prompt")
     check_prompt(draft.negative_prompt, "negative_prompt")
-    width, height = fields.size(draft.size, recipe)
+    begins = _init(draft.init, look)
+    width, height = fields.size(_shape(begins) if begins and look and not draft.size.strip() else draft.size, recipe)
     count = fields.whole("count", draft.count, 1, MAX_COUNT, 1)
     batch = min(fields.whole("batch", draft.batch, 1, 64, 1), count)
     syntax = texts.syntax(draft.syntax)
@@ -221,6 +234,9 @@ def read(draft: Draft, catalogue: Catalogue, look: bool = True, wildcards: Path 
         negative_template=negative.typed if expanded and negative.translation else "",
         syntax=syntax if expanded else "",
         mix=shares.read(draft.mix, model),
+        init=begins,
+        strength=fields.number("strength", draft.strength, 0, 1, STRENGTH) if begins else 1.0,
+        finish=finishes.read(draft.finish, catalogue, look),
     )
     prompts = [text.prompt] * count
     if expanded and look:  # every picture draws from its own seed
@@ -252,6 +268,29 @@ def read(draft: Draft, catalogue: Catalogue, look: bool = True, wildcards: Path 
         notes.append("negative prompt: variants are drawn in the prompt only; here they are text")
     translations = (*(becomes if text.translation else ()), *becomes_negative)
     return Asked(requests, tuple(notes), drawn, drawn_variation, translations)
+
+
+def _init(text: str, look: bool) -> str | None:
+    """The absolute path of the picture to begin with, or None. Raises InvalidRequest if it is not there."""
+    if not text.strip():
+        return None
+    path = Path(text.strip()).expanduser().absolute()
+    if look and not path.is_file():
+        raise InvalidRequest(f"{path} is no file", "name a picture file to begin with", "init")
+    return str(path)
+
+
+def _shape(path: str) -> str:
+    """The aspect of a picture file, as a size is typed. Raises InvalidRequest if it is none."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)  # the orientation tag's quarter turns
+            width, height = image.size
+    except (OSError, SyntaxError, ValueError) as e:
+        raise InvalidRequest(f"{path} can't be read as a picture", "PNG, JPEG and WebP files can", "init") from e
+    return f"{height}:{width}" if turned else f"{width}:{height}"
 
 
 def _runs(prompts: list[str], batch: int) -> Iterator[tuple[int, int]]:
@@ -316,6 +355,11 @@ def _notes(request: Generate, model: Model) -> list[str]:
     notes += misread(request.negative_prompt or "", "negative prompt")
     if unused := inactive(request.guidance_scale, bool(request.negative_prompt), request.guidance_rescale):
         notes.append(unused)
+    if request.init is not None and 0 < request.num_inference_steps * request.strength < 1:
+        acts = 1 / request.num_inference_steps
+        notes.append(
+            f"one step at least is run: of {_steps(request.num_inference_steps)}, that is a strength of {acts:g}"
+        )
     if request.overrides:
         notes.append(f"against {model.id}'s recipe, as asked: {_told(request)}")
     notes += _beyond(request, model)

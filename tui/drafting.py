@@ -63,7 +63,7 @@ def best(text: str, form: Draft, requests: Sequence[Generate], catalogue: Catalo
     asked = drafts.read(
         replace(
             form, model=quick.id, steps="", guidance="", rescale="", scheduler="", size=size, vae="", override="",
-            mix="", seed=str(finals[0].seed), score=judge,
+            mix="", finish="", seed=str(finals[0].seed), score=judge,
         ),
         catalogue,
     )  # fmt: skip

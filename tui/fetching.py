@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from engines.catalogue import Catalogue
 from engines.entries import Entry
-from tui import stack
+from tui import finishes, stack
 from tui.draft import Draft, embedding_names, lora_names
 
 
@@ -48,6 +48,7 @@ class Fetches:
         named += [a for a in adapters if a is not None and (model is None or a.family == model.family)]
         named += [known.embeddings.get(name) for name in embedding_names(draft, known)]
         named.append(known.scorers.get(draft.score.strip()))
+        named += finishes.needs(draft.finish, known)
         return tuple(dict.fromkeys(e for e in named if e is not None and known.missing(e) and known.can_be_had(e)))
 
     def hold(self, draft: Draft, entries: Iterable[Entry]) -> None:

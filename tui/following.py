@@ -44,6 +44,7 @@ class FollowingScreen(SweepsScreen):
         self._drawn_at = 0.0
         self._memory: list[str] = []
         self._memory_told = ""
+        self._kept: set[int] = set()
 
     # ── panes ───────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -143,10 +144,17 @@ class FollowingScreen(SweepsScreen):
                     self._following = True
                     self.picture.show_preview(image)
                     self.picture.show_waiting(f"sketch by {self.title_of(by)}", self.draft.prompt)
-            case ev.Finishing(job_id, what):
+            case ev.Finishing(job_id, what, fraction):
                 if progress := self._jobs.get(job_id):
-                    progress.step, progress.doing = progress.of, what
+                    percent = "" if fraction is None else f" {fraction:.0%}"
+                    progress.step, progress.doing = progress.of, f"{what}{percent}"
                     self._show_progress()
+            case ev.Kept(job_id, picture):
+                self._keep((picture,))
+                self._kept.add(picture.id)
+                if self._following and self._jobs.get(job_id):
+                    self.history.follow()
+                    self._show_picture(picture)
             case ev.Pulling(job_id):
                 if progress := self._jobs.get(job_id):
                     progress.pulled = event
@@ -224,7 +232,8 @@ class FollowingScreen(SweepsScreen):
             self.history.show(pictures[::-1])
 
     def _show_done(self, pictures: Sequence[Picture]) -> None:
-        self._keep(pictures)
+        self._keep([picture for picture in pictures if picture.id not in self._kept])
+        self._kept.difference_update(picture.id for picture in pictures)
         if pictures and self._following:
             self.history.follow()
             self._show_picture(pictures[-1])

@@ -130,6 +130,9 @@ class Form(VerticalScroll, can_focus=False):
             syntax=self._draft.syntax,
             # a ratio is one model's: another has none of it, and the way back finds it
             mix=self._draft.mix if self._draft.model == self.model.value else "",
+            init=self._draft.init,
+            strength=self._draft.strength,
+            finish=self._draft.finish,
         )
 
     def show(self, draft: Draft) -> None:
@@ -153,14 +156,10 @@ class Form(VerticalScroll, can_focus=False):
             self.model.offer(self._catalogue, stocks.models)
             self._show_loras(stack.read(self.loras.texts))
 
-    def choose(self, *, vae: str | None = None, precision: str | None = None, syntax: str | None = None) -> None:
-        """Another VAE, another precision, another dialect of the prompts."""
-        if syntax is not None:
-            self._draft = replace(self._draft, syntax=syntax)
-        if vae is not None:
-            self._draft = replace(self._draft, vae=vae)
-        if precision is not None:
-            self._draft = replace(self._draft, precision=precision)
+    def choose(self, **chosen: str) -> None:
+        """What has no field here, by Draft's names: another VAE, another precision, another dialect of the prompts,
+        a picture to begin with and its strength, what is done at the end."""
+        self._draft = replace(self._draft, **chosen)  # type: ignore[arg-type]
         self.post_message(DraftChanged())
 
     def override(self) -> bool:
@@ -293,6 +292,9 @@ class Form(VerticalScroll, can_focus=False):
             quiet.append(f"variation {draft.variation_strength} to seed {draft.variation_seed or 'random'}")
         if self._draft.blank_negative and not draft.negative_prompt.strip():
             quiet.append(f"blank negative {'encoded' if draft.blank_negative == 'empty' else 'zeros'}")
+        if draft.init:
+            quiet.append(f"over {draft.init.rpartition('/')[2][:24]} at {draft.strength or drafting.STRENGTH}")
+        quiet += [f"then {draft.finish}"] if draft.finish.strip() else []
         quiet += [f"syntax {draft.syntax}"] if draft.syntax.strip() not in ("", "compel") else []
         overridden = "override on · nothing is locked"
         self.model.show_departures(quiet, overridden if draft.override == "yes" else "")

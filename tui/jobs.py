@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from engines.events import Pulling
-from engines.requests import Generate, Job, JobId, Picture, Pull
+from engines.requests import Finish, Generate, Job, JobId, Picture, Pull
 
 _Kind: TypeAlias = tuple[str, int, int]
 
@@ -49,6 +49,8 @@ class Progress:
                 return self.title
             case Generate(prompt=prompt):
                 return prompt
+            case Finish(picture=path, finish=steps):
+                return f"{steps[0].told} · {path.rpartition('/')[2]}"
             case Pull(id=id):
                 return f"fetch {self.title or id}"
             case request:
@@ -82,6 +84,8 @@ class Estimates:
     def learn(self, picture: Picture) -> None:
         """Takes a finished picture's times; later ones count as much as all before them."""
         r, s = picture.request, picture.seconds
+        if r.finish or not r.drawn:
+            return  # other work than a picture of its model and size
         kind = (r.model, r.width, r.height)
         if s.denoise > 0 and r.num_inference_steps:
             step, rest = s.denoise / r.num_inference_steps, s.encode + s.decode + s.score + s.save

@@ -75,7 +75,7 @@ class Live:
         """The draft as live takes it: one picture of one seed, and of one variation."""
         varied = draft.variation_strength.strip() and not draft.variation_seed.strip()
         return replace(
-            draft, seed=draft.seed.strip() or self.seed, count="", batch="",
+            draft, seed=draft.seed.strip() or self.seed, count="", batch="", finish="",
             variation_seed=self.seed if varied else draft.variation_seed,
         )  # fmt: skip
 

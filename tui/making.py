@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from engines.engine import Engine
 from engines.errors import SafelightError
@@ -23,6 +23,7 @@ from engines.events import (
     Event,
     Failed,
     Finishing,
+    Kept,
     Loading,
     Noted,
     Previewed,
@@ -39,6 +40,9 @@ from engines.requests import Generate, Picture, Request
 from engines.store import Store
 from tui import shares, wording
 from tui.clean import one_line
+
+if TYPE_CHECKING:
+    from tui.session import Session
 
 
 class JobFailed(SafelightError):
@@ -100,6 +104,22 @@ def closing(store: Store) -> Iterator[Store]:
         store.close()
 
 
+def follow(
+    session: Session,
+    requests: Sequence[Request],
+    as_json: bool,
+    then: Callable[[Sequence[Picture]], Sequence[Request]] | None = None,
+) -> int:
+    """`run` by an engine of a session, which is closed at the end."""
+    with closing(session.store()) as store:
+        try:
+            return run(session.engine("command", store), requests, as_json, then)
+        except JobFailed as e:
+            if session.debug:
+                print(e.trace, file=sys.stderr)
+            raise
+
+
 def run(
     engine: Engine,
     requests: Sequence[Request],
@@ -119,6 +139,7 @@ def run(
     ended = 0
     failures: list[Failed] = []
     made: list[Picture] = []
+    kept: set[int] = set()
     started = time.monotonic()
     try:
         group = uuid.uuid4().hex[:12] if of > 1 else None
@@ -128,10 +149,15 @@ def run(
             match event:
                 case Queued():
                     pass
+                case Kept(job_id, picture) if job_id in mine:
+                    progress.clear()
+                    _print(picture, as_json)
+                    kept.add(picture.id)
                 case Done(job_id, pictures) if job_id in mine:
                     progress.clear()
                     for picture in pictures:
-                        _print(picture, as_json)
+                        if picture.id not in kept:
+                            _print(picture, as_json)
                     made += pictures
                     ended += 1
                 case Failed(job_id=job_id) if job_id in mine:
@@ -197,9 +223,9 @@ def _words(event: Event, ended: int, of: int, started: float) -> str:
             )
         case Pulling():
             return _pulled(event)
-        case Finishing(what=what):
-            return f"{which}{what}"
-        case Started() | Previewed() | Sketched() | Vitals():
+        case Finishing(what=what, fraction=fraction):
+            return f"{which}{what}" if fraction is None else f"{which}{what} {wording.bar(fraction, 16)}"
+        case Started() | Kept() | Previewed() | Sketched() | Vitals():
             return f"{which}working · {wording.duration(time.monotonic() - started)}"
         case _:
             return which
@@ -224,12 +250,16 @@ def _print(picture: Picture, as_json: bool) -> None:
     print(picture.path, flush=True)
     score = "".join(f" · {k} {v:.2f}" for k, v in picture.scores.items())
     r = picture.request
+    took = wording.duration(picture.seconds.total)
+    if r.finish:
+        print(f"  {r.finish[-1].told} · {picture.width}x{picture.height}{score} · {took}", file=sys.stderr)
+        return
     seed = f"seed {r.seed}"
     if r.variation_strength > 0:
         seed += f" · variation {r.variation_strength:g} to seed {r.variation_seed}"
     model = f"{r.model} · mix {shares.told(r.mix)}" if r.mix else r.model
     print(
         f"  {seed} · {model} · {wording.plural(r.num_inference_steps, 'step')} · guidance {r.guidance_scale:g}"
-        f"{score} · {wording.duration(picture.seconds.total)}",
+        f"{score} · {took}",
         file=sys.stderr,
     )

@@ -63,7 +63,7 @@ def grid(marked: Marked, draft: Draft) -> Grid:
             settings.append((name, value))
     stacks = grids.stacks([text for text in marked.loras.split(",") if text.strip()])
     parts = weighing.distinct([weighing.read(text) for text in marked.parts.split(";") if text.strip()])
-    base = replace(draft, prompt="", model="", seed="", count="", batch="", score=(*marked.scorers, "")[0])
+    base = replace(draft, prompt="", model="", seed="", count="", batch="", finish="", score=(*marked.scorers, "")[0])
     models = marked.models or ((draft.model,) if draft.model else ())
     return Grid(prompts, models, grids.seeds(marked.seeds or "4"), tuple(settings), stacks, parts, base)
 

@@ -11,6 +11,8 @@ from engines.events import Event
 from engines.requests import JobId, Picture
 
 Taken: TypeAlias = Literal["all", "prompt", "seed"]
+Finishes: TypeAlias = Literal["upscale", "faces", "hires"]
+"What is done to it."
 Page: TypeAlias = Literal["form", "picture", "history"]
 
 
@@ -69,6 +71,15 @@ class CopyRequested(Message):
     def __init__(self, picture: Picture) -> None:
         super().__init__()
         self.picture = picture
+
+
+class FinishRequested(Message):
+    """Something shall be done to a picture."""
+
+    def __init__(self, picture: Picture, what: Finishes) -> None:
+        super().__init__()
+        self.picture = picture
+        self.what: Finishes = what
 
 
 class SweepWanted(Message):

@@ -75,3 +75,36 @@ def _offer(entry: Adapter | Embedding | Vae, having: Having | None, remark: str 
 
 def _sorted(offers: list[Offer], stock: Stock) -> list[Offer]:
     return sorted(offers, key=lambda o: stock[o.value].place if o.value in stock else 0)
+
+
+def upscalers(catalogue: Catalogue) -> list[Offer]:
+    """Those that are here, the best first, each by its own factor, and half of it where that is a size one may want;
+    the disk is asked."""
+    here = [entry for entry in catalogue.upscalers.values() if not catalogue.missing(entry)]
+    offers = []
+    for entry in sorted(here, key=lambda entry: -entry.rank):
+        for scale in (entry.scale, 2) if entry.scale > 2 else (entry.scale,):
+            about = entry.about if scale == entry.scale else "made smaller at the end"
+            offers.append(Offer(f"upscale {entry.id} x{scale}", f"{entry.title}, {scale} times", about))
+    return offers
+
+
+def strengths() -> list[Offer]:
+    """How much of a picture to begin with is drawn anew, in words."""
+    told = {
+        "0.2": "its colours and edges stay; textures change",
+        "0.35": "a little",
+        "0.5": "half of the way: shapes begin to move",
+        "0.65": "the layout stays",
+        "0.8": "nearly another picture",
+    }
+    return [Offer("", "off", "begin with noise alone"), *(Offer(name, name, text) for name, text in told.items())]
+
+
+def finishes(catalogue: Catalogue) -> list[Offer]:
+    """What may be done to every picture when it is drawn; the disk is asked."""
+    larger = [offer.value for offer in upscalers(catalogue)]
+    faces = any(not catalogue.missing(entry) for entry in catalogue.face_restorers.values())
+    texts = ["hires x1.5 0.4", "hires x2 0.4", *(["faces 0.8"] if faces else []), *larger]
+    texts += [f"hires x2 0.4, {'faces 0.8, ' if faces else ''}{one}" for one in larger[:1]]
+    return [Offer("", "nothing", "the picture as it is drawn"), *(Offer(text, text) for text in texts)]

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable
 
 from engines.engine import Engine
-from engines.events import Cancelled, Closed, Done, Event, Failed, Finishing, Previewed, Stepped
+from engines.events import Cancelled, Closed, Done, Event, Failed, Finishing, Kept, Previewed, Stepped
 from engines.requests import JobId
 
 
@@ -37,7 +37,7 @@ class Pump:
                 if isinstance(event, Stepped | Previewed):
                     self._newest[event.job_id, type(event)] = event
                 else:
-                    if isinstance(event, Finishing | Done | Failed | Cancelled):
+                    if isinstance(event, Finishing | Kept | Done | Failed | Cancelled):
                         # what was drawn meanwhile comes too late once the steps are over
                         self._newest.pop((event.job_id, Stepped), None)
                         self._newest.pop((event.job_id, Previewed), None)

@@ -13,6 +13,8 @@ from engines.entries import (
     Checkpoint,
     Embedding,
     Entry,
+    FaceDetector,
+    FaceRestorer,
     Folder,
     Hub,
     HubFile,
@@ -23,6 +25,7 @@ from engines.entries import (
     PreviewDecoder,
     Scorer,
     UnetOver,
+    Upscaler,
     Vae,
 )
 from tui import wording
@@ -37,6 +40,9 @@ KINDS: dict[type[Entry], str] = {
     Vae: "vae",
     PreviewDecoder: "preview_decoder",
     Scorer: "scorer",
+    Upscaler: "upscaler",
+    FaceRestorer: "face_restorer",
+    FaceDetector: "face_detector",
 }
 "What the tables of models.toml are called."
 
@@ -105,8 +111,8 @@ def show(catalogue: Catalogue, entry: Entry, as_json: bool) -> None:
         emit(_told(catalogue, entry, catalogue.default_model()))
         return
     print(f"{entry.id}: {one_line(getattr(entry, 'title', KINDS[type(entry)].replace('_', ' ')))}")
-    if isinstance(entry, Model) and entry.about:
-        print(f"  {one_line(entry.about)}")
+    if getattr(entry, "about", ""):
+        print(f"  {one_line(getattr(entry, 'about', ''))}")
     pairs = [("here", _presence(catalogue, entry)), ("source", source(entry)), ("fits", _for(entry))]
     pairs += [("kind", _scale(entry))]
     pairs += [("licence", entry.licence), ("notice", getattr(entry, "notice", ""))]
@@ -129,7 +135,7 @@ def source(entry: Entry) -> str:
             return f"LoRA {_place(file)} at {weight:g} over {base}"
         case Model(source=Merged() as mix):
             return f"{mix.told}, mixed in memory"
-        case Adapter(file=file) | Embedding(file=file):
+        case Adapter(file=file) | Embedding(file=file) | FaceRestorer(file=file) | FaceDetector(file=file):
             return _place(file)
         case _:
             return _place(entry.source)  # type: ignore[arg-type]
@@ -149,11 +155,13 @@ def _place(source: Folder | Hub | Local | HubFile) -> str:
 
 def _for(entry: Entry) -> str:
     """The family or latents that it fits."""
-    return entry.latents if isinstance(entry, Vae) else "" if isinstance(entry, Scorer) else entry.family
+    return entry.latents if isinstance(entry, Vae) else getattr(entry, "family", "")
 
 
 def _scale(entry: Entry) -> str:
-    """How a scorer makes its numbers: those of one kind can be compared, if at all."""
+    """How a scorer makes its numbers: those of one kind can be compared, if at all; how an upscaler works."""
+    if isinstance(entry, Upscaler):
+        return f"{'diffusion' if entry.kind == 'diffusion' else 'network'}, x{entry.scale}"
     return entry.kind if isinstance(entry, Scorer) else ""
 
 
@@ -207,6 +215,8 @@ def _told(catalogue: Catalogue, entry: Entry, default: Model) -> dict[str, Any]:
         told |= {"about": entry.about, "default": entry is default, "notice": entry.notice, "recipe": recipe}
     if isinstance(entry, Scorer):
         told["scorer_kind"] = entry.kind
+    if isinstance(entry, Upscaler):
+        told |= {"upscaler_kind": entry.kind, "scale": entry.scale, "about": entry.about, "notice": entry.notice}
     return told
 
 

@@ -19,8 +19,8 @@ from engines.catalogue import Catalogue
 from engines.entries import Entry
 from engines.requests import Generate, Job, JobId, Picture
 from tui import stack
-from tui.comparing import ComparingScreen
 from tui.draft import Draft
+from tui.finishing import FinishingScreen
 from tui.live import Live
 from tui.messages import DraftChanged, ModelChanged
 from tui.panes.header import Header
@@ -33,7 +33,7 @@ REST = 1.5
 "Seconds without a change after which the picture itself is made."
 
 
-class SketchingScreen(ComparingScreen):
+class SketchingScreen(FinishingScreen):
     """Asks for sketches while live is on, and for the picture when the hands rest."""
 
     def __init__(self, catalogue: Catalogue, clock: Callable[[], float] = time.time) -> None:

@@ -24,7 +24,7 @@ from textual.widgets import Static
 from engines.catalogue import Catalogue
 from engines.engine import Engine
 from engines.errors import InvalidRequest, SafelightError
-from engines.requests import Generate, JobId, Picture, Request, Warm
+from engines.requests import Finish, Generate, JobId, Picture, Request, Warm
 from engines.store import Store
 from tui import draft as drafting
 from tui import fields, keys, shares, stack
@@ -306,6 +306,18 @@ class Workbench(FollowingScreen):
         """In the order in which they were asked for."""
         self.run_worker(self._submit(*requests), group="engine")
 
+    def order(self, *requests: Request) -> None:
+        """As in FinishingScreen."""
+        self._following = True
+        self.run_worker(self._submit(*requests), group="engine")
+
+    def made_of(self, picture: Picture) -> Picture | None:
+        """As in FinishingScreen."""
+        if picture.parent is None:
+            return None
+        found = next(iter(self._shelf.pictures(before=picture.parent + 1, limit=1)), None)
+        return found if found is not None and found.id == picture.parent else None
+
     def make(self, draft: Draft, group: str | None = None) -> None:
         """No focus moves."""
         self._make(draft, pressed=False, group=group)
@@ -378,7 +390,7 @@ class Workbench(FollowingScreen):
     @property
     def waiting(self) -> int:
         """Jobs that a quit leaves in the queue."""
-        return sum(isinstance(p.job.request, Generate) for p in self._jobs.open)
+        return sum(isinstance(p.job.request, Generate | Finish) for p in self._jobs.open)
 
     # ── the history ─────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -36,8 +36,9 @@ from engines import catalogue as catalogues
 from engines import folders
 from engines.catalogue import Catalogue
 from engines.diffusion import sampling
-from engines.diffusion.darkroom import PNG_LEVEL, Darkroom, Development
+from engines.diffusion.darkroom import Darkroom, Development
 from engines.diffusion.device import NAMES, Device
+from engines.diffusion.keeping import PNG_LEVEL
 from engines.diffusion.loading import Components
 from engines.diffusion.previews import to_uint8
 from engines.diffusion.scoring import ClipScorer
@@ -175,7 +176,7 @@ class Rigged(Darkroom):
         if self.bare_path is None:
             return (yield from super().develop(job, stop, began))
         components = yield from self._load(job, request, stop)
-        scorer = self._scorer(request.score) if request.score is not None else None
+        scorer = self.scorer(request.score) if request.score is not None else None
         assert scorer is None or isinstance(scorer, ClipScorer)
         self.spent = bare(components, scorer, request, self.device, self.bare_path, self.texts)
         self.told = {

@@ -6,7 +6,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image
 
 from engines import planning
 from engines.diffusion import device as devices
@@ -91,6 +93,36 @@ def decode(vae: Any, latents: torch.Tensor, dtype: torch.dtype | None = None) ->
     finally:
         if dtype is not None and dtype != own:
             vae.to(own)
+
+
+def encode(components: Components, picture: Image.Image) -> torch.Tensor:
+    """The latents of a picture as the denoiser has them, (1, 4, height / 8, width / 8) in fp32: the most likely ones,
+    with nothing drawn, so that they depend on nothing but the picture. An overflow gets one more try in fp32.
+
+    Args:
+        components: the VAE, and the plan that says whether it works in tiles.
+        picture: RGB, its sides multiples of 8.
+
+    Raises:
+        LoadError: the latents are not finite, in fp32 too.
+    """
+    vae, plan = components.vae, components.plan
+    own = vae.dtype
+    levels = torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1)[None].float() / 127.5 - 1
+    for dtype in dict.fromkeys((own, torch.float32)):
+        try:
+            vae.to(dtype)
+            with placing.decoding(vae, plan.tile if plan.vae == "tiled" else 0):
+                z = vae.encode(levels.to(vae.device, dtype)).latent_dist.mode().float()
+        finally:
+            vae.to(own)
+        if torch.isfinite(z).all():
+            mean, std = vae.config.get("latents_mean"), vae.config.get("latents_std")
+            if mean is not None and std is not None:
+                shape = (1, z.shape[1], 1, 1)
+                return (z - z.new_tensor(mean).view(shape)) * vae.config.scaling_factor / z.new_tensor(std).view(shape)  # type: ignore[no-any-return]
+            return z * vae.config.scaling_factor  # type: ignore[no-any-return]
+    raise LoadError("the VAE gave numbers that are not finite for the picture to begin with", "try another VAE")
 
 
 def _not_finite(components: Components) -> LoadError:

@@ -153,8 +153,13 @@ def denoise(
     request: Generate,
     device: torch.device,
     dtype: torch.dtype,
+    begin: torch.Tensor | None = None,
 ) -> Iterator[Step]:
     """Yields the state after every step; the last one's `latents` are the picture.
+
+    With `begin`, latents of shape (1, 4, height / 8, width / 8), the request's strength says from which step on they
+    are drawn over, with the noise of that step upon them (SDEdit, arXiv:2108.01073, as diffusers'
+    StableDiffusionXLImg2ImgPipeline does it, but that one step at least is run).
 
     Whoever iterates may stop at any step. Runs under the caller's inference mode.
     """
@@ -163,10 +168,17 @@ def denoise(
     guided = request.guidance_scale > 1
 
     scheduler.set_timesteps(request.num_inference_steps, device=device)
-    timesteps = scheduler.timesteps
-    latents = initial_latents(request, noise, unet.config.in_channels, device, dtype) * scheduler.init_noise_sigma
+    order = int(getattr(scheduler, "order", 1))
+    count = request.num_inference_steps if begin is None else steps_of(request)
+    skipped = (request.num_inference_steps - count) * order
     if hasattr(scheduler, "set_begin_index"):
-        scheduler.set_begin_index(0)
+        scheduler.set_begin_index(skipped)
+    timesteps = scheduler.timesteps[skipped:]
+    latents = initial_latents(request, noise, unet.config.in_channels, device, dtype)
+    if begin is None:
+        latents = latents * scheduler.init_noise_sigma
+    else:
+        latents = scheduler.add_noise(begin.repeat(batch, 1, 1, 1).to(latents), latents, timesteps[:1].repeat(batch))
 
     sizes = time_ids(request, device, dtype)
     if guided:
@@ -178,8 +190,7 @@ def denoise(
     wanted = inspect.signature(scheduler.step).parameters
     extra: dict[str, Any] = {"generator": noise if batch > 1 else noise[0]} if "generator" in wanted else {}
 
-    order = int(getattr(scheduler, "order", 1))
-    warmup = max(len(timesteps) - request.num_inference_steps * order, 0)
+    warmup = max(len(timesteps) - count * order, 0)
     for i, t in enumerate(timesteps):
         doubled = torch.cat([latents] * 2) if guided else latents
         prediction = unet(
@@ -200,10 +211,13 @@ def denoise(
         last = i == len(timesteps) - 1
         # a second-order scheduler evaluates the UNet twice a step: a step is told when it is whole
         if last or (i + 1 > warmup and (i + 1) % order == 0):
-            number = request.num_inference_steps if last else (i + 1 - warmup) // order
-            yield Step(
-                number, request.num_inference_steps, latents, latents if last else _clean(scheduler, out, before)
-            )
+            number = count if last else (i + 1 - warmup) // order
+            yield Step(number, count, latents, latents if last else _clean(scheduler, out, before))
+
+
+def steps_of(request: Generate) -> int:
+    """Steps that are run over a picture: the strength's share of num_inference_steps, one at least."""
+    return min(max(int(request.num_inference_steps * request.strength), 1), request.num_inference_steps)
 
 
 def rescale(guided: torch.Tensor, towards: torch.Tensor, amount: float) -> torch.Tensor:

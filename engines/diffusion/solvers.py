@@ -118,6 +118,10 @@ class _Ddim:
         self._levels = [*levels, self.final_alpha_cumprod]  # type: ignore[attr-defined]
         self._done = 0
 
+    def set_begin_index(self, begin_index: int = 0) -> None:
+        """Which of the timesteps comes first, as diffusers' other classes have it."""
+        self._done = begin_index
+
     def step(self, model_output: torch.Tensor, timestep: Any, sample: torch.Tensor, return_dict: bool = True) -> Any:
         level, following = self._levels[self._done], self._levels[self._done + 1]
         self._done += 1
@@ -131,6 +135,24 @@ class _Ddim:
         return _Out(out, clean) if return_dict else (out,)
 
 
+class _Plms:
+    """PLMS (arXiv:2202.09778) from any of its timesteps on.
+
+    Its first step is done twice, the second time with what the first one found, and for that the second timestep stands
+    twice in the list. diffusers leaves out the first ones of that list where a picture is drawn over, and then takes
+    the steps that follow from where they don't begin.
+    """
+
+    timesteps: torch.Tensor
+
+    def set_begin_index(self, begin_index: int = 0) -> None:
+        """Which of the timesteps, without the one that stands twice, comes first; what stands before it is left out."""
+        if begin_index:
+            rest = [t for i, t in enumerate(self.timesteps.tolist()) if i != 1][begin_index:]
+            doubled = [*rest[:2], *rest[1:]] if len(rest) > 1 else rest
+            self.timesteps = self.timesteps.new_tensor([0] * begin_index + doubled)
+
+
 class _Lms:
     """The coefficients of LMS without scipy, which diffusers asks to integrate what is a polynomial of degree three.
 
@@ -139,13 +161,21 @@ class _Lms:
 
     sigmas: torch.Tensor
     timesteps: torch.Tensor
+    derivatives: list[torch.Tensor]
 
     def set_timesteps(self, num_inference_steps: Any = None, device: Any = None, **more: Any) -> None:
         super().set_timesteps(num_inference_steps, **more)  # type: ignore[misc]
         self.timesteps = self.timesteps.float().to(device)
 
     def get_lms_coefficient(self, order: int, t: int, current_order: int) -> float:
-        """The integral of Lagrange's basis polynomial `current_order` from σ(t) to σ(t + 1)."""
+        """The integral of Lagrange's basis polynomial `current_order` from σ(t) to σ(t + 1).
+
+        diffusers takes as many of them as steps come before t in the list; where the first of those were left out (a
+        picture is drawn over), there are fewer derivatives for them.
+        """
+        order = min(order, len(self.derivatives) or order)
+        if current_order >= order:
+            return 0.0
         sigmas = self.sigmas.double().numpy()
         others = [sigmas[t - k] for k in range(order) if k != current_order]
         here = sigmas[t - current_order]
@@ -192,6 +222,7 @@ class _Out:
 
 _MENDED: dict[str, tuple[type, ...]] = {
     "DDIMScheduler": (_Ddim,),
+    "PNDMScheduler": (_Plms,),
     "DEISMultistepScheduler": (_Ending,),
     "DPMSolverMultistepScheduler": (_ThirdOrder,),
     "LMSDiscreteScheduler": (_Lms,),

@@ -21,7 +21,7 @@ from engines.errors import SafelightError
 from engines.requests import Picture
 from tui import keys
 from tui.clean import one_line
-from tui.messages import CopyRequested, PictureChosen, TakeBack
+from tui.messages import CopyRequested, Finishes, FinishRequested, PictureChosen, TakeBack
 from tui.pages import PAGE, Pages, Shelf
 from tui.pictures.view import colours_of, thumbnail_strips
 from tui.wording import ago, plural
@@ -221,6 +221,22 @@ class HistoryPane(ScrollView, can_focus=True):
         if (picture := self.chosen) is not None:
             self.post_message(CopyRequested(picture))
 
+    def action_finish_upscale(self) -> None:
+        """Larger."""
+        self._ask("upscale")
+
+    def action_finish_faces(self) -> None:
+        """With its faces drawn anew."""
+        self._ask("faces")
+
+    def action_finish_hires(self) -> None:
+        """Larger, and drawn over."""
+        self._ask("hires")
+
+    def _ask(self, what: Finishes) -> None:
+        if (picture := self.chosen) is not None:
+            self.post_message(FinishRequested(picture, what))
+
     def on_click(self, event: events.Click) -> None:
         """Moves the cursor to the pointer; a double click takes the settings."""
         row = (event.y + self.scroll_offset.y) // TALL
@@ -258,7 +274,8 @@ class HistoryPane(ScrollView, can_focus=True):
         if line == 0:
             return one_line(request.prompt, width) or "no prompt"
         if line == 1:
-            against = ["overridden"] if request.overrides else []
+            against = [request.finish[-1].told] if request.finish else []
+            against += ["overridden"] if request.overrides else []
             parts = [*against, self._titles(request.model)]
             for scorer, score in list(picture.scores.items())[:1]:
                 named = one_line(" · ".join([f"★ {score:.1f} {scorer}", *parts]))

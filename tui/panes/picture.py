@@ -69,6 +69,9 @@ class PicturePane(Vertical, can_focus=True):
             facts.append(f"variation {request.variation_strength:g}")
         if request.mix:
             facts.append(f"mix {shares.told(request.mix)}")
+        if request.init is not None and request.strength > 0:
+            facts.append(f"over a picture at {request.strength:g}")
+        facts += [step.told for step in request.finish[-1:]]
         if request.overrides:
             facts.append("against the recipe")
         self._caption(

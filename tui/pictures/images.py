@@ -6,6 +6,7 @@ import io
 import stat
 import struct
 import zlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -66,3 +67,67 @@ def _as_rgb(image: Image) -> Image:
 
 def _why(error: OSError) -> str:
     return (error.strerror or "it cannot be read").lower()
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """Which part of a picture is wanted."""
+
+    size: tuple[int, int]
+    "Pixels that there is room for."
+    zoom: float
+    "How much larger than the room the whole is shown: 1 fits it; 0 shows a pixel as a pixel."
+    centre: tuple[float, float]
+    "What is in the middle, 0 … 1 across and down."
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of a picture."""
+
+    pixels: Pixels
+    "As it is shown."
+    size: tuple[int, int]
+    "Pixels of the whole picture."
+    scale: float
+    "Shown pixels for one of the picture's."
+    seen: tuple[float, float]
+    "Of the whole, how much is in sight across and down, 0 … 1."
+    centre: tuple[float, float]
+    "What is in the middle; nothing beyond an edge is in sight."
+
+
+class Opened:
+    """Pictures as they are, the last few that were looked at; for one thread at a time."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, Image] = {}
+
+    def part(self, path: str, paths: tuple[str, ...], wish: Wish) -> Part:
+        """A part of a picture file. Of several files the same part is shown at the same size: the zoom that shows a
+        pixel as a pixel is that of the largest of them. ValueError says in one line why not."""
+        from PIL.Image import Resampling
+
+        self._known = {known: image for known, image in self._known.items() if known in paths}
+        image = self._open(path)
+        others = [self._open(one) for one in paths if wish.zoom == 0]
+        room = min(wish.size[0] / image.width, wish.size[1] / image.height)
+        scale = room * wish.zoom if wish.zoom else max([image.width, *(o.width for o in others)]) / image.width
+        seen = tuple(min(1.0, have / (side * scale)) for have, side in zip(wish.size, image.size, strict=True))
+        centre = tuple(min(max(at, s / 2), 1 - s / 2) for at, s in zip(wish.centre, seen, strict=True))
+        box = tuple(side * (at - s / 2) for side, at, s in zip(image.size, centre, seen, strict=True))
+        box += tuple(side * (at + s / 2) for side, at, s in zip(image.size, centre, seen, strict=True))
+        wide, high = (max(1, round(side * s * scale)) for side, s in zip(image.size, seen, strict=True))
+        # enlarged, a pixel is to be seen as what it is
+        how = Resampling.NEAREST if scale >= 1 else Resampling.LANCZOS
+        shown = image.resize((wide, high), how, (box[0], box[1], box[2], box[3]), reducing_gap=3.0)
+        pixels = Pixels(shown.width, shown.height, shown.tobytes())
+        return Part(pixels, image.size, scale, (seen[0], seen[1]), (centre[0], centre[1]))
+
+    def _open(self, path: str) -> Image:
+        if path not in self._known:
+            from PIL import Image
+
+            pixels = load(path, MAX_PIXELS)
+            self._known[path] = Image.frombytes("RGB", (pixels.width, pixels.height), pixels.data)
+        return self._known[path]

@@ -174,10 +174,21 @@ class PictureView(Widget):
         self._mode = mode if _image_widget is not None else "halfblocks"
         self._fit()
 
-    def show_pixels(self, pixels: Pixels) -> None:
-        """Show a picture from memory: a live preview. Only from the interface's thread, like all methods here."""
+    @property
+    def cell(self) -> tuple[int, int]:
+        """Pixels that a cell shows, across and down."""
+        if self._mode == "halfblocks":
+            return 1, 2
+        from textual_image._terminal import get_cell_size
+
+        size = get_cell_size()
+        return max(1, size.width), max(2, size.height)
+
+    def show_pixels(self, pixels: Pixels, sharp: bool = False) -> None:
+        """Show a picture from memory: a live preview, or a `sharp` one in the terminal's best way. Only from the
+        interface's thread, like all methods here."""
         self._ticket += 1
-        self._source, self._from_file = pixels, False
+        self._source, self._from_file = pixels, sharp
         self._fit()
 
     def show_file(self, path: str) -> None:

@@ -1,0 +1,117 @@
+"""Steps of finishing as text, and the two commands."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from engines import catalogue
+from engines.entries import FaceDetector, FaceRestorer, Local, Upscaler
+from engines.errors import InvalidRequest, SafelightError
+from engines.steps import Hires, Restore, Step, Upscale
+from tui import commands, draft, finishes
+from tui.draft import Draft
+
+SHIPPED = catalogue.load()
+
+
+@pytest.fixture
+def known(tmp_path: Path) -> catalogue.Catalogue:
+    (tmp_path / "net").touch()
+    here, gone = Local(tmp_path / "net"), Local(tmp_path / "gone")
+    return replace(
+        SHIPPED,
+        upscalers={
+            "mini-x4": SHIPPED.upscaler("mini-x4"),
+            "best": Upscaler("best", "Best", "net", gone, 4, "x", rank=9),
+            "slow": Upscaler("slow", "Slow", "diffusion", here, 4, "x"),
+        },
+        face_restorers={
+            "r": FaceRestorer("r", "R", here, "x"), "away": FaceRestorer("away", "A", gone, "x", rank=5)
+        },
+        face_detectors={"d": FaceDetector("d", "D", here, "x")},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "steps"),
+    [
+        ("", ()),
+        ("upscale", (Upscale("mini-x4"),)),
+        ("upscale x2", (Upscale("mini-x4", 2),)),
+        ("upscale:mini-x4:2.5x:0.3", (Upscale("mini-x4", 2.5, 0.3),)),
+        ("UPSCALE tile=256 shrink=0.5 noise=30 guidance=4 steps=9",
+         (Upscale("mini-x4", tile=256, shrink=0.5, noise_level=30, guidance_scale=4, num_inference_steps=9),)),
+        ("faces", (Restore("r"),)),
+        ("faces .8 detector=d", (Restore("r", 0.8, "d"),)),
+        ("restore-faces r strength=0", (Restore("r", 0.0),)),
+        ("hires", (Hires(),)),
+        ("hires x1.5 0.3 latent steps=12", (Hires(1.5, 0.3, "latent", 12),)),
+        ("hires x2 0.4, faces, upscale x4", (Hires(2, 0.4), Restore("r"), Upscale("mini-x4", 4))),
+    ],
+)  # fmt: skip
+def test_steps_are_read_and_written(known: catalogue.Catalogue, text: str, steps: tuple[Step, ...]) -> None:
+    assert finishes.read(text, known) == steps
+    assert finishes.read(finishes.text(steps), known) == steps
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("paint", "no step of finishing is called 'paint'"),
+        ("upscale x99", "scale must be 0.1 to 16"),
+        ("upscale nothing", "no upscaler 'nothing'"),
+        ("upscale best", "upscaler best is not on this machine"),
+        ("faces 2", "strength must be 0 to 1"),
+        ("faces nobody", "no face restorer 'nobody'"),
+        ("faces away", "face restorer away is not on this machine"),
+        ("hires slow", "slow is a diffusion model itself"),
+        ("hires noise=3", "hires has no 'noise'"),
+        ("upscale tile=many", "tile must be a whole number"),
+        ("upscale tile=9", "tile must be 32 to"),
+        (", ".join(["hires"] * 9), ""),
+    ],
+)
+def test_what_can_not_be_done_is_one_line(known: catalogue.Catalogue, text: str, told: str) -> None:
+    with pytest.raises(SafelightError) as failed:
+        draft.read(Draft("x", finish=text), known)
+    assert told in failed.value.message and "\n" not in failed.value.message
+
+
+def test_what_is_named_or_taken_can_be_fetched(known: catalogue.Catalogue) -> None:
+    def ids(text: str) -> list[str]:
+        return [entry.id for entry in finishes.needs(text, known)]
+
+    assert ids("upscale best x2") == ["best"] and ids("upscale") == [] and ids("hires best") == ["best"]
+    assert ids("faces") == ["away", "d"] and ids("faces r detector=d") == ["r", "d"]
+
+
+def test_a_form_asks_for_what_it_says_and_comes_back(tmp_path: Path) -> None:
+    Image.new("RGB", (300, 200)).save(tmp_path / "a.png")
+    form = Draft("x", model="mini", init=str(tmp_path / "a.png"), strength="0.3", finish="hires x2, upscale")
+    (request,) = draft.read(form, SHIPPED).requests
+    assert (request.init, request.strength) == (str(tmp_path / "a.png"), 0.3)
+    assert (request.width, request.height) == (152, 104), "the trained size that is nearest to the picture's shape"
+    assert request.finish == (Hires(2), Upscale("mini-x4"))
+    again = Draft.from_request(request)
+    assert draft.read(again, SHIPPED).requests == (request,)
+    for wrong in (tmp_path / "none.png", tmp_path):
+        with pytest.raises(InvalidRequest, match="is no file"):
+            draft.read(replace(form, init=str(wrong)), SHIPPED)
+    (tmp_path / "text.png").write_text("x")
+    with pytest.raises(InvalidRequest, match="can't be read as a picture"):
+        draft.read(replace(form, init=str(tmp_path / "text.png")), SHIPPED)
+    faint = replace(form, strength="0.01", model="mini-lightning-4step-unet")
+    assert "one step at least is run: of 4 steps, that is a strength of 0.25" in draft.read(faint, SHIPPED).notes
+
+
+def test_options_without_value_are_steps_in_their_order() -> None:
+    assert commands._with_values(["generate", "x", "--upscale", "--hires", "x2"]) == [
+        "generate", "x", "--upscale=auto", "--hires", "x2",
+    ]  # fmt: skip
+    assert commands._steps("x2 0.4", None, "auto") == "hires x2 0.4, upscale "
+    with pytest.raises(InvalidRequest, match="takes one step"):
+        commands._steps(None, None, "x2, faces")

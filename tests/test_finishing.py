@@ -1,0 +1,460 @@
+"""What is done to a picture that is there: in one request with its drawing, or to a file; each result is a picture."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from engines import catalogue, folders, metadata
+from engines.diffusion import detecting, gfpgan, upscaling
+from engines.diffusion.aligning import TEMPLATE
+from engines.diffusion.darkroom import Darkroom
+from engines.entries import FaceDetector, FaceRestorer, Local, Upscaler
+from engines.errors import CatalogueError, InvalidRequest, LoadError, OutOfMemory, SafelightError, Stopped
+from engines.events import Done, Event, Failed, Finishing, Kept, Noted, Previewed, Stepped
+from engines.local import LocalEngine
+from engines.options import Options
+from engines.requests import Finish, Generate, Job, Picture, Request, from_json, to_json
+from engines.steps import Hires, Restore, Step, Upscale
+from engines.store import Made, Store
+
+APPLE = Generate(
+    "a red apple on a blue background", "mini-lightning-4step-unet", 7, 64, 64, 4, 0.0, timestep_spacing="trailing"
+)
+X4 = Upscale("mini-x4")
+
+
+@pytest.fixture(scope="module")
+def room(tmp_path_factory: pytest.TempPathFactory) -> Darkroom:
+    home = tmp_path_factory.mktemp("darkroom")
+    return Darkroom(
+        catalogue.load(), Options(home / "pictures", device="cpu", threads=1), home / "cache", home / "data"
+    )
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    """A file that is none of ours: soft stripes."""
+    x = np.linspace(0, 6, 52)[None, :, None] + np.linspace(0, 4, 40)[:, None, None] + np.array([0, 2, 4])
+    Image.fromarray((np.sin(x) * 100 + 128).astype(np.uint8)).save(tmp_path / "stripes.png")
+    return tmp_path / "stripes.png"
+
+
+def drain(
+    room: Darkroom,
+    request: Request,
+    stop: Callable[[list[Any]], bool] = lambda events: False,
+    kept: tuple[Picture, ...] = (),
+) -> tuple[list[Event], list[Made]]:
+    """Events, and all that was made, at once or in the end."""
+    events: list[Event] = []
+    made: list[Made] = []
+    seen: list[Any] = []
+    job = Job(1, request, None, time.time(), kept=kept)
+    development = room.develop(job, lambda: stop(seen), time.perf_counter())
+    while True:
+        try:
+            item = next(development)
+        except StopIteration as end:
+            return events, [*made, *end.value]
+        seen.append(item)
+        (made if isinstance(item, Made) else events).append(item)  # type: ignore[attr-defined]
+
+
+def opened(made: Made) -> Image.Image:
+    with Image.open(made.path) as image:
+        return image.copy()
+
+
+# ── in one request ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_each_step_is_a_picture_of_its_own_that_says_what_it_was_made_of(room: Darkroom) -> None:
+    steps: tuple[Step, ...] = (Hires(2, 0.5), Upscale("mini-x4", 3))
+    events, (base, hires, large) = drain(room, replace(APPLE, finish=steps, score="mini-clip"))
+    assert [opened(m).size for m in (base, hires, large)] == [(64, 64), (128, 128), (384, 384)]
+    assert [m.request.finish for m in (base, hires, large)] == [(), steps[:1], steps]
+    assert [m.source for m in (base, hires, large)] == ["", base.path, hires.path]
+    assert all("mini-clip" in m.scores for m in (base, hires, large))
+    assert [Path(m.path).name.removeprefix(Path(base.path).stem) for m in (hires, large)] == [
+        "-hires.png", "-hires-x3.png",
+    ]  # fmt: skip
+    assert "upscaler mini-x4 sha256" in large.made_with and "upscaler mini-x4 sha256" not in hires.made_with
+    assert hires.seconds.finish > 0 and hires.seconds.denoise > 0
+    told = metadata.read(Path(large.path))
+    assert told is not None and told[0] == large.request and told[1]["source"] == Path(hires.path).name
+    assert [e.of for e in events if isinstance(e, Stepped)] == [4] * 4 + [2] * 2
+    assert any(isinstance(e, Finishing) and e.what == "upscaling to 384x384" and e.fraction == 1 for e in events)
+    assert any(isinstance(e, Previewed) for e in events)
+
+
+def test_a_picture_without_steps_is_what_it_was(room: Darkroom) -> None:
+    _, (plain,) = drain(room, APPLE)
+    _, (base, _) = drain(room, replace(APPLE, finish=(X4,)))
+    assert np.array_equal(np.asarray(opened(plain)), np.asarray(opened(base)))
+
+
+def test_a_batch_is_finished_picture_by_picture(room: Darkroom) -> None:
+    _, made = drain(room, replace(APPLE, batch_size=2, finish=(X4,)))
+    assert [(m.request.seed, m.width) for m in made] == [(7, 64), (8, 64), (7, 256), (8, 256)]
+
+
+def test_an_upscaled_picture_is_what_the_network_makes(room: Darkroom, picture: Path) -> None:
+    from engines.diffusion import nets
+
+    _, (made,) = drain(room, Finish(str(picture), (X4,)))
+    net = upscaling.place(nets.load(room.catalogue.upscaler("mini-x4").source.path), room.device, torch.float32)
+    work = upscaling.upscale(Image.open(picture), net, room.device)
+    while True:
+        try:
+            next(work)
+        except StopIteration as end:
+            wanted = end.value
+            break
+    assert np.abs(np.asarray(opened(made)).astype(int) - np.asarray(wanted).astype(int)).max() <= 1
+
+
+def test_shrunk_first_it_has_the_same_size(room: Darkroom, picture: Path) -> None:
+    _, (made,) = drain(room, Finish(str(picture), (replace(X4, shrink=0.5, scale=2),)))
+    assert opened(made).size == (104, 80)
+
+
+@pytest.mark.parametrize("upscaler", ["", "latent", "mini-x4"])
+def test_a_hires_pass_keeps_the_picture_and_its_size_is_a_multiple_of_eight(room: Darkroom, upscaler: str) -> None:
+    _, (base, hires) = drain(room, replace(APPLE, finish=(Hires(1.7, 0.3, upscaler),)))
+    assert opened(hires).size == (112, 112)  # 108.8 rounded
+    before = opened(base).resize((112, 112))
+    apart = np.abs(np.asarray(opened(hires)).astype(int) - np.asarray(before).astype(int)).mean()
+    assert 0 < apart < 40
+
+
+# ── to a file ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_file_of_ours_keeps_its_request_and_what_is_done_to_it_again_adds_to_it(room: Darkroom) -> None:
+    _, (base,) = drain(room, APPLE)
+    _, (twice,) = drain(room, Finish(base.path, (Upscale("mini-x4", 2),)))
+    assert twice.request == replace(base.request, finish=(Upscale("mini-x4", 2),)) and twice.source == base.path
+    assert twice.made_with["unet_sha256"] == base.made_with["unet_sha256"]
+    _, (again,) = drain(room, Finish(twice.path, (Hires(1, 0.3),)))
+    assert again.request.finish == (Upscale("mini-x4", 2), Hires(1, 0.3)) and opened(again).size == (128, 128)
+
+
+def test_a_strangers_file_is_told_to_be_taken_as_it_is(room: Darkroom, picture: Path) -> None:
+    _, (made,) = drain(room, Finish(str(picture), (X4,)))
+    request = made.request
+    assert (request.init, request.strength, request.drawn, request.model) == (str(picture), 0.0, False, "")
+    assert Path(made.path).name == "stripes-x4.png" and opened(made).size == (208, 160)
+    told = metadata.read(Path(made.path))
+    assert told is not None and told[0].init == "stripes.png", "no folder is told to others"
+    _, (again,) = drain(room, request)  # the request makes the same once more
+    assert np.array_equal(np.asarray(opened(again)), np.asarray(opened(made)))
+    with pytest.raises(InvalidRequest, match="tells no model"):
+        drain(room, Finish(str(picture), (Hires(),)))
+
+
+def test_transparency_and_a_photographs_turn_are_kept(room: Darkroom, tmp_path: Path) -> None:
+    alpha = Image.new("RGBA", (24, 16), (200, 30, 30, 0))
+    alpha.paste((30, 200, 30, 255), (0, 0, 12, 16))
+    alpha.save(tmp_path / "alpha.png")
+    _, (made,) = drain(room, Finish(str(tmp_path / "alpha.png"), (X4,)))
+    image = opened(made)
+    assert image.mode == "RGBA" and image.getpixel((5, 5))[3] == 255 and image.getpixel((90, 5))[3] == 0  # type: ignore[index]
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (24, 16)).save(tmp_path / "turned.jpg", exif=exif)
+    _, (made,) = drain(room, Finish(str(tmp_path / "turned.jpg"), (X4,)))
+    assert opened(made).size == (64, 96)
+
+
+@pytest.mark.parametrize("content", [b"", b"no picture", None])
+def test_what_is_no_picture_is_one_line(room: Darkroom, tmp_path: Path, content: bytes | None) -> None:
+    if content is not None:
+        (tmp_path / "bad.png").write_bytes(content)
+    with pytest.raises(InvalidRequest, match="can't be read as a picture"):
+        drain(room, Finish(str(tmp_path / "bad.png"), (X4,)))
+
+
+# ── over a picture ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_picture_to_begin_with_is_covered_cut_and_drawn_over(room: Darkroom, picture: Path) -> None:
+    over = replace(APPLE, init=str(picture), strength=0.25)
+    events, (faint,) = drain(room, over)
+    assert [(e.step, e.of) for e in events if isinstance(e, Stepped)] == [(1, 1)]
+    _, (strong,) = drain(room, replace(over, strength=1.0))
+    with Image.open(picture) as image:
+        wanted = np.asarray(image.resize((83, 64)).crop((9, 0, 73, 64))).astype(int)
+    near, far = (np.abs(np.asarray(opened(m)).astype(int) - wanted).mean() for m in (faint, strong))
+    assert near < far / 2 and near < 50
+    _, (untouched,) = drain(room, replace(over, strength=0.0, finish=(X4,)))
+    assert opened(untouched).size == (208, 160)
+
+
+def test_a_batch_begins_with_one_picture(room: Darkroom, picture: Path) -> None:
+    _, (alone,) = drain(room, replace(APPLE, init=str(picture), strength=0.5, seed=8))
+    _, both = drain(room, replace(APPLE, init=str(picture), strength=0.5, batch_size=2))
+    assert np.abs(np.asarray(opened(both[1])).astype(int) - np.asarray(opened(alone)).astype(int)).max() <= 1
+
+
+def test_an_encoder_that_overflows_is_tried_in_fp32_and_told_if_it_does_there(
+    room: Darkroom, picture: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from diffusers import AutoencoderKL
+
+    real = AutoencoderKL.encode
+    monkeypatch.setattr(AutoencoderKL, "encode", lambda self, x: real(self, x * float("nan")))
+    with pytest.raises(LoadError, match="not finite for the picture to begin with"):
+        drain(room, replace(APPLE, init=str(picture), strength=0.5))
+
+
+# ── what goes wrong ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_what_is_not_here_is_refused_before_anything_is_drawn(room: Darkroom) -> None:
+    for step, error in (
+        (Upscale("nothing"), CatalogueError),
+        (Hires(2, 0.5, "nothing"), CatalogueError),
+        (Restore("nothing"), CatalogueError),
+    ):
+        seen: list[Any] = []
+        with pytest.raises(error):
+            drain(room, replace(APPLE, finish=(step,)), lambda events, seen=seen: seen.extend(events) or False)  # type: ignore[misc]
+        assert seen == []
+
+
+def test_a_step_that_fails_leaves_the_picture_before_it_and_says_where(
+    room: Darkroom, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*a: Any, **k: Any) -> Any:
+        raise OutOfMemory("the GPU's memory is used up", "make it smaller")
+        yield
+
+    monkeypatch.setattr(upscaling, "upscale", fails)
+    made: list[Made] = []
+    job = Job(1, replace(APPLE, finish=(Hires(1, 0.3), X4)), None, 0.0)
+    development = room.develop(job, lambda: False, time.perf_counter())
+    with pytest.raises(SafelightError) as failed:
+        made.extend(item for item in development if isinstance(item, Made))
+    assert len(made) == 2 and all(Path(m.path).is_file() for m in made)
+    assert failed.value.hint == f"make it smaller; the picture before it is saved: {made[1].path}"
+
+
+def test_a_stop_is_heard_between_tiles(room: Darkroom, tmp_path: Path) -> None:
+    Image.new("RGB", (600, 600), "red").save(tmp_path / "red.png")
+    request = Finish(str(tmp_path / "red.png"), (replace(X4, tile=96),))
+    with pytest.raises(Stopped):
+        drain(room, request, lambda seen: sum(isinstance(e, Finishing) and bool(e.fraction) for e in seen) >= 2)
+
+
+def test_what_an_earlier_try_left_is_not_made_again(room: Darkroom) -> None:
+    request = replace(APPLE, finish=(Hires(1, 0.3), X4))
+    _, (base, hires, large) = drain(room, request)
+    kept = [
+        Picture(i, m.path, m.request, m.width, m.height, m.seconds, 0.0, m.scores, m.made_with)
+        for i, m in enumerate((base, hires, large))
+    ]
+    events, made = drain(room, request, kept=(kept[0], kept[1]))
+    assert [m.request.finish for m in made] == [request.finish] and not [e for e in events if isinstance(e, Stepped)]
+    assert drain(room, request, kept=tuple(kept))[1] == []
+    Path(base.path).unlink()
+    assert len(drain(room, request, kept=(kept[0],))[1]) == 3, "one that is gone is drawn anew"
+
+
+# ── faces ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Face:
+    """A detector that sees one face, or none, and a net that paints it green."""
+
+    def __init__(self, sees: bool) -> None:
+        self.sees = sees
+        self.calls = 0
+
+    def __call__(self, pixels: np.ndarray) -> np.ndarray:
+        self.calls += 1
+        if not self.sees:
+            return np.zeros((0, 15), np.float32)
+        # the face fills a picture, and half of what is cut out for a second look
+        study = pixels.shape[:2] == (detecting.STUDY, detecting.STUDY)
+        side = detecting.STUDY / 2 if study else min(pixels.shape[:2])
+        begin, size = (detecting.STUDY / 4 if study else 0), side / 512
+        points = [begin + n * size for point in TEMPLATE for n in point]
+        box = (begin + 110 * size, begin + 90 * size, 290 * size, 390 * size)
+        return np.array([[*box, *points, 0.95]], np.float32)
+
+
+class Green(torch.nn.Module):
+    def forward(self, face: torch.Tensor) -> torch.Tensor:
+        return torch.tensor([-1.0, 1.0, -1.0]).view(1, 3, 1, 1).expand_as(face)
+
+
+@pytest.fixture
+def faces(room: Darkroom, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[bool], Restore]:
+    """Entries for both, and what stands in for a net of 330 MB and for OpenCV."""
+    (tmp_path / "net.pth").touch()
+    known = replace(
+        room.catalogue,
+        face_restorers={"green": FaceRestorer("green", "Green", Local(tmp_path / "net.pth"), "MIT")},
+        face_detectors={"eye": FaceDetector("eye", "Eye", Local(tmp_path / "net.pth"), "MIT")},
+    )
+    monkeypatch.setattr(room, "catalogue", known)
+    monkeypatch.setattr(gfpgan, "load", lambda *a: Green())
+
+    def use(sees: bool) -> Restore:
+        monkeypatch.setattr(detecting, "YuNet", lambda path: Face(sees))
+        room.residency.forget()
+        return Restore("green")
+
+    return use
+
+
+def test_a_face_is_drawn_anew_at_a_strength(room: Darkroom, faces: Callable[[bool], Restore], tmp_path: Path) -> None:
+    Image.new("RGB", (256, 256), (90, 90, 90)).save(tmp_path / "grey.png")
+    step = faces(True)
+    greens = []
+    for strength in (0.5, 1.0):
+        events, (made,) = drain(room, Finish(str(tmp_path / "grey.png"), (replace(step, strength=strength),)))
+        image = np.asarray(opened(made)).astype(int)
+        greens.append(image[128, 128, 1])
+        assert (image[0, 0] == 90).all() and Path(made.path).name.startswith("grey-faces")
+        assert [e.what for e in events if isinstance(e, Finishing)] == ["looking for faces", "face 1 of 1", "saving"]
+        assert "face restorer green sha256" in made.made_with
+    assert abs(greens[0] - 172) <= 1 and greens[1] == 255
+
+
+def test_a_picture_without_a_face_is_left_alone_and_that_is_told(
+    room: Darkroom, faces: Callable[[bool], Restore], picture: Path
+) -> None:
+    events, made = drain(room, Finish(str(picture), (faces(False),)))
+    assert made == []
+    assert [e.text for e in events if isinstance(e, Noted)] == ["no face was found; the picture is left as it was"]
+    _, (made_large,) = drain(room, Finish(str(picture), (faces(False), X4)))
+    assert made_large.request.finish == (X4,), "what was not done is not told"
+
+
+def test_without_opencv_the_line_says_how_to_get_it(
+    room: Darkroom, picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    room.residency.forget()
+    file = Local(tmp_path / "net")
+    file.path.touch()
+    known = replace(
+        room.catalogue,
+        face_restorers={"r": FaceRestorer("r", "R", file, "x")},
+        face_detectors={"d": FaceDetector("d", "D", file, "x")},
+    )
+    monkeypatch.setattr(room, "catalogue", known)
+    with pytest.raises(LoadError, match="faces are found with OpenCV"):
+        drain(room, Finish(str(picture), (Restore("r"),)))
+
+
+# ── in the queue ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def engine(home: Path) -> Iterator[LocalEngine]:
+    where = folders.find()
+    store = Store(where.store)
+    made = LocalEngine(catalogue.load(), where, Options(where.pictures, device="cpu", threads=1), store)
+    yield made
+    made.close()
+    store.close()
+
+
+def test_results_are_in_the_history_at_once_with_what_they_were_made_of(engine: LocalEngine) -> None:
+    job = engine.submit(replace(APPLE, finish=(X4,)))
+    kept: list[Picture] = []
+    for event in engine.events():
+        if isinstance(event, Kept):
+            kept.append(event.picture)
+            assert engine.store.picture(event.picture.id) == event.picture
+        if isinstance(event, Done | Failed):
+            assert isinstance(event, Done) and event.pictures == tuple(kept) and event.job_id == job
+            break
+    assert [p.parent for p in kept] == [None, kept[0].id]
+    assert engine.store.kept(job) == tuple(kept)
+    assert json.loads(json.dumps(kept[1].to_json()))["parent"] == kept[0].id
+
+
+def test_a_lost_history_finds_parents_again(engine: LocalEngine) -> None:
+    engine.submit(replace(APPLE, finish=(X4,)))
+    for event in engine.events():
+        if isinstance(event, Done):
+            break
+    found = metadata.found(Path(event.pictures[0].path).parent)
+    other = Store(engine.store.path.with_name("other.db"))
+    assert other.restore(found) == 2
+    large, base = other.pictures()
+    assert large.parent == base.id and base.parent is None
+    other.close()
+
+
+# ── requests ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_steps_are_written_and_read_again() -> None:
+    steps: tuple[Step, ...] = (
+        Hires(1.5, 0.3, "latent", 12), Restore("r", 0.7, "d"), Upscale("u", 3, 0.5, 256, 0.5, "x", 99, 4.0, 9),
+    )  # fmt: skip
+    request = replace(APPLE, init="/a.png", strength=0.3, finish=steps)
+    assert from_json(to_json(request)) == request
+    assert from_json(to_json(Finish("/a.png", steps, "/out", "clip"))) == Finish("/a.png", steps, "/out", "clip")
+    values = json.loads(to_json(request))
+    for wrong in ({"kind": "paint"}, {"kind": "upscale", "upscaler": 3}, 7, {"kind": "upscale"}):
+        with pytest.raises(InvalidRequest):
+            from_json(json.dumps({**values, "finish": [wrong]}))
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        Upscale("u", 17), Upscale("u", float("nan")), Upscale("u", denoise=2), Upscale("u", tile=8),
+        Upscale("u", noise_level=351), Upscale("u", shrink=0.01), Restore("r", -0.1), Restore("r", 1.1), Hires(0.5),
+        Hires(2, 1.5), Hires(2, 0.5, "", 1001),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_numbers_out_of_range_are_refused(step: Step) -> None:
+    with pytest.raises(InvalidRequest):
+        replace(APPLE, finish=(step,)).validate()
+    with pytest.raises(InvalidRequest):
+        Finish("a.png", (step,)).validate()
+
+
+def test_a_request_needs_something_to_do() -> None:
+    for request in (Finish("", (X4,)), Finish("a.png", ()), Finish("a.png", (X4,) * 9), Finish("a\0", (X4,))):
+        with pytest.raises(InvalidRequest):
+            request.validate()
+    for wrong in (replace(APPLE, init=""), replace(APPLE, init="a", strength=1.1)):
+        with pytest.raises(InvalidRequest):
+            wrong.validate()
+
+
+def test_a_pair_is_mixed_by_how_much_it_shall_denoise(
+    room: Darkroom, picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from safetensors.torch import load_file, save_file
+
+    strong = catalogue.load().upscaler("mini-x4").source.path
+    weak = {name: tensor * 0.5 for name, tensor in load_file(strong).items()}
+    save_file(weak, tmp_path / "weak.safetensors")
+    pair = Upscaler("pair", "Pair", "net", Local(strong), 4, "x", weak=Local(tmp_path / "weak.safetensors"))
+    monkeypatch.setattr(room, "catalogue", replace(room.catalogue, upscalers={"pair": pair}))
+    looks = []
+    for denoise in (0.0, 0.5, 1.0):
+        _, (made,) = drain(room, Finish(str(picture), (Upscale("pair", denoise=denoise),)))
+        looks.append(np.asarray(opened(made)).astype(int))
+    ends = np.abs(looks[0] - looks[2]).mean()
+    assert ends > 0.2 and np.abs(looks[0] - looks[1]).mean() < ends and np.abs(looks[1] - looks[2]).mean() < ends

@@ -1,0 +1,117 @@
+"""The catalogue's upscalers and faces: pulled by their true names from a hub on this machine, and used."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+import upscalers
+from hub import Hub
+from PIL import Image
+
+from engines import catalogue, folders
+from engines.catalogue import Catalogue
+from engines.entries import HubFile
+from engines.events import FINAL, Done, Event, Failed
+from engines.local import LocalEngine
+from engines.options import Options
+from engines.requests import Finish, Pull, Request
+from engines.steps import Upscale
+from engines.store import Store
+
+SHIPPED = catalogue.load()
+NETS = [id for id, entry in SHIPPED.upscalers.items() if entry.kind == "net" and id != "mini-x4"]
+
+
+class User:
+    """An engine over the catalogue as it is shipped, but with the hashes of the files that this hub serves."""
+
+    def __init__(self, known: Catalogue, hub: Hub) -> None:
+        where = folders.find()
+        self.catalogue = known
+        self.hub = hub
+        self.store = Store(where.store)
+        self.engine = LocalEngine(known, where, Options(where.pictures, device="cpu", threads=1), self.store)
+
+    def do(self, request: Request) -> list[Event]:
+        job, seen = self.engine.submit(request), []
+        for event in self.engine.events():
+            seen.append(event)
+            if isinstance(event, FINAL) and event.job_id == job:
+                return seen
+        raise AssertionError
+
+
+@pytest.fixture
+def user(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[User]:
+    """Small nets of the true shapes under the true names."""
+    text = catalogue.SHIPPED.read_text()
+    served: dict[str, dict[str, bytes]] = {}
+    for number, id in enumerate(NETS):
+        entry = SHIPPED.upscalers[id]
+        for i, file in enumerate(file for file in (entry.source, entry.weak) if isinstance(file, HubFile)):
+            place = tmp_path / f"{number}-{i}" / file.name
+            place.parent.mkdir()
+            general = "general" in id
+            net: torch.nn.Module = upscalers.compact(10 * number + i) if general else upscalers.rrdb(
+                number, fold=1 if entry.scale == 4 else 2
+            )  # fmt: skip
+            sha256 = upscalers.saved(net, place, "params" if general else "params_ema")
+            served.setdefault(file.repo, {})[file.file] = place.read_bytes()
+            text = text.replace(file.sha256, sha256)
+    (home / "config").mkdir()
+    own = re.sub(r"bytes = \d+", "", text[text.index("# Upscalers and faces") :])
+    (home / "config" / "models.toml").write_text(own)
+    with Hub(served) as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+        monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
+        known = catalogue.load(home / "config" / "models.toml")
+        assert not known.problems
+        made = User(known, hub)
+        yield made
+        made.engine.close()
+        made.store.close()
+
+
+@pytest.mark.parametrize("id", NETS)
+def test_an_upscaler_is_pulled_and_used(user: User, tmp_path: Path, id: str) -> None:
+    Image.linear_gradient("L").convert("RGB").resize((24, 16)).save(tmp_path / "a.png")
+    request = Finish(str(tmp_path / "a.png"), (Upscale(id),))
+    *_, refused = user.do(request)
+    assert isinstance(refused, Failed) and "is not on this machine" in refused.message
+    assert refused.hint == f"safelight models pull {id} fetches it"
+    assert isinstance(user.do(Pull(id))[-1], Done)
+    entry = user.catalogue.require_upscaler(id)
+    assert user.catalogue.default_upscaler() is entry, "better than the embedded one"
+    *_, done = user.do(request)
+    assert isinstance(done, Done), done
+    (picture,) = done.pictures
+    assert (picture.width, picture.height) == (24 * entry.scale, 16 * entry.scale)
+    if entry.weak is not None:
+        *_, half = user.do(Finish(str(tmp_path / "a.png"), (Upscale(id, denoise=0.5),)))
+        assert isinstance(half, Done)
+        assert Path(half.pictures[0].path).read_bytes() != Path(picture.path).read_bytes()
+
+
+def test_a_file_that_is_another_is_not_opened(user: User, tmp_path: Path) -> None:
+    id = NETS[0]
+    assert isinstance(user.do(Pull(id))[-1], Done)
+    path = user.catalogue.upscalers[id].source.path
+    content = path.read_bytes()
+    path.unlink()
+    path.write_bytes(content + b"\0")
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    *_, failed = user.do(Finish(str(tmp_path / "a.png"), (Upscale(id),)))
+    assert isinstance(failed, Failed) and failed.exit_code == 1 and "\n" not in failed.message
+
+
+@pytest.mark.parametrize("known", [lambda c: c.face_restorers, lambda c: c.face_detectors, lambda c: c.upscalers])
+def test_every_pickled_file_has_a_pinned_hash(known: Callable[[Catalogue], dict[str, object]]) -> None:
+    for entry in known(SHIPPED).values():
+        for file in (getattr(entry, name, None) for name in ("file", "source", "weak")):
+            if isinstance(file, HubFile):
+                assert re.fullmatch(r"[0-9a-f]{64}", file.sha256), file
