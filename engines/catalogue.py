@@ -121,12 +121,10 @@ class Catalogue:
 
     def _here(self, entry: _Finisher, what: str) -> _Finisher:
         if gone := self.missing(entry):
-            raise LoadError(
-                f"{what} {entry.id} is not on this machine: {gone[0].name} is missing",
-                f"safelight models pull {entry.id} fetches it"
-                if self.can_be_had(entry)
-                else "put it there, or mend models.toml",
-            )
+            told = f"{what} {entry.id} is not on this machine"
+            if self.can_be_had(entry):
+                raise LoadError(told, f"safelight models pull {entry.id} fetches it")
+            raise LoadError(f"{told}: {gone[0].name} is missing", "put it there, or mend models.toml")
         return entry
 
     def _best(self, known: dict[str, _Finisher], what: str) -> _Finisher:
@@ -267,12 +265,10 @@ class Catalogue:
         """The model of that id, ready to load. Raises CatalogueError, or LoadError if its files are missing."""
         model = self.model(id)
         if gone := self.missing(model):
-            raise LoadError(
-                f"model {id} is not on this machine: {gone[0].name} is missing",
-                f"safelight models pull {id} fetches it"
-                if self.can_be_had(model)
-                else "safelight models list shows what is",
-            )
+            if self.can_be_had(model):
+                raise LoadError(f"model {id} is not on this machine", f"safelight models pull {id} fetches it")
+            told = f"model {id} is not on this machine: {gone[0].name} is missing"
+            raise LoadError(told, "safelight models list shows what is")
         return model
 
     def can_be_had(self, entry: Entry) -> bool:

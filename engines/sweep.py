@@ -214,6 +214,33 @@ def marked(store: Store) -> tuple[int, int] | None:
     return None
 
 
+def gone(sweep: Sweep) -> tuple[Cell, ...]:
+    """Cells whose picture was deleted; the disk is asked for each."""
+    return tuple(cell for cell in sweep.cells if cell.picture is not None and not Path(cell.picture.path).is_file())
+
+
+def reopen(store: Store, sweep: Sweep) -> tuple[Sweep, int]:
+    """Opens the cells whose picture was deleted, so that they are made again; and how many these are."""
+    lost = gone(sweep)
+    if not lost:
+        return sweep, 0
+    with store.transaction() as db:
+        db.executemany(
+            "UPDATE cells SET picture_id = NULL, message = '' WHERE sweep_id = ? AND number = ?",
+            [(sweep.id, cell.number) for cell in lost],
+        )
+    return load(store, sweep.id), len(lost)
+
+
+def remove(store: Store, id: int) -> None:
+    """Forgets a sweep; its pictures stay where they are, and in the history. Raises InvalidRequest if there is none."""
+    with store.transaction() as db:
+        db.execute("DELETE FROM cells WHERE sweep_id = ?", (id,))
+        if db.execute("DELETE FROM sweeps WHERE id = ?", (id,)).rowcount == 0:
+            raise InvalidRequest(f"no sweep {id}", "safelight sweep --list shows what there is", "sweep")
+        db.execute("DELETE FROM meta WHERE key = 'sweep' AND value LIKE ?", (f"{id} %",))
+
+
 def find_again(store: Store, sweep: Sweep, folder: Path) -> Sweep:
     """Enters pictures whose files are there and whose rows are not: between the two somebody pulled the plug.
 

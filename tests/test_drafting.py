@@ -75,3 +75,11 @@ def test_the_best_of_three_on_the_command_line(home: Path) -> None:
     assert [one["seed"] for one in drawn] == [7, 8, 9] and final["model"] == "mini"
     best = max(drawn, key=lambda one: one["scores"]["mini-clip"])
     assert final["seed"] == best["seed"] and final["num_inference_steps"] == 4
+    assert final["scores"]["mini-clip"] > 0, "what is kept is judged, too"
+
+
+def test_without_scores_it_is_told_that_nothing_chose() -> None:
+    plan = drafting.Plan(2, (), (), ())
+    made = Picture(1, "/a.png", Generate("", "mini", 1, 64, 64, 1, 1.0), 64, 64, Seconds(), 0.0)
+    assert "no draft has a score, so the first 2 are finished" in plan.doubt([made])
+    assert plan.doubt([made, replace(made, scores={"clip": 3.0})]) == ""

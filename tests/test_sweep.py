@@ -17,10 +17,10 @@ from sweep_child import FakeDarkroom, score_of
 from engines import ranking, sweep
 from engines.errors import InvalidRequest
 from engines.ranking import Trial
-from engines.requests import Generate, Job, Lora
+from engines.requests import Generate, Job, Lora, Seconds
 from engines.store import Made, Store, cell_of, group_of
 from engines.sweep import Cell
-from tui import runs
+from tui import report, runs
 
 ONE = Generate("a red apple", "mini", 1, 64, 64, 4, 4.5, score="fake")
 
@@ -167,3 +167,80 @@ def test_a_cell_that_can_not_be_read_is_told_and_the_rest_is_there(store: Store)
     read = sweep.load(store)
     assert [cell.number for cell in read.cells] == [0, 3] and begun.cells[0] == read.cells[0]
     assert read.left_out == (("cell 1", "it can't be read"), ("cell 2", "it can't be read"))
+
+
+def finished(store: Store, folder: Path, scores: bool = True) -> sweep.Sweep:
+    """Two models over six seeds, made; the files are there."""
+    begun = sweep.begin(store, grid(2, 6), "apples", "", ("fake",), ("prompt", "model", "seed"))
+    engine = store.register("command")
+    folder.mkdir(exist_ok=True)
+    for cell in begun.cells:
+        path = folder / f"{cell.number}.png"
+        path.touch()
+        (job,) = store.add([cell.request], group_of(begun.id, cell.number), engine)
+        told = {"fake": 20.0 + cell.number} if scores else {}
+        store.finish(job.id, [Made(str(path), cell.request, 64, 64, Seconds(denoise=1, total=1), {}, b"", told)])
+    return sweep.load(store, begun.id)
+
+
+def test_what_was_deleted_is_told_and_opened_again(store: Store, tmp_path: Path) -> None:
+    done = finished(store, tmp_path / "pictures")
+    assert sweep.gone(done) == () and sweep.reopen(store, done) == (done, 0)
+    for number in (3, 7):
+        (tmp_path / "pictures" / f"{number}.png").unlink()
+    assert [cell.number for cell in sweep.gone(done)] == [3, 7]
+    (page,) = report.write(done, tmp_path / "page.html")
+    told = f"pictures: 2 files were deleted; safelight sweep --resume {done.id} makes them again"
+    assert told in page.read_text()
+    opened, count = sweep.reopen(store, done)
+    assert count == 2 and [cell.number for cell in opened.open] == [3, 7]
+
+
+def test_a_sweep_is_forgotten_and_its_pictures_are_not(store: Store, tmp_path: Path) -> None:
+    done = finished(store, tmp_path / "pictures")
+    sweep.mark(store, done.id)
+    sweep.remove(store, done.id)
+    assert sweep.numbers(store) == [] and sweep.marked(store) is None and store.count() == 12
+    assert len(list((tmp_path / "pictures").iterdir())) == 12
+    with pytest.raises(InvalidRequest, match="no sweep"):
+        sweep.remove(store, done.id)
+
+
+def test_what_makes_numbers_unsure_is_told(store: Store, tmp_path: Path) -> None:
+    done = finished(store, tmp_path / "pictures")
+    ranks = ranking.rank(runs.trials(done, "fake"))
+    assert runs.doubts(done, ranks) == () and runs.unranked(done, ranks) == () and runs.stars(done) == {}
+    few = replace(done, cells=tuple(cell for cell in done.cells if cell.request.seed < 2))
+    (told,) = runs.doubts(few, ranking.rank(runs.trials(few, "fake")))
+    assert told.startswith("with fewer than 5 pairs") and told.endswith("2 here")
+    less = tuple(replace(cell, picture=None) if cell.number == 0 else cell for cell in done.cells)
+    (told,) = runs.doubts(replace(done, cells=less), ranking.rank(runs.trials(replace(done, cells=less), "fake")))
+    assert told == "who was scored in fewer pairs than 6 stands behind all others"
+    none = tuple(replace(cell, picture=None) if cell.request.model == "m1" else cell for cell in done.cells)
+    ranks = ranking.rank(runs.trials(replace(done, cells=none), "fake"))
+    assert runs.unranked(replace(done, cells=none), ranks) == ((("model", "m1"),),)
+    (page,) = report.write(replace(done, cells=none), tmp_path / "page.html")
+    assert "<td>–</td><td>m1</td><td>0</td>" in page.read_text() and "1 contender without a score" in page.read_text()
+
+
+def test_stars_stand_in_the_report_apart_from_scores(store: Store, tmp_path: Path) -> None:
+    done = finished(store, tmp_path / "pictures")
+    for cell, stars in zip(done.cells, (5, 4, None, None, None, None, 2), strict=False):
+        if stars is not None and cell.picture is not None:
+            store.rate(cell.picture.id, stars)
+    done = sweep.load(store, done.id)
+    assert runs.stars(done) == {(("model", "m0"),): (4.5, 2), (("model", "m1"),): (2.0, 1)}
+    (page,) = report.write(done, tmp_path / "page.html")
+    assert "<li>m0: 4.5 of 5 stars, 2 pictures</li><li>m1: 2.0 of 5 stars, 1 picture</li>" in page.read_text()
+    text = report.write(done, tmp_path / "page.md")[0].read_text()
+    assert "## By hand\n\n- m0: 4.5 of 5 stars, 2 pictures\n" in text
+
+
+def test_labels_of_a_plot_do_not_lie_over_each_other() -> None:
+    taken: list[report.Box] = []
+    for number in range(16):
+        at, base = report._free(200 + number % 3, 140 + number % 2, 120, taken)
+        assert at > 200 and 0 < base < report.HIGH
+    assert len(taken) == 16
+    apart = [report._overlap(one, other) for i, one in enumerate(taken) for other in taken[:i]]
+    assert not any(apart)

@@ -66,6 +66,13 @@ def lines(done: subprocess.CompletedProcess[str]) -> list[dict[str, Any]]:
         (("a cat", "--part", "cat=2", "--part", "cat=3"), 2, "'cat' is weighed twice"),
         (("a cat", "--part", "cat=2", "--syntax", "a1111"), 2, "in A1111's"),
         (("--study", "nothing"), 2, "no study 'nothing'"),
+        (("x", "--models", ""), 2, "--models has nothing behind it"),
+        (("x", "--report", ""), 2, "--report has nothing behind it"),
+        (("x", "--seeds", "9-5"), 2, "the seeds '9-5' go backwards"),
+        (("x", "--device", "gpu"), 2, "no device 'gpu'"),
+        (("x", "--out", "/proc/x"), 1, "/proc/x can't be made"),
+        (("--list", "--resume", "last"), 2, "do three things"),
+        (("--remove", "7"), 2, "no sweep 7"),
     ],
 )
 def test_what_is_wrong_is_told_in_one_line(home: Path, arguments: tuple[str, ...], code: int, says: str) -> None:
@@ -80,6 +87,14 @@ def test_a_dry_run_makes_nothing(home: Path) -> None:
     assert told.returncode == 0 and "12 pictures" in told.stderr and "guidance 1.5" in told.stdout
     cells = lines(safelight("sweep", "an apple", "--models", QUICK, "--seeds", "3", "--dry-run", "--json"))
     assert [cell["cell"] for cell in cells] == list(range(6)) and not list((home / "pictures").glob("*"))
+    assert safelight("sweep", "--list").stdout.startswith("no sweep yet")
+
+
+def test_a_dry_run_counts_what_is_not_here_and_tells_its_size(home: Path) -> None:
+    told = safelight("sweep", "--study", "models", "--dry-run")
+    assert told.returncode == 0 and "sdxl-lightning-8step-lora  64" in told.stdout, told.stderr
+    assert "note: not here: sdxl-base 6.9 GB, sdxl-turbo 6.9 GB" in told.stderr and "32 GB in all" in told.stderr
+    assert "512 pictures, the time is not known until one is made" in told.stderr
     assert safelight("sweep", "--list").stdout.startswith("no sweep yet")
 
 
@@ -191,7 +206,7 @@ def test_a_scorer_that_is_gone_or_damaged_costs_its_ranks_alone(home: Path, tmp_
     *cells, board = lines(done)
     assert len(cells) == 2 and len(board["leaderboards"]["mini-clip"]) == 2 and not board["leaderboards"]["damaged"]
     gone, hurt = board["missing"]
-    assert gone["contender"] == "scorer gone" and gone["reason"].endswith("is missing")
+    assert gone["contender"] == "scorer gone" and ("is missing" in gone["reason"] or "not here" in gone["reason"])
     assert hurt["contender"] == "scorer damaged" and "can't be loaded" in hurt["reason"]
     assert "warning: scorer damaged can't be loaded: " in done.stderr
     assert "By mini-clip:" in page.read_text() and "damaged has scored nothing." in page.read_text()

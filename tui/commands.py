@@ -17,6 +17,7 @@ from tui.session import Session
 
 if TYPE_CHECKING:
     from engines.entries import Entry
+    from engines.requests import Picture, Request
     from engines.store import Store
     from tui.draft import Asked, Draft
     from tui.series import Field
@@ -261,9 +262,13 @@ def generate(
 
         plan = drafting.best(best, form, requests, session.catalogue)
         making.say([*asked.notes, *plan.notes])
-        return making.follow(
-            session, [replace(request, folder=str(folder)) for request in plan.drafts], json, plan.finish
-        )
+        drafts = [replace(request, folder=str(folder)) for request in plan.drafts]
+
+        def finals(pictures: Sequence[Picture]) -> Sequence[Request]:
+            making.say([doubt] if (doubt := plan.doubt(pictures)) else [])
+            return plan.finish(pictures)
+
+        return making.follow(session, drafts, json, finals)
     making.say(asked.notes)
     making.say([f"seed {requests[0].seed}, drawn at random"] * asked.drawn)
     making.say([f"variation seed {requests[0].variation_seed}, drawn at random"] * asked.drawn_variation)
@@ -282,7 +287,9 @@ def score(
             help="Score our pictures in a folder, each for its own prompt.",
         ),
     ] = "",
-    scorer: Annotated[str, typer.Option("--scorer", metavar="ID", help="The best that is here if not given.")] = "",
+    scorer: Annotated[
+        list[str], typer.Option("--scorer", metavar="ID[,ID…]", help="The best that is here if not given.")
+    ] = [],  # noqa: B006
     device: Device = "",
     threads: Threads = 0,
     json: Json = False,
@@ -292,21 +299,24 @@ def score(
     from engines.requests import Score
 
     session = _begin(debug, device, threads)
-    judge = session.catalogue.scorer(scorer) if scorer else session.catalogue.default_scorer()
+    ids = dict.fromkeys(id.strip() for text in scorer for id in text.split(",") if id.strip())
+    judges = [session.catalogue.scorer(id) for id in ids] or [session.catalogue.default_scorer()]
     if folder:
         if images or prompt:
             raise InvalidRequest("pictures of a folder are scored for their own prompts", "leave the rest out")
-        return making.follow(session, _again(Path(folder), judge.id), json)
+        return making.follow(session, [one for judge in judges for one in _again(Path(folder), judge.id)], json)
     if not images:
         raise InvalidRequest("there is nothing to score", "name picture files, or --prompts-from-metadata DIR")
     for path in images:
         if not path.is_file():
             raise InvalidRequest(f"{path} is no file", "name picture files")
-    if judge.reads and not prompt.strip():
+    if not prompt.strip() and any(judge.reads for judge in judges):
         raise InvalidRequest("a score needs a prompt to hold the picture against", "give --prompt TEXT", "prompt")
-    request = Score(tuple(str(path.absolute()) for path in images), typed(prompt) if prompt else "", judge.id)
-    request.validate()
-    return making.follow(session, [request], json)
+    paths, text = tuple(str(path.absolute()) for path in images), typed(prompt) if prompt else ""
+    requests = [Score(paths, text, judge.id) for judge in judges]
+    for request in requests:
+        request.validate()
+    return making.follow(session, requests, json)
 
 
 def _again(folder: Path, scorer: str) -> list[Any]:

@@ -140,6 +140,7 @@ class Conductor:
                 stack.enter_context(runs.alone(self.store, id))
                 wanted = sweep.load(self.store, id)
                 folder = wanted.cells[0].request.folder if wanted.cells else None
+                wanted, _ = sweep.reopen(self.store, wanted)
                 wanted = sweep.find_again(self.store, wanted, Path(folder) if folder else self.pictures)
                 sweep.mark(self.store, id, starts)
             except BaseException:

@@ -26,6 +26,12 @@ class Plan:
     notes: tuple[str, ...]
     "Who drafts."
 
+    def doubt(self, pictures: Sequence[Picture]) -> str:
+        """What has to be said of the choice; empty if the scores chose."""
+        if any(picture.scores for picture in pictures):
+            return ""
+        return f"no draft has a score, so the first {self.keep} are finished: a scorer needs a prompt to judge by"
+
     def finish(self, pictures: Sequence[Picture]) -> list[Generate]:
         """The requests for the seeds whose drafts have the highest scores; of equal ones those that came first.
 
@@ -68,4 +74,5 @@ def best(text: str, form: Draft, requests: Sequence[Generate], catalogue: Catalo
         catalogue,
     )  # fmt: skip
     note = f"{len(finals)} drafts by {quick.id}; the best {keep} are finished by {model.id}"
-    return Plan(keep, asked.requests, finals, (note,))
+    scorer = asked.requests[0].score
+    return Plan(keep, asked.requests, tuple(replace(final, score=scorer) for final in finals), (note,))

@@ -78,6 +78,8 @@ def seeds(text: str) -> tuple[int, ...]:
             if not low.isdecimal() or (dash and not high.isdecimal()) or len(low) > 19 or len(high) > 19:
                 raise InvalidRequest(f"'{one_line(piece, 40)}' is no seed", "for instance 4, or 7,8,9, or 5-9", "seeds")
             last = int(high) if dash else int(low)
+            if last < int(low):
+                raise InvalidRequest(f"the seeds '{one_line(piece, 40)}' go backwards", f"write {high}-{low}", "seeds")
             if last - int(low) > MOST_SEEDS:
                 found = [0] * (MOST_SEEDS + 1)
                 break
@@ -116,13 +118,14 @@ def stacks(texts: Sequence[str]) -> tuple[tuple[str, ...], ...]:
     return tuple(dict.fromkeys(found))
 
 
-def plan(grid: Grid, catalogue: Catalogue, folder: str = "") -> Planned:
+def plan(grid: Grid, catalogue: Catalogue, folder: str = "", all_models: bool = False) -> Planned:
     """All cells of a grid, model after model. It looks on the disk for what is named.
 
     A contender that can't be drawn is left out and told.
 
     Args:
         folder: where pictures are saved; empty for where they always are.
+        all_models: plan for models that are not here, too; what comes of it is for counting only.
 
     Raises:
         InvalidRequest: there are too many cells, words to be weighed are not in a prompt, or no cell could be made:
@@ -142,7 +145,9 @@ def plan(grid: Grid, catalogue: Catalogue, folder: str = "") -> Planned:
             found = [
                 cell
                 for prompt, text in zip(grid.prompts, prompts, strict=True)
-                for cell in _cells(prompt, contender, replace(draft, prompt=text), grid.seeds, catalogue, notes)
+                for cell in _cells(
+                    prompt, contender, replace(draft, prompt=text), grid.seeds, catalogue, notes, all_models
+                )
             ]
         except SafelightError as e:
             left_out[told(contender)] = e.message
@@ -194,7 +199,13 @@ def _varied(draft: Draft, values: Mapping[str, str]) -> Draft:
 
 
 def _cells(
-    prompt: str, contender: Point, draft: Draft, seeds: Sequence[int], catalogue: Catalogue, notes: dict[str, None]
+    prompt: str,
+    contender: Point,
+    draft: Draft,
+    seeds: Sequence[int],
+    catalogue: Catalogue,
+    notes: dict[str, None],
+    all_models: bool,
 ) -> Iterator[tuple[Point, Generate]]:
     """One for each seed.
 
@@ -204,7 +215,8 @@ def _cells(
     request: Generate | None = None
     for seed in seeds:
         if request is None or request.template:  # a text that is drawn is another for each seed
-            asked = drafting.read(replace(draft, seed=str(seed)), catalogue)
+            away = all_models and bool(catalogue.missing(catalogue.model(draft.model)))
+            asked = drafting.read(replace(draft, seed=str(seed)), catalogue, look=not away)
             (request,) = asked.requests
             notes.update(dict.fromkeys(asked.notes))
         yield (("prompt", prompt), *contender, ("seed", str(seed))), replace(request, seed=seed)

@@ -176,7 +176,7 @@ def run(
                     if as_json:
                         emit({"path": path, "scorer": scorer, "score": score})
                     else:
-                        print(f"{score:7.3f}  {one_line(path)}", flush=True)
+                        print(f"{score:7.3f}  {scorer}  {one_line(path)}", flush=True)
                 case Saved(path=path, bytes=size):
                     progress.clear()
                     if as_json:

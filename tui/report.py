@@ -18,7 +18,7 @@ from urllib.parse import quote
 
 from PIL import Image, ImageDraw
 
-from engines import files, ranking
+from engines import files, ranking, sweep
 from engines.errors import InvalidRequest
 from engines.ranking import Rank
 from engines.sweep import Cell, Sweep
@@ -38,6 +38,11 @@ COLUMNS = 16
 WIDE, HIGH, EDGE = 640, 280, 48
 "Pixels of the plot, and of its margins."
 
+LETTER, LINE = 6.2, 12
+"About the pixels of a letter and of a line on the plot."
+
+Box = tuple[float, float, float, float]
+"Left, top, right and bottom of a label, in pixels."
 Boards = Mapping[str, Sequence[Rank]]
 "The ranks by each scorer; the first one's order is that of the pictures, and its numbers those of the plot."
 Names = Mapping[grids.Point, str]
@@ -65,7 +70,10 @@ def write(done: Sweep, path: Path) -> tuple[Path, ...]:
     check(path)
     boards = {scorer: ranking.rank(runs.trials(done, scorer)) for scorer in done.scorers}
     ranks = next(iter(boards.values()), ())
-    missing = runs.missing(done)
+    missing = [*runs.missing(done)]
+    if lost := len(sweep.gone(done)):
+        told = f"{wording.plural(lost, 'file')} {'was' if lost == 1 else 'were'} deleted"
+        missing.append(("pictures", f"{told}; safelight sweep --resume {done.id} makes them again"))
     sheet, plot = _sheet(done, ranks), _plot(ranks, _names(done))
     if path.suffix.lower() == ".html":
         files.replace(path, _html(done, boards, missing, sheet, plot).encode(), private=False)
@@ -157,14 +165,33 @@ def _markdown(done: Sweep, boards: Boards, missing: Missing, sheet: str, plot: s
             continue
         lines += ["| " + " | ".join(HEAD) + " |", "|" + "---|" * len(HEAD)]
         lines += ["| " + " | ".join(map(cell, _row(rank, names[runs.point(rank)]))) + " |" for rank in ranks]
-        lines += [""]
+        lines += ["| " + " | ".join(map(cell, row)) + " |" for row in _unranked(done, ranks, names)]
+        lines += ["", *(f"{cell(doubt)}.\n" for doubt in _doubts(done, ranks))]
     lines += [_legend(), ""] if any(boards.values()) else []
+    if stars := _stars(done):
+        lines += ["## By hand", "", *(f"- {cell(who)}: {told}" for who, told in stars), ""]
     lines += [f"![score against seconds]({plot})", ""] if plot else []
     lines += [f"![{_caption(done)}]({sheet})", "", f"{_caption(done).capitalize()}.", ""] if sheet else []
     lines += ["## Missing", "", *(f"- {cell(who)}: {cell(why)}" for who, why in missing), ""] if missing else []
     lines += ["## What made it", "", *(f"- {cell(name)}: `{code(value)}`" for name, value in _about(done)), ""]
     lines += ["## Requests", "", "```json", *_requests(done), "```", ""]
     return "\n".join(lines)
+
+
+def _unranked(done: Sweep, ranks: Sequence[Rank], names: Names) -> list[tuple[str, ...]]:
+    """Rows of those that a scorer has no number for."""
+    return [("–", names[who], "0", *("–",) * (len(HEAD) - 3)) for who in runs.unranked(done, ranks)]
+
+
+def _doubts(done: Sweep, ranks: Sequence[Rank]) -> list[str]:
+    return [doubt[:1].upper() + doubt[1:] for doubt in runs.doubts(done, ranks)]
+
+
+def _stars(done: Sweep) -> list[tuple[str, str]]:
+    """(contender, what a person gave its pictures), the best first."""
+    names = _names(done)
+    given = sorted(runs.stars(done).items(), key=lambda pair: -pair[1][0])
+    return [(names[who], f"{mean:.1f} of 5 stars, {wording.plural(count, 'picture')}") for who, (mean, count) in given]
 
 
 def _legend() -> str:
@@ -198,9 +225,16 @@ def _html(done: Sweep, boards: Boards, missing: Missing, sheet: bytes, plot: str
         rows = "".join(
             f"<tr>{''.join(f'<td>{say(x)}</td>' for x in _row(rank, names[runs.point(rank)]))}</tr>" for rank in ranks
         )
+        rows += "".join(
+            f"<tr>{''.join(f'<td>{say(x)}</td>' for x in row)}</tr>" for row in _unranked(done, ranks, names)
+        )
         parts.append(f"<h2>{say(scorer)}</h2><table><tr>{''.join(f'<th>{x}</th>' for x in HEAD)}</tr>{rows}</table>")
+        parts += [f"<p class='note'>{say(doubt)}.</p>" for doubt in _doubts(done, ranks)]
     if any(boards.values()):
         parts.append(f"<p class='note'>{_legend()}</p>")
+    if stars := _stars(done):
+        items = "".join(f"<li>{say(who)}: {say(told)}</li>" for who, told in stars)
+        parts.append(f"<h2>By hand</h2><ul>{items}</ul>")
     parts.append(plot)
     if sheet:
         data = base64.b64encode(sheet).decode()
@@ -242,17 +276,42 @@ def _plot(ranks: Sequence[Rank], names: Names) -> str:
         at, score = right * share, low + (high - low) * share
         parts.append(f"<text x='{x(at):.1f}' y='{HIGH - EDGE + 14}' text-anchor='middle'>{at:.3g}</text>")
         parts.append(f"<text x='{EDGE - 6}' y='{y(score):.1f}' text-anchor='end'>{score:.1f}</text>")
+    taken: list[Box] = []
     for rank in shown:
         place = f"{x(rank.seconds):.1f}"
         parts.append(f"<path d='M{place} {y(rank.low):.1f}V{y(rank.high):.1f}' stroke='#c60' stroke-width='2'/>")
         parts.append(f"<circle cx='{place}' cy='{y(rank.mean):.1f}' r='4' fill='#c60'/>")
         end = x(rank.seconds) > WIDE * 0.7
-        shift, anchor = (-7, "end") if end else (7, "start")
-        label = html.escape(one_line(names[runs.point(rank)], 40))
-        parts.append(
-            f"<text x='{x(rank.seconds) + shift:.1f}' y='{y(rank.mean) - 4:.1f}' text-anchor='{anchor}'>{label}</text>"
-        )
+        label = one_line(names[runs.point(rank)], 40)
+        at, base = _free(x(rank.seconds), y(rank.mean), len(label) * LETTER * (-1 if end else 1), taken)
+        if abs(base - y(rank.mean)) > LINE:
+            parts.append(f"<path d='M{place} {y(rank.mean):.1f}L{at:.1f} {base - 4:.1f}' stroke='#bbb'/>")
+        anchor = "end" if end else "start"
+        parts.append(f"<text x='{at:.1f}' y='{base:.1f}' text-anchor='{anchor}'>{html.escape(label)}</text>")
     return "".join(parts) + "</svg>"
+
+
+def _free(x: float, y: float, width: float, taken: list[Box]) -> tuple[float, float]:
+    """Where a label of a point begins (or, with a negative width, ends) and stands: beside the point, or above or below
+    that, as near as it does not lie over those in `taken`, to which it is added."""
+    at = x + (7 if width > 0 else -7)
+    left, right = sorted((at, at + width))
+    offsets = [-4.0]
+    for step in range(1, HIGH // LINE):
+        offsets += [-4.0 - step * LINE, -4.0 + step * LINE]
+    free = (
+        (left, y + offset - LINE + 2, right, y + offset + 2)
+        for offset in offsets
+        if LINE <= y + offset <= HIGH - EDGE + LINE / 2
+    )
+    box = next((one for one in free if not any(_overlap(one, other) for other in taken)), None)
+    box = box or (left, y - LINE, right, y)
+    taken.append(box)
+    return at, box[3] - 2
+
+
+def _overlap(one: Box, other: Box) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
 
 
 def _sheet(done: Sweep, ranks: Sequence[Rank]) -> bytes:

@@ -18,6 +18,8 @@ from tui import grids, wording
 
 BYTES = 1_600_000
 "Of a picture of a megapixel, as PNG, for the estimate; others in proportion."
+FEW = 5
+"Pairs below which the bootstrap's intervals are too narrow: of three values it draws 27 samples, of which 10 differ."
 TOGETHER = 16
 "Pictures that one request has scored: what waits for it waits for so many."
 
@@ -47,6 +49,8 @@ def estimate(store: Store, cells: Sequence[Cell]) -> str:
     for picture in store.pictures(limit=500):
         r = picture.request
         work = r.num_inference_steps * r.width * r.height
+        if picture.request.finish or not picture.request.drawn:
+            continue  # other work than a picture of its model and size
         if picture.seconds.total > 0:  # one that was found again tells none
             pace.setdefault(r.model, (picture.seconds.total - picture.seconds.load) / max(1, work))
     size = sum(cell.request.width * cell.request.height * BYTES / 2**20 for cell in cells)
@@ -58,6 +62,8 @@ def estimate(store: Store, cells: Sequence[Cell]) -> str:
     told = [wording.plural(len(cells), "picture")]
     if known:
         told.append(f"about {wording.duration(seconds * len(cells) / len(known))}")
+    elif cells:
+        told.append("the time is not known until one is made")
     told.append(wording.bytes_(size))
     return ", ".join(told)
 
@@ -89,6 +95,40 @@ def trials(done: Sweep, scorer: str) -> list[Trial]:
 def seconds(picture: Picture) -> float:
     """What a picture takes once its model is there: texts, steps and decoding."""
     return picture.seconds.encode + picture.seconds.denoise + picture.seconds.decode
+
+
+def stars(done: Sweep) -> dict[grids.Point, tuple[float, int]]:
+    """(mean, how many) of what a person gave the pictures of each contender; contenders without any are not in it."""
+    given: dict[grids.Point, list[int]] = {}
+    for cell in done.cells:
+        if cell.picture is not None and cell.picture.rating:
+            given.setdefault(cell.contender, []).append(cell.picture.rating)
+    return {point: (sum(some) / len(some), len(some)) for point, some in given.items()}
+
+
+def unranked(done: Sweep, ranks: Sequence[Rank]) -> tuple[grids.Point, ...]:
+    """Contenders that a scorer has no number for, in their order."""
+    ranked = {rank.contender for rank in ranks}
+    return tuple(dict.fromkeys(cell.contender for cell in done.cells if cell.contender not in ranked))
+
+
+def doubts(done: Sweep, ranks: Sequence[Rank]) -> tuple[str, ...]:
+    """What has to be known of a leaderboard's numbers, a line each."""
+    if not ranks:
+        return ()
+    told = []
+    least, most = min(rank.count for rank in ranks), max(rank.count for rank in ranks)
+    if least < FEW:
+        told.append(
+            f"with fewer than {FEW} pairs of prompt and seed an interval is narrower than what is known: {least} here"
+        )
+    if least < most:
+        told.append(f"who was scored in fewer pairs than {most} stands behind all others")
+    if count := len(unranked(done, ranks)):
+        told.append(
+            f"{wording.plural(count, 'contender')} without a score {'is' if count == 1 else 'are'} not ranked: –"
+        )
+    return tuple(told)
 
 
 def missing(done: Sweep) -> tuple[tuple[str, str], ...]:

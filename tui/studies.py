@@ -116,7 +116,8 @@ def _parts(table: dict[str, Any], where: str) -> tuple[Part, ...]:
 
 def _text(table: dict[str, Any], key: str, where: str) -> str:
     value = table.get(key, "")
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
+    numeric = key == "seeds" and isinstance(value, int) and not isinstance(value, bool)
+    if not isinstance(value, str) and not numeric:
         raise InvalidRequest(f"{where}: {key} is no text", f'{key} = "…"', "study")
     return str(value)
 

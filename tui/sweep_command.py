@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -30,7 +31,7 @@ Missing: TypeAlias = tuple[tuple[str, str], ...]
 
 def sweep(
     prompts: Annotated[list[str] | None, typer.Argument(metavar="PROMPT…", help="What to draw, one or more.")] = None,
-    models: Annotated[str, typer.Option("--models", metavar="ID,…", help="The models; all ids, or one.")] = "",
+    models: Annotated[str | None, typer.Option("--models", metavar="ID,…", help="The models; all ids, or one.")] = None,
     seeds: Annotated[str, typer.Option("--seeds", metavar="N|A,B,…", help="How many seeds, or which; 4.")] = "",
     negative: Annotated[str, typer.Option("-n", "--negative", metavar="TEXT", help="What to stay away from.")] = "",
     guidance: Annotated[str, typer.Option("--guidance", metavar="X,…", help="Guidance scales.")] = "",
@@ -56,13 +57,15 @@ def sweep(
         str,
         typer.Option("--study", metavar="NAME|FILE.toml", help="A written one: models, pruned, mini."),
     ] = "",
-    out: Annotated[str, typer.Option("--out", metavar="DIR", help="Where the pictures are saved.")] = "",
+    out: Annotated[str | None, typer.Option("--out", metavar="DIR", help="Where the pictures are saved.")] = None,
     resume: Annotated[str, typer.Option("--resume", metavar="ID", help="Go on with one; 'last' is the newest.")] = "",
     written: Annotated[
-        str, typer.Option("--report", metavar="FILE", help="Write a page about it: .html, or .md with files beside it.")
-    ] = "",
+        str | None,
+        typer.Option("--report", metavar="FILE", help="Write a page about it: .html, or .md with files beside it."),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell what would be made, and make nothing.")] = False,
     show_all: Annotated[bool, typer.Option("--list", help="List the sweeps there are.")] = False,
+    gone: Annotated[str, typer.Option("--remove", metavar="ID", help="Forget a sweep; its pictures stay.")] = "",
     yes: Yes = False,
     device: Device = "",
     threads: Threads = 0,
@@ -79,11 +82,21 @@ def sweep(
         "guidance": guidance, "rescale": rescale, "steps": steps, "scheduler": scheduler, "size": size,
         "precision": precision, "mix": mix, "vae": vae,
     }  # fmt: skip
+    for name, text in (("models", models), ("out", out), ("report", written)):
+        if text is not None and not text.strip():
+            raise InvalidRequest(f"--{name} has nothing behind it", "leave it out, or name what it is about", name)
+    models, out = models or "", out or ""
     page = _page(written) if written else None
+    if sum(map(bool, (show_all, resume, gone))) > 1:
+        raise InvalidRequest("--list, --resume and --remove do three things", "one after the other", "sweep")
+    if device and not re.fullmatch(r"(?i)cpu|mps|cuda(:\d{1,2})?", device.strip()):
+        raise InvalidRequest(f"no device '{device[:40]}'", "one of cpu, cuda, cuda:N, mps", "device")
     with making.closing(session.store()) as store:
         if show_all:
             sweeping.list_all(store, json)
             return 0
+        if gone:
+            return _remove(store, _number(gone))
         varied = (prompts, models, lora, part, negative, *axes.values())
         if resume:
             if any((*varied, study, seeds, syntax, scorer, out, override)):
@@ -107,13 +120,13 @@ def sweep(
             else:
                 grid = _grid([typed(text) for text in prompts or ()], models, seeds, axes, lora or (), part or (), base)
                 title = marking.title(grid)
-            gone: Missing = ()
+            lost: Missing = ()
             if not dry_run:
                 _fetch(session, grid.models, judges, yes)
-                gone = _lost(session.catalogue, judges)
-                judges = tuple(judge for judge in judges if f"scorer {judge}" not in dict(gone))
+                lost = _lost(session.catalogue, judges)
+                judges = tuple(judge for judge in judges if f"scorer {judge}" not in dict(lost))
                 grid = replace(grid, base=replace(grid.base, score=(*judges, "")[0]))
-            planned = _planned(session, grid, gone, out)
+            planned = _planned(session, grid, lost, out, dry_run)
             _estimate(store, planned.cells)
             if dry_run:
                 sweeping.tell_plan(planned.cells, json)
@@ -121,6 +134,17 @@ def sweep(
             command = shlex.join(["safelight", *sys.argv[1:]])
             wanted = sweeps.begin(store, planned.cells, title, command, judges, grid.axes, planned.left_out)
         return _make(session, store, wanted, json, page)
+
+
+def _remove(store: Store, id: int) -> int:
+    """Forgets a sweep that nobody makes."""
+    from engines import sweep as sweeps
+    from tui import runs
+
+    with runs.alone(store, id):
+        sweeps.remove(store, id)
+    print(f"sweep {id} is forgotten; its pictures stay in their folder and in the history")
+    return 0
 
 
 def _page(written: str) -> Path:
@@ -182,20 +206,48 @@ def _fetch(session: Session, models: Sequence[str], judges: Sequence[str], yes: 
 
 def _lost(catalogue: Catalogue, judges: Sequence[str]) -> Missing:
     """The scorers that are not here, and why."""
-    found = ((judge, catalogue.missing(catalogue.scorer(judge))) for judge in judges)
-    return tuple((f"scorer {judge}", f"{paths[0]} is missing") for judge, paths in found if paths)
+    gone: list[tuple[str, str]] = []
+    for judge in judges:
+        entry = catalogue.scorer(judge)
+        if paths := catalogue.missing(entry):
+            can = catalogue.can_be_had(entry)
+            why = f"not here; safelight models pull {judge} fetches it" if can else f"{paths[0]} is missing"
+            gone.append((f"scorer {judge}", why))
+    return tuple(gone)
 
 
-def _planned(session: Session, grid: Grid, gone: Missing, out: str) -> Planned:
-    """The cells, with what is worth knowing told; with what is `gone`, too. Raises as `grids.plan` does."""
+def _planned(session: Session, grid: Grid, gone: Missing, out: str, dry_run: bool) -> Planned:
+    """The cells, with what is worth knowing told; with what is `gone`, too. Raises as `grids.plan` does, and
+    StorageError if pictures can't be saved where they should be."""
+    from engines import files
     from tui import grids, making
 
     folder = Path(out).expanduser().absolute() if out else session.pictures
-    planned = grids.plan(grid, session.catalogue, str(folder))
+    if not dry_run:
+        files.check_folder(folder)
+    planned = grids.plan(grid, session.catalogue, str(folder), all_models=dry_run)
+    if dry_run:
+        making.say(_downloads(session.catalogue, grid))
     planned = replace(planned, left_out=(*gone, *planned.left_out))
     making.say(planned.notes)
     making.say([f"left out: {who}: {why}" for who, why in planned.left_out])
     return planned
+
+
+def _downloads(catalogue: Catalogue, grid: Grid) -> list[str]:
+    """What of a grid's models and scorer would have to be fetched, in words."""
+    from tui import wording
+
+    named = [catalogue.models.get(id) for id in grid.models] + [catalogue.scorers.get(grid.base.score)]
+    wanted: dict[str, int] = {}
+    for entry in named:
+        if entry is not None:
+            wanted |= {one.id: size for one, size in catalogue.to_get(entry)}
+    if not wanted:
+        return []
+    each = ", ".join(f"{id} {wording.bytes_(size) if size else '?'}" for id, size in wanted.items())
+    known = wording.bytes_(sum(wanted.values())) if any(wanted.values()) else "an unknown size"
+    return [f"not here: {each}", f"without --dry-run it asks to fetch them, {known} in all; --yes doesn't ask"]
 
 
 def _estimate(store: Store, cells: Sequence[Cell]) -> None:
@@ -211,10 +263,15 @@ def _make(session: Session, store: Store, wanted: Sweep, json: bool, page: Path 
         SafelightError: no cell could be made, or the disk is full; what there is has been shown by then.
     """
     from engines import sweep as sweeps
-    from tui import report, runs, sweeping
+    from tui import making, report, runs, sweeping, wording
 
     with runs.alone(store, wanted.id):
         wanted = sweeps.load(store, wanted.id)  # another program may have made some of it
+        wanted, lost = sweeps.reopen(store, wanted)
+        making.say(
+            [f"{wording.plural(lost, 'picture')} of it {'was' if lost == 1 else 'were'} deleted: made again"]
+            * bool(lost)
+        )
         wanted = sweeps.find_again(store, wanted, _folder(wanted, session.pictures))
         try:
             sweeping.make(session.engine("command", store), store, wanted, json)

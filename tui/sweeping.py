@@ -89,14 +89,18 @@ def _tell(cell: Cell, picture: Picture | None, run: Run, as_json: bool) -> None:
         emit({"cell": cell.number, "point": dict(cell.point), "picture": picture.to_json() if picture else None})
     elif picture is not None:
         score = "".join(f" · {name} {value:.2f}" for name, value in picture.scores.items())
-        where = f"{grids.told(cell.contender)} · seed {picture.request.seed}{score}"
-        print(f"{run.ended}/{run.of}  {one_line(where, 100)}", file=sys.stderr)
+        prompts = {prompt for one in run.sweep.cells for axis, prompt in one.point if axis == "prompt"}
+        prompt = f" · {one_line(dict(cell.point).get('prompt', ''), 30)}" if len(prompts) > 1 else ""
+        where = f"{grids.told(cell.contender)}{prompt} · seed {picture.request.seed}{score}"
+        made = len(run.sweep.cells) - run.of
+        print(f"{made + run.ended}/{made + run.of}  {one_line(where, 120)}", file=sys.stderr)
 
 
 def _words(run: Run, started: float) -> str:
     spent, ended, of = time.monotonic() - started, run.ended, run.of
     left = f" · {wording.duration(spent / ended * (of - ended))} left" if ended else ""
-    return f"cell {ended + 1} of {of} {wording.bar(ended / of, 16)}{left}"
+    made = len(run.sweep.cells) - of  # before this run
+    return f"cell {made + ended + 1} of {made + of} {wording.bar((made + ended) / (made + of), 16)}{left}"
 
 
 def tell_plan(cells: Sequence[Cell], as_json: bool) -> None:
@@ -156,6 +160,10 @@ def show(done: Sweep, as_json: bool) -> None:
                 "sweep": done.id, "title": done.title, "cells": len(done.cells),
                 "made": len(done.cells) - len(done.open),
                 "leaderboards": {scorer: [to_json(rank) for rank in ranks] for scorer, ranks in boards.items()},
+                "stars": [
+                    {"contender": dict(who), "mean": round(mean, 4), "count": count}
+                    for who, (mean, count) in runs.stars(done).items()
+                ],
                 "missing": [{"contender": who, "reason": why} for who, why in gone],
             }
         )  # fmt: skip
@@ -164,11 +172,16 @@ def show(done: Sweep, as_json: bool) -> None:
     for scorer, ranks in boards.items():
         if ranks:
             head = ("", "CONTENDER", "N", scorer.upper(), "95 %", "WINS", "A PICTURE", "SCORE/S", "MEMORY")
-            listing.table([head, *(_row(rank, names[runs.point(rank)]) for rank in ranks)])
+            rest = [("–", one_line(names[who], 60), "0", "–", "", "", "", "", "") for who in runs.unranked(done, ranks)]
+            listing.table([head, *(_row(rank, names[runs.point(rank)]) for rank in ranks), *rest])
+            for doubt in runs.doubts(done, ranks):
+                print(doubt)
         else:
             print(f"{scorer} has scored nothing")
     if any(rank.tie for ranks in boards.values() for rank in ranks[1:]):
         print("= can't be told from the first: the interval of their difference holds 0")
+    for point, (mean, count) in runs.stars(done).items():
+        print(f"by hand: {one_line(names[point], 60)} {mean:.1f} stars, of {wording.plural(count, 'picture')}")
     if not boards:
         print(f"{len(done.cells) - len(done.open)} pictures, not scored: --scorer ID ranks them")
     for who, why in gone:
@@ -202,7 +215,7 @@ def to_json(rank: Rank) -> dict[str, Any]:
         "low": number(rank.low), "high": number(rank.high), "behind": number(rank.behind),
         "behind_low": number(rank.behind_low), "behind_high": number(rank.behind_high),
         "wins": number(rank.wins), "seconds": number(rank.seconds), "score_per_second": number(rank.rate),
-        "peak_memory": rank.peak or None,
+        "peak_memory": rank.peak or None, "few": rank.count < runs.FEW,
     }  # fmt: skip
 
 
