@@ -235,7 +235,7 @@ def test_a_day_at_the_command_line(home: Path, tmp_path: Path) -> None:
         "id", "path", "prompt", "negative_prompt", "model", "seed", "width", "height", "num_inference_steps",
         "guidance_scale", "guidance_rescale", "scheduler", "loras", "scores", "seconds", "created",
     }  # fmt: skip
-    assert set(one["seconds"]) == {"load", "encode", "denoise", "decode", "score", "save", "total"}
+    assert set(one["seconds"]) == {"load", "encode", "denoise", "decode", "score", "save", "finish", "total"}
     assert (one["seed"], two["seed"]) == (7, 8)
     assert one["scores"]["mini-clip"] > 30
     assert {Path(one["path"]).parent, Path(two["path"]).parent} == {out}

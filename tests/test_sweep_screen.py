@@ -32,7 +32,7 @@ from tui import boards, grids, marking, runs
 from tui.app import SafelightApp
 from tui.boards import Board
 from tui.draft import Draft
-from tui.grid_screen import GridScreen, Marks
+from tui.grid_screen import GridScreen, MarkList, Marks
 from tui.marking import Marked
 from tui.panes.help import HelpScreen
 from tui.panes.scatter import Scatter
@@ -416,7 +416,64 @@ async def test_esc_leaves_a_sweep_alone_and_x_in_the_queue_pauses_it(desk: Desk)
         await pilot.press("f6", "x")
         await until(pilot, lambda: not desk.app.workbench.conductor.busy)
         desk.room.gate.release(10)
+        await until(
+            pilot,
+            lambda: (
+                [row.prompt for row in desk.app.workbench.queue._rows]
+                == [f"paused at {desk.made(id)}/4: sweep 1: apples"]
+            ),
+        )
+        await pilot.press("f6", "x")
         await until(pilot, lambda: not desk.app.workbench.queue._rows)
+
+
+async def test_a_great_many_pictures_are_asked_about_and_prompts_can_be_typed(desk: Desk) -> None:
+    desk.draft(prompt="a red apple")
+    async with desk.app.run_test(size=WIDE) as pilot:
+        await pilot.press("alt+m")
+        await until(pilot, lambda: isinstance(desk.app.screen, GridScreen))
+        form = desk.app.screen
+        assert isinstance(form, GridScreen)
+        form.query_one("#axis-more", Input).value = "a pear | a plum |"
+        form.query_one("#axis-seeds", Input).value = "50"
+        form.query_one("#axis-seeds", Input).focus()
+        await pilot.press("enter")
+        await until(pilot, lambda: "enter again makes them" in str(form.query_one("#grid-told", Static).render()))
+        assert "150 pictures" in str(form.query_one("#grid-told", Static).render()) and desk.app.screen is form
+        form.query_one("#axis-seeds", Input).value = "1,"
+        await pilot.press("enter")
+        await until(pilot, lambda: desk.app.screen is not form)
+        await until(pilot, lambda: len(sweep.numbers(desk.store)) == 1)
+        wanted = sweep.load(desk.store)
+        assert [cell.request.prompt for cell in wanted.cells] == ["a red apple", "a pear", "a plum"]
+
+
+async def test_a_list_without_anything_says_so_and_esc_closes_it_alone(desk: Desk) -> None:
+    desk.draft()
+    async with desk.app.run_test(size=WIDE) as pilot:
+        await pilot.press("alt+m")
+        await until(pilot, lambda: isinstance(desk.app.screen, GridScreen))
+        form = desk.app.screen
+        desk.app.workbench.catalogue.vaes.clear()
+        form.query_one("#axis-vae").focus()
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(desk.app.screen, MarkList))
+        await until(pilot, lambda: desk.app.screen.rows.chosen is not None)
+        await pilot.press("space")
+        assert "nothing to mark for vae" in desk.said()
+        await pilot.press("escape")
+        assert desk.app.screen is form
+
+
+async def test_help_over_sweeps_begins_with_their_keys(desk: Desk) -> None:
+    desk.draft()
+    desk.begin(1, 1)
+    async with desk.app.run_test(size=WIDE) as pilot:
+        await pilot.press("f8")
+        await until(pilot, lambda: isinstance(desk.app.screen, SweepScreen))
+        await pilot.press("f1")
+        await until(pilot, lambda: isinstance(desk.app.screen, HelpScreen))
+        assert str(desk.app.screen._text()).startswith("Over sweeps")
 
 
 # ── looking ─────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -208,7 +208,7 @@ class SafelightApp(App[None]):
     def action_help(self) -> None:
         """All keys."""
         if not isinstance(self.screen, HelpScreen):
-            self.push_screen(HelpScreen(self._keymap_chosen))
+            self.push_screen(HelpScreen(self._keymap_chosen, getattr(self.screen, "scopes", ())))
 
     def action_next_theme(self) -> None:
         """Round and round."""

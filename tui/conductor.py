@@ -68,6 +68,8 @@ class Conductor:
         self.store = store
         self.run: Run | None = None
         "What is made now; None if nothing is, or it is paused."
+        self._paused: Run | None = None
+        "What was paused last, as it stood then."
         self.watcher: Watcher | None = None
         self.pictures = pictures
         self._engine = engine
@@ -110,13 +112,15 @@ class Conductor:
     @property
     def row(self) -> list[Progress]:
         """The sweep as a row of the queue."""
-        run = self.run
+        run = self.run or self._paused
         if run is None:
             return []
         job = Job(-run.sweep.id, run.sweep.cells[0].request, None, run.sweep.created)
         all = len(run.sweep.cells)
         title = f"sweep {run.sweep.id}: {one_line(run.sweep.title)}"
         made = all - run.of + run.ended
+        if self.run is None:
+            return [Progress(job, "waiting", step=made, of=all, title=f"paused at {made}/{all}: {title}")]
         return [Progress(job, "running", step=made, of=all, doing=self._doing, title=title)]
 
     def go_on(self, id: int) -> None:
@@ -156,6 +160,7 @@ class Conductor:
         finally:
             self._opening = False
         self._lock, self.run, self._doing, self._starts = stack, Run(wanted), "", starts
+        self._paused = None
         self._turned()
         self._went_on()
         await self._feed()
@@ -180,10 +185,13 @@ class Conductor:
             self._tell(e)
 
     def pause(self) -> None:
-        """What is running is cancelled within a step; nothing that was made is lost."""
+        """What is running is cancelled within a step; nothing that was made is lost. One that is paused already leaves
+        the queue."""
         if self.run is None:
+            self._paused = None
+            self._turned()
             return
-        id = self.run.sweep.id
+        id, self._paused = self.run.sweep.id, self.run
         self._stop()
         self._notify(f"sweep {id} is paused; nothing of it is lost")
 

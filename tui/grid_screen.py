@@ -28,8 +28,11 @@ from tui.offers import Offer, OfferList
 
 COUNT_AFTER = 0.25
 "Seconds after the last key before it is counted what a sweep comes to."
+MANY = 100
+"Pictures above which Enter in a line of text asks once more: it may be meant for the line."
 LINES: tuple[tuple[str, str, str], ...] = (
     ("prompts", "prompts", "none yet: write one into the form, or mark earlier ones"),
+    ("more", "further", "prompts typed here, with | between them"),
     ("models", "models", "the form's"),
     ("seeds", "seeds", "4, or 7,8,9, or 5-9"),
     ("guidance", "guidance", "3,5,7"),
@@ -55,6 +58,8 @@ class Counted:
     "'24 pictures, about 40 s, 3.2 MB'."
     notes: tuple[str, ...] = ()
     "What is left out, and what is worth knowing."
+    pictures: int = 0
+    "How many are made."
 
 
 class MarkFilter(FilterInput):
@@ -234,6 +239,8 @@ class GridScreen(ModalScreen[Marked | None]):
         self._count = count
         self._keep = keep
         self._timer: Timer | None = None
+        self._asked: Marked | None = None
+        "What Enter would make a great many pictures of, and was asked about."
 
     def compose(self) -> ComposeResult:
         """The lines, and below them what they come to."""
@@ -296,7 +303,8 @@ class GridScreen(ModalScreen[Marked | None]):
         """Says what is wrong, at its line."""
         if self.is_attached:
             self._mark_bad(error.field if isinstance(error, InvalidRequest) else "")
-            text = f"✗ {one_line(error.message, 300)}\n  {one_line(error.hint, 300)}".rstrip()
+            hint = error.hint.replace("--", "")  # what is an option on the command line is a line here
+            text = f"✗ {one_line(error.message, 300)}\n  {one_line(hint, 300)}".rstrip()
             self.query_one("#grid-told", Static).update(Content.styled(text, "$error"))
 
     def _mark_bad(self, name: str) -> None:
@@ -310,9 +318,9 @@ class GridScreen(ModalScreen[Marked | None]):
         self._count_soon()
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
-        """Enter makes."""
+        """Enter makes; a great many pictures only if it is pressed again."""
         event.stop()
-        self.action_make()
+        self.run_worker(self._make(self.marked, sure=False), group="count", exclusive=True)
 
     def on_marks_changed(self, event: Marks.Changed) -> None:
         """The same for lists."""
@@ -335,25 +343,29 @@ class GridScreen(ModalScreen[Marked | None]):
             self.complain(e)
         if not opened.is_current:
             return
-        if offers:
-            opened.fill(offers)
-        else:
-            opened.dismiss(None)
-            self.notify(f"there is nothing to mark for {axis}", timeout=4, markup=False)
+        # one that closed by itself would leave its Esc to the form
+        nothing = Offer("", f"nothing to mark for {axis}", reason="nothing of this kind fits the form's model")
+        opened.fill(offers or [nothing])
 
     def action_make(self) -> None:
         """If it can be made; else what is wrong is told."""
         self.run_worker(self._make(self.marked), group="count", exclusive=True)
 
-    async def _make(self, marked: Marked) -> None:
+    async def _make(self, marked: Marked, sure: bool = True) -> None:
         try:
             marking.grid(marked, self._draft)
-            await asyncio.to_thread(self._count, marked)
+            found = await asyncio.to_thread(self._count, marked)
         except SafelightError as e:
             self.complain(e)
             return
-        if self.is_current:
+        if not self.is_current:
+            return
+        if sure or found.pictures <= MANY or marked == self._asked:
             self.dismiss(marked)
+        else:
+            self._asked = marked
+            text = f"? {found.told}: enter again makes them"
+            self.query_one("#grid-told", Static).update(Content.styled(text, "bold $warning"))
 
     def action_leave(self) -> None:
         """Nothing is made; what is marked stays for the next time."""

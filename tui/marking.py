@@ -21,6 +21,8 @@ class Marked:
 
     prompts: tuple[str, ...] = ()
     "What is drawn; the form's prompt if there is none."
+    more: str = ""
+    "Further prompts, with | between them."
     models: tuple[str, ...] = ()
     "Ids."
     seeds: str = "4"
@@ -51,7 +53,10 @@ class Marked:
 
 def grid(marked: Marked, draft: Draft) -> Grid:
     """What is marked as a grid over the form. Raises InvalidRequest; `field` is the line's name."""
-    prompts = marked.prompts or (draft.prompt,)
+    typed = tuple(text for piece in marked.more.split("|") if (text := piece.strip()))
+    prompts = tuple(
+        dict.fromkeys([*(marked.prompts or (draft.prompt,) if draft.prompt.strip() else marked.prompts), *typed])
+    )
     if not any(prompt.strip() for prompt in prompts):
         raise InvalidRequest("a sweep needs a prompt", "write one into the form, or mark earlier ones", "prompts")
     settings: list[tuple[str, tuple[str, ...]]] = []

@@ -63,6 +63,8 @@ class SweepScreen(Screen[None]):
         wanted: the sweep to show; the newest for None.
     """
 
+    scopes: ClassVar[tuple[keys.Scope, ...]] = ("sweep", "board", "sheet")
+    "Whose keys the help shows first."
     BINDINGS: ClassVar[list[BindingType]] = keys.bindings("sweep")
     HORIZONTAL_BREAKPOINTS = WIDTHS
     VERTICAL_BREAKPOINTS = HEIGHTS

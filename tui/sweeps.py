@@ -92,7 +92,8 @@ class SweepsScreen(GettingScreen):
         def count(wanted: Marked) -> Counted:
             planned = grids.plan(marking.grid(wanted, draft), self.catalogue, str(self._pictures))
             left_out = (f"left out: {who}: {why}" for who, why in planned.left_out)
-            return Counted(runs.estimate(self.conductor.store, planned.cells), (*left_out, *planned.notes))
+            told = runs.estimate(self.conductor.store, planned.cells)
+            return Counted(told, (*left_out, *planned.notes), len(planned.cells))
 
         self.app.push_screen(GridScreen(draft, marked, self._offers(), count, keep), chosen)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import ClassVar
 
 from textual.app import ComposeResult
@@ -32,15 +32,16 @@ KEY = 18
 
 
 class HelpScreen(ModalScreen[None]):
-    """All keys; any of Escape, F1, q and Enter closes it."""
+    """All keys, those of the screen that one comes from first; any of Escape, F1, q and Enter closes it."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,f1,question_mark,q,enter", "dismiss(None)", "close", priority=True),
     ]
 
-    def __init__(self, keymap: Mapping[str, str]) -> None:
+    def __init__(self, keymap: Mapping[str, str], first: Collection[keys.Scope] = ()) -> None:
         super().__init__()
         self._keymap = keymap
+        self._first = first
 
     def compose(self) -> ComposeResult:
         """One scrollable text."""
@@ -51,7 +52,7 @@ class HelpScreen(ModalScreen[None]):
 
     def _text(self) -> Content:
         parts: list[Content | str | tuple[str, str]] = []
-        for scope, title in TITLES.items():
+        for scope, title in sorted(TITLES.items(), key=lambda pair: pair[0] not in self._first):
             parts.append((f"{title}\n", "bold $primary"))
             for action in keys.TABLE:
                 if action.scope == scope:

@@ -278,8 +278,10 @@ class HistoryPane(ScrollView, can_focus=True):
             against += ["overridden"] if request.overrides else []
             parts = [*against, self._titles(request.model)]
             for scorer, score in list(picture.scores.items())[:1]:
-                named = one_line(" · ".join([f"★ {score:.1f} {scorer}", *parts]))
+                named = one_line(" · ".join([f"{scorer} {score:.1f}", *parts]))
                 # whose number it is, where that pushes nothing out
-                parts.insert(0, f"★ {score:.1f} {scorer}" if len(named) <= width else f"★ {score:.1f}")
+                parts.insert(0, f"{scorer} {score:.1f}" if len(named) <= width else f"score {score:.1f}")
+            if picture.rating:
+                parts.insert(0, "★" * picture.rating)
             return one_line(" · ".join(parts), width)
         return one_line(f"seed {request.seed} · {ago(picture.created, self._clock())}", width)
