@@ -438,7 +438,7 @@ def in_log(home: Path, text: str) -> bool:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_at_any_stage_ends_in_order(home: Path, stage: str, number: signal.Signals) -> None:
     pictures = home / "pictures"
-    program = start("generate", "an apple", *FAST, "--steps", "400", "--override", "--count", "50", "--debug")
+    program = start("generate", "an apple", *FAST, "--steps", "80", "--override", "--count", "50", "--debug")
     if stage == "begin":
         wait_for(lambda: (home / "data" / "safelight.log").exists())
     elif stage == "import":

@@ -98,7 +98,7 @@ def plain_to_both(text: str) -> bool:
     return not re.search(r"\bAND\b|\bBREAK\b|<\w+:[^>]+>", text) and not any("text" in x for x in told)
 
 
-@settings(max_examples=6000, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
+@settings(max_examples=2500, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
 @given(TEXTS)
 @example("(a [b) c]")
 @example("a\\\\(b)")
@@ -140,7 +140,7 @@ def test_words_and_weights_hold_across_several_texts(texts: list[str]) -> None:
         assert same(heard(translate(text).text), expected), (text, translate(text).text)
 
 
-@settings(max_examples=2000, deadline=None)
+@settings(max_examples=1000, deadline=None)
 @given(st.lists(st.one_of(BITS, st.sampled_from([" BREAK ", " AND ", "<lora:x:1>", "[a|b]", "[a:b:3]"]))).map("".join))
 def test_any_text_is_carried_over(text: str) -> None:
     made = translate(text)

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
+import forked
 import pytest
 
 from engines import catalogue
@@ -65,10 +63,7 @@ def test_what_makes_no_plan_is_told(keep: str, form: Draft, says: str) -> None:
 
 
 def test_the_best_of_three_on_the_command_line(home: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "tui", *ASKED],
-        capture_output=True, text=True, stdin=subprocess.DEVNULL, env=os.environ, check=False,
-    )  # fmt: skip
+    done = forked.run(ASKED)
     assert done.returncode == 0, done.stderr
     *drawn, final = [json.loads(line) for line in done.stdout.splitlines()]
     assert "3 drafts by mini-lightning-2step-lora; the best 1 are finished by mini" in done.stderr

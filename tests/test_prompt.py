@@ -187,7 +187,7 @@ def examples(count: int) -> settings:
     return settings(max_examples=count, deadline=None, derandomize=True, database=None, suppress_health_check=quiet)
 
 
-@pytest.mark.parametrize(("kind", "count"), [(0, 400), (1, 400), (2, 200), (3, 150), ("combined", 250)])
+@pytest.mark.parametrize(("kind", "count"), [(0, 200), (1, 200), (2, 100), (3, 80), ("combined", 120)])
 def test_well_formed_prompts_are_read_as_compel_reads_them(kind: int | str, count: int, quick_compel: None) -> None:
     @examples(count)
     @given(PROMPTS[kind])
