@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import tiny_x4
 import torch
 import upscalers
 from hub import Hub
@@ -15,7 +17,7 @@ from PIL import Image
 from engines import catalogue, folders
 from engines.catalogue import Catalogue
 from engines.entries import HubFile
-from engines.events import FINAL, Done, Event, Failed
+from engines.events import FINAL, Done, Event, Failed, Finishing
 from engines.local import LocalEngine
 from engines.options import Options
 from engines.requests import Finish, Pull, Request
@@ -65,7 +67,8 @@ def user(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterato
     (home / "config").mkdir()
     own = re.sub(r"bytes = \d+", "", text[text.index("# Upscalers and faces") :])
     (home / "config" / "models.toml").write_text(own)
-    with Hub(served) as hub:
+    repos: dict[str, Any] = {**served, "stabilityai/stable-diffusion-x4-upscaler": tiny_x4.folder(tmp_path / "x4")}
+    with Hub(repos) as hub:
         monkeypatch.setenv("HF_ENDPOINT", hub.url)
         monkeypatch.setenv("HF_HUB_OFFLINE", "0")
         monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
@@ -95,6 +98,25 @@ def test_an_upscaler_is_pulled_and_used(user: User, tmp_path: Path, id: str) -> 
         *_, half = user.do(Finish(str(tmp_path / "a.png"), (Upscale(id, denoise=0.5),)))
         assert isinstance(half, Done)
         assert Path(half.pictures[0].path).read_bytes() != Path(picture.path).read_bytes()
+
+
+def test_the_diffusion_upscaler_is_pulled_and_draws_by_the_pictures_prompt(user: User, tmp_path: Path) -> None:
+    picture = Image.linear_gradient("L").convert("RGB").resize((24, 16))
+    picture.save(tmp_path / "a.png")
+    step = Upscale("x4-upscaler", num_inference_steps=2, prompt="a cat++")
+    *_, refused = user.do(Finish(str(tmp_path / "a.png"), (step,)))
+    assert isinstance(refused, Failed) and refused.hint == "safelight models pull x4-upscaler fetches it"
+    assert isinstance(user.do(Pull("x4-upscaler"))[-1], Done)
+    assert not user.catalogue.missing(user.catalogue.upscalers["x4-upscaler"])
+    here = {path.name for path in user.catalogue.upscalers["x4-upscaler"].source.path.iterdir()}
+    assert {"unet", "vae", "text_encoder", "tokenizer", "scheduler", "low_res_scheduler"} <= here
+    events = user.do(Finish(str(tmp_path / "a.png"), (step,)))
+    assert isinstance(events[-1], Done), events[-1]
+    (made,) = events[-1].pictures
+    assert (made.width, made.height) == (96, 64) and len(made.made_with["upscaler x4-upscaler sha256"]) == 16
+    assert any(isinstance(e, Finishing) and e.what == "drawing 96x64" and e.fraction for e in events)
+    *_, half = user.do(Finish(str(tmp_path / "a.png"), (Upscale("x4-upscaler", 2, shrink=0.5, num_inference_steps=1),)))
+    assert isinstance(half, Done) and (half.pictures[0].width, half.pictures[0].height) == (48, 32)
 
 
 def test_a_file_that_is_another_is_not_opened(user: User, tmp_path: Path) -> None:

@@ -83,9 +83,12 @@ def upscalers(catalogue: Catalogue) -> list[Offer]:
     here = [entry for entry in catalogue.upscalers.values() if not catalogue.missing(entry)]
     offers = []
     for entry in sorted(here, key=lambda entry: -entry.rank):
-        for scale in (entry.scale, 2) if entry.scale > 2 else (entry.scale,):
-            about = entry.about if scale == entry.scale else "made smaller at the end"
-            offers.append(Offer(f"upscale {entry.id} x{scale}", f"{entry.title}, {scale} times", about))
+        offers.append(Offer(f"upscale {entry.id} x{entry.scale}", f"{entry.title}, {entry.scale} times", entry.about))
+        if entry.scale > 2 and entry.kind == "diffusion":
+            less = "made half as large first: a third of the work"
+            offers.append(Offer(f"upscale {entry.id} x2 shrink=0.5", f"{entry.title}, 2 times", less))
+        elif entry.scale > 2:
+            offers.append(Offer(f"upscale {entry.id} x2", f"{entry.title}, 2 times", "made smaller at the end"))
     return offers
 
 

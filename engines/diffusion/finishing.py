@@ -14,13 +14,15 @@ from typing import Any
 import torch
 from PIL import Image, ImageOps
 
-from engines.diffusion import detecting, faces, gfpgan, nets, upscaling
+from engines import presence
+from engines.diffusion import detecting, faces, gfpgan, nets, upscaling, x4
 from engines.diffusion import device as devices
 from engines.diffusion.residency import size as bytes_of
 from engines.diffusion.room import Room
 from engines.entries import File, HubFile, Upscaler
 from engines.errors import InvalidRequest, LoadError
 from engines.events import Event, Finishing, Loading, Noted, Pixels, Previewed
+from engines.prompt import parse
 from engines.requests import Generate, JobId
 from engines.steps import Hires, Restore, Step, Upscale, enlarged
 
@@ -86,6 +88,10 @@ def upscale(
     if step.shrink < 1:
         picture = picture.resize(enlarged(picture.size, step.shrink), Image.Resampling.LANCZOS)
     yield Previewed(job_id, 0, preview(picture))
+    if entry.kind == "diffusion":
+        made = yield from _refined(room, job_id, picture, step, entry, request, stop)
+        made = made if made.size == wanted else made.resize(wanted, Image.Resampling.LANCZOS)
+        return made, {f"upscaler {entry.id} sha256": room.loader.hashes.get(_files(entry))}
     for dtype in _dtypes(room):
         key = ("upscaler", entry.id, str(_path(entry)), step.denoise if entry.weak else 1.0, dtype)
         net = yield from _held(room, job_id, key, entry.title, lambda d=dtype: _net(room, entry, step.denoise, d))  # type: ignore[misc]
@@ -98,6 +104,55 @@ def upscale(
         else:
             return made, {f"upscaler {entry.id} sha256": room.loader.hashes.get(_files(entry))}
     raise AssertionError("fp32 is the last")
+
+
+def _refined(
+    room: Room,
+    job_id: JobId,
+    picture: Image.Image,
+    step: Upscale,
+    entry: Upscaler,
+    request: Generate,
+    stop: Callable[[], bool],
+) -> Generator[Event, None, Image.Image]:
+    """A picture drawn anew four times as large, by a diffusion model."""
+    device = room.device
+    dtype = torch.float16 if device.torch.type == "cuda" else torch.float32
+    vae_dtype = devices.vae_dtype(device, dtype, True)
+    key = ("x4", entry.id, str(_path(entry)), dtype)
+    variant = getattr(entry.source, "variant", None)
+
+    def build() -> x4.Upscaler:
+        made = x4.load(_path(entry), variant, dtype, vae_dtype)
+        for module in made.modules:
+            module.to(device.torch)
+        return made
+
+    model = yield from _held(room, job_id, key, entry.title, build)
+    what = f"drawing {picture.width * 4}x{picture.height * 4}"
+    side = step.tile or x4.TILE
+    all, half = (x4.evaluations(enlarged(picture.size, s), side, step.num_inference_steps) for s in (1, 0.5))
+    if all > half:
+        told = f"{all:,} evaluations of tiles of {side} px; made half as large first, it were {half:,} (shrink 0.5)"
+        yield Noted("info", told, job_id)
+    yield Finishing(job_id, what, 0.0)
+    room.residency.make_room({key}, WORKING)
+    budget = max(int(devices.free_memory(device) * SHARE), LEAST)
+    if device.torch.type != "cuda":
+        budget = min(budget, WORKING)
+    text, negative = (parse(t or "").plain for t in (step.prompt or request.prompt, request.negative_prompt))
+    work = x4.refine(
+        model, picture, device, prompt=text, negative_prompt=negative, num_inference_steps=step.num_inference_steps,
+        guidance_scale=step.guidance_scale, noise_level=step.noise_level, seed=request.seed, tile=step.tile,
+        budget=budget, stop=stop,
+    )  # fmt: skip
+    while True:
+        try:
+            with room.residency.using({key}), room.memory():
+                progress = next(work)
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]
+        yield Finishing(job_id, what, progress.done / progress.of)
 
 
 def _enlarged(
@@ -146,6 +201,9 @@ def _path(entry: Upscaler) -> Path:
 
 
 def _files(entry: Upscaler) -> tuple[Path, ...]:
+    """What its hash is of: a network's file, or a diffusion model's UNet."""
+    if entry.kind == "diffusion":
+        return presence.weights(_path(entry) / "unet", getattr(entry.source, "variant", None))[0]
     return (entry.source.path,)
 
 

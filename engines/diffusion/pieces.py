@@ -1,0 +1,137 @@
+"""A VAE's decoder in tiles that no tone step gives away.
+
+Each tile of a picture has statistics of its own, and a decoder normalizes by them (GroupNorm): so the same sky comes
+out lighter in one tile than in the next. Here the statistics are taken once, from samples that are spread over the
+whole picture, at its own resolution, as if they were one; every tile is then normalized by these. What the decoder's
+attention sees is a tile at most, so that nothing grows with the square of the picture, whatever computes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from engines.diffusion import tiling
+from engines.diffusion.mixing import never
+from engines.errors import Stopped
+
+HALO = 12
+"Latents around a tile, which it sees and which are thrown away."
+FEATHER = 8
+"Latents over which tiles are blended."
+SAMPLE = 24
+"Latents a side of a sample."
+SAMPLES = 25
+"Samples at most: together they are about as large as a tile of 128."
+
+
+def decode(
+    vae: Any, z: torch.Tensor, tile: int, stop: Callable[[], bool] = never
+) -> Generator[tuple[int, int], None, torch.Tensor]:
+    """(1, c, h, w) latents as the VAE has them → (1, 3, k·h, k·w) in −1 … 1, float32 on the CPU, where k is the VAE's
+    factor; yields (tiles done, tiles in all).
+
+    Args:
+        vae: an AutoencoderKL; it is left as it was.
+        z: on its device and in its dtype.
+        tile: latents of a tile's side, halos included; what is no larger is decoded whole.
+        stop: looked at before every tile.
+
+    Raises:
+        Stopped: `stop` said so.
+    """
+    height, width = z.shape[-2:]
+    if max(height, width) <= tile:
+        yield 0, 1
+        with torch.inference_mode():
+            whole: torch.Tensor = vae.decode(z, return_dict=False)[0].float().cpu()
+        yield 1, 1
+        return whole
+    halo = min(HALO, (tile - 1) // 3)
+    parts = list(tiling.tiles((width, height), (tile, tile), halo, min(FEATHER, halo)))
+    factor = 0
+    canvas = torch.empty(0)
+    measured = _Statistics([module for module in vae.decoder.modules() if isinstance(module, nn.GroupNorm)])
+    with torch.inference_mode():
+        measured(lambda: vae.decode(_samples(z, min(SAMPLE, tile)), return_dict=False))
+    # between tiles the decoder is itself again: whoever drains this may do other things meanwhile
+    for number, part in enumerate(parts):
+        yield number, len(parts)
+        if stop():
+            raise Stopped
+        x, y = part.x, part.y
+        with torch.inference_mode(), measured.applied():
+            made = vae.decode(z[..., y.start : y.end, x.start : x.end], return_dict=False)[0].float().cpu()
+        if not factor:
+            factor = made.shape[-1] // (x.end - x.start)
+            canvas = torch.zeros(1, made.shape[1], height * factor, width * factor)
+        across, down = (torch.from_numpy(tiling.weights(span, factor)) for span in (x, y))
+        kept = made[
+            ...,
+            (y.low - y.start) * factor : (y.high - y.start) * factor,
+            (x.low - x.start) * factor : (x.high - x.start) * factor,
+        ]
+        place = canvas[..., y.low * factor : y.high * factor, x.low * factor : x.high * factor]
+        place += kept * down[:, None] * across
+    yield len(parts), len(parts)
+    return canvas
+
+
+def _samples(z: torch.Tensor, side: int) -> torch.Tensor:
+    """Squares of the latents, evenly spread, (n, c, side, side)."""
+    height, width = z.shape[-2:]
+    many = int(SAMPLES**0.5)
+
+    def starts(length: int, own: int) -> list[int]:
+        count = min(many, -(-length // own))
+        return [round(i * (length - own) / max(count - 1, 1)) for i in range(count)]
+
+    high, wide = min(side, height), min(side, width)
+    return torch.cat([z[..., y : y + high, x : x + wide] for y in starts(height, high) for x in starts(width, wide)])
+
+
+class _Statistics:
+    """What a decoder's norms measured, and how it is used."""
+
+    def __init__(self, norms: list[nn.GroupNorm]) -> None:
+        self._norms = norms
+        self._known: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+        self._measuring = True
+
+    def __call__(self, run: Callable[[], object]) -> None:
+        """Measures while something runs."""
+        with self.applied():
+            run()
+        self._measuring = False
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """The norms measure, or use what was measured, inside the block."""
+        before = [norm.forward for norm in self._norms]
+        try:
+            for number, norm in enumerate(self._norms):
+                norm.forward = self._normed(number, norm)  # type: ignore[method-assign, assignment]
+            yield
+        finally:
+            for norm in self._norms:
+                del norm.forward
+            assert [norm.forward for norm in self._norms] == before
+
+    def _normed(self, number: int, norm: nn.GroupNorm) -> Callable[[torch.Tensor], torch.Tensor]:
+        def forward(x: torch.Tensor) -> torch.Tensor:
+            groups = x.float().reshape(x.shape[0], norm.num_groups, -1)
+            if self._measuring:
+                self._known[number] = groups.mean((0, 2)), groups.var((0, 2), unbiased=False)
+            mean, variance = self._known[number]
+            groups = (groups - mean[:, None]) * torch.rsqrt(variance[:, None] + norm.eps)
+            shape = (1, -1, *([1] * (x.ndim - 2)))
+            made = groups.reshape(x.shape)
+            if norm.affine:
+                made = made * norm.weight.float().view(shape) + norm.bias.float().view(shape)
+            return made.to(x.dtype)
+
+        return forward
