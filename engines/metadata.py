@@ -14,7 +14,7 @@ import stat
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -160,8 +160,9 @@ def _told(file: BinaryIO) -> tuple[Generate, dict[str, Any], Image.Image] | None
         request.validate()
     except (ValueError, KeyError, TypeError, RecursionError, InvalidRequest):
         return None
+    begun = request.init and Path(request.init).name  # a stranger's path is none of ours
     return (
-        replace(request, folder=None),
+        replace(request, folder=None, init=begun or None),
         {
             "made_with": _texts(ours),
             "scores": _scores(ours),
@@ -173,7 +174,9 @@ def _told(file: BinaryIO) -> tuple[Generate, dict[str, Any], Image.Image] | None
 
 def _names(request: Generate) -> list[str]:
     """What lists show in one line."""
-    return [request.model, request.scheduler, request.score or "", *(lora.name for lora in request.loras)]
+    steps = [value for step in request.finish for value in asdict(step).values() if isinstance(value, str)]
+    named = [request.model, request.scheduler, request.score or "", request.init or "", *steps]
+    return [*named, *(lora.name for lora in request.loras)]
 
 
 def _size_fits(width: int, height: int) -> bool:

@@ -18,6 +18,7 @@ from PIL.PngImagePlugin import PngInfo
 from engines import metadata
 from engines.errors import InvalidRequest
 from engines.requests import Generate, Lora, Picture, Score, Seconds, Warm, from_json, to_json
+from engines.steps import Upscale
 from engines.store import Store
 
 APPLE = Generate("a red apple", "mini", 7, 64, 64, 2, 4.5, loras=(Lora("mini-pixel", 0.5),))
@@ -258,3 +259,14 @@ def test_what_is_found_enters_the_history(tmp_path: Path) -> None:
     assert store.restore(metadata.found(tmp_path)) == 2
     assert store.restore(metadata.found(tmp_path)) == 0
     assert [p.scores for p in store.pictures()] == [{}, {"clip": 30.0}]
+
+
+def test_what_was_begun_with_and_done_is_written_without_folders(tmp_path: Path) -> None:
+    finished = replace(APPLE, init="/home/someone/secret/photo.jpg", strength=0.4, finish=(Upscale("mini-x4", 2.0),))
+    texts = metadata.texts(finished, {}, {}, "/home/someone/secret/base.png")
+    assert "secret" not in texts["safelight"] and "secret" not in texts["parameters"]
+    told = metadata.read(picture(tmp_path / "a.png", texts["safelight"]))
+    assert told is not None and told[0] == replace(finished, init="photo.jpg") and told[1]["source"] == "base.png"
+    foreign = texts["safelight"].replace("photo.jpg", "/etc/passwd").replace("base.png", "../../base.png")
+    told = metadata.read(picture(tmp_path / "b.png", foreign))
+    assert told is not None and told[0].init == "passwd" and told[1]["source"] == ""

@@ -13,7 +13,7 @@ from engines.parts import Blend, Emphasis, Part, Problem, Prompt, Span
 from engines.prompt import parse
 from engines.requests import Picture, check_prompt
 from engines.store import Store
-from tui import texts, wording
+from tui import finishes, texts, wording
 from tui.clean import one_line
 from tui.making import emit
 from tui.texts import Text
@@ -70,6 +70,7 @@ def show_picture(picture: Picture, as_json: bool) -> None:
     if as_json:
         emit(values)
         return
+    values["finish"] = finishes.text(picture.request.finish) or None
     seconds = values.pop("seconds")
     made_with = values.pop("made_with")
     for name, value in values.items():

@@ -76,6 +76,9 @@ def list_all(catalogue: Catalogue, as_json: bool) -> None:
         ("Embeddings, used by their names in the prompt", catalogue.embeddings),
         ("VAEs, for --vae", catalogue.vaes),
         ("Scorers, for --scorer", catalogue.scorers),
+        ("Upscalers, for --upscale and --hires", catalogue.upscalers),
+        ("Faces, for --restore-faces", catalogue.face_restorers),
+        ("Face detectors, used by themselves", catalogue.face_detectors),
         ("Preview decoders, used by themselves", catalogue.preview_decoders),
     )
     for heading, entries in others:
