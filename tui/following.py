@@ -147,7 +147,7 @@ class FollowingScreen(SweepsScreen):
             case ev.Finishing(job_id, what, fraction):
                 if progress := self._jobs.get(job_id):
                     percent = "" if fraction is None else f" {fraction:.0%}"
-                    progress.step, progress.doing = progress.of, f"{what}{percent}"
+                    progress.step, progress.doing, progress.fraction = progress.of, f"{what}{percent}", fraction
                     self._show_progress()
             case ev.Kept(job_id, picture):
                 self._keep((picture,))
