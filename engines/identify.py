@@ -109,7 +109,7 @@ def _why_not(kind: str, architecture: str, header: Header) -> str:
     if kind == "unknown":
         return "is no model that safelight knows: its tensors have names of no known architecture"
     if kind == "upscaler":
-        return "is an upscaler: it enlarges pictures and draws none, and the catalogue lists no upscalers"
+        return "is an upscaler, which draws no pictures; a table [[upscaler]] in models.toml makes it one of yours"
     if kind in ("text_encoder", "scorer", "preview_decoder"):
         return f"is a {kind.replace('_', ' ')} alone; name the folder that has its config.json beside it"
     if kind == "lora" and (other := keys.other_kind(header.shapes)):

@@ -15,7 +15,7 @@ from typing import TypeAlias
 
 from engines.errors import DiskFull, InvalidRequest, SafelightError, Stopped, StorageError
 from engines.events import Cancelled, Done, Event, Failed, Kept, Noted, Scored, Started
-from engines.requests import Finish, Generate, Job, JobId, Picture, Score
+from engines.requests import Job, JobId, Picture, Score
 from engines.store import EngineKind, Made, State, Store, of_sweep
 
 log = logging.getLogger(__name__)
@@ -132,7 +132,7 @@ class Lane:
         self._events.put(Started(job.id))
         try:
             kept: list[Picture] = []
-            if isinstance(job.request, Finish) or (isinstance(job.request, Generate) and job.request.finish):
+            if job.finishes:
                 kept += self._store.kept(job.id)
                 job = replace(job, kept=tuple(kept))
             development = self._develop(job, self._stopped, began)

@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeAlias, TypeVar
 
 from engines import blocks, steps
 from engines.errors import InvalidRequest
+from engines.limits import MAX_GUIDANCE, MAX_STEPS, check_number
 from engines.schedulers import SPACINGS
 from engines.steps import Step
 
@@ -22,10 +23,8 @@ Precision: TypeAlias = Literal["auto", "fp16", "bf16", "fp32", "fp8"]
 PRECISIONS: tuple[Precision, ...] = ("auto", "fp16", "bf16", "fp32", "fp8")
 SYNTAXES = ("", "compel", "a1111")
 MAX_SEED = 2**63 - 1
-MAX_STEPS = 1000
 MAX_SIDE = 8192
 MAX_PIXELS = 4096 * 4096
-MAX_GUIDANCE = 100.0
 MAX_PROMPT = 20_000
 MAX_COUNT = 10_000
 MAX_BATCH = 64
@@ -318,6 +317,11 @@ class Job:
     "What an earlier try made of it already, in the order in which it was made."
 
     @property
+    def finishes(self) -> bool:
+        """Whether pictures come of it before its end, which an earlier try may have left."""
+        return isinstance(self.request, Finish) or (isinstance(self.request, Generate) and bool(self.request.finish))
+
+    @property
     def leaves_nothing(self) -> bool:
         """Whether no file is written for it: a sketch is only looked at, and warming only loads."""
         return isinstance(self.request, Warm) or (isinstance(self.request, Generate) and self.request.sketch)
@@ -525,12 +529,6 @@ def _json_value(value: Any) -> Any:
             return [_json_value(v) for v in value]
         case _:
             return value
-
-
-def check_number(what: str, value: float, low: float, high: float, field: str) -> None:
-    """Raises InvalidRequest unless low ≤ value ≤ high; NaN and infinities are refused."""
-    if not math.isfinite(value) or not low <= value <= high:
-        raise InvalidRequest(f"{what} must be {low:g} to {high:g}, not {value:g}", "", field)
 
 
 def check_mix(weights: tuple[float, ...]) -> None:

@@ -5,11 +5,11 @@ They stand in a request, in the order in which they are done; each takes the pic
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 from engines.errors import InvalidRequest
+from engines.limits import MAX_GUIDANCE, MAX_STEPS, check_number
 
 MAX_SCALE = 16.0
 "How many times as long a side may become in one step."
@@ -19,8 +19,6 @@ MAX_FINISH = 8
 "Steps of one request."
 MAX_NOISE = 350
 "Of the diffusion upscaler: the level that its low_res_scheduler was trained up to (its model card; max_noise_level)."
-MAX_STEPS = 1000
-MAX_GUIDANCE = 100.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +48,14 @@ class Upscale:
     def validate(self) -> None:
         """Raises InvalidRequest for a number out of its range."""
         if self.scale:
-            _check("scale", self.scale, 0.1, MAX_SCALE)
-        _check("denoise", self.denoise, 0, 1)
-        _check("shrink", self.shrink, 0.1, 1)
+            check_number("scale", self.scale, 0.1, MAX_SCALE, "scale")
+        check_number("denoise", self.denoise, 0, 1, "denoise")
+        check_number("shrink", self.shrink, 0.1, 1, "shrink")
         if self.tile and not 32 <= self.tile <= MAX_TILE:
             raise InvalidRequest(f"tile must be 32 to {MAX_TILE} pixels, not {self.tile}", "0 chooses", "tile")
-        _check("noise level", self.noise_level, 0, MAX_NOISE)
-        _check("guidance scale", self.guidance_scale, 0, MAX_GUIDANCE)
-        _check("steps", self.num_inference_steps, 1, MAX_STEPS)
+        check_number("noise level", self.noise_level, 0, MAX_NOISE, "noise_level")
+        check_number("guidance scale", self.guidance_scale, 0, MAX_GUIDANCE, "guidance_scale")
+        check_number("steps", self.num_inference_steps, 1, MAX_STEPS, "steps")
 
     @property
     def told(self) -> str:
@@ -79,7 +77,7 @@ class Restore:
 
     def validate(self) -> None:
         """Raises InvalidRequest for a strength out of range."""
-        _check("strength", self.strength, 0, 1)
+        check_number("strength", self.strength, 0, 1, "strength")
 
     @property
     def told(self) -> str:
@@ -103,10 +101,10 @@ class Hires:
 
     def validate(self) -> None:
         """Raises InvalidRequest for a number out of its range."""
-        _check("scale", self.scale, 1, MAX_SCALE)
-        _check("strength", self.strength, 0, 1)
+        check_number("scale", self.scale, 1, MAX_SCALE, "scale")
+        check_number("strength", self.strength, 0, 1, "strength")
         if self.num_inference_steps:
-            _check("steps", self.num_inference_steps, 1, MAX_STEPS)
+            check_number("steps", self.num_inference_steps, 1, MAX_STEPS, "steps")
 
     @property
     def told(self) -> str:
@@ -129,8 +127,3 @@ def check(steps: tuple[Step, ...]) -> None:
 def enlarged(size: tuple[int, int], scale: float) -> tuple[int, int]:
     """The size of a picture that is made `scale` times as large; a pixel at least."""
     return max(round(size[0] * scale), 1), max(round(size[1] * scale), 1)
-
-
-def _check(what: str, value: Any, low: float, high: float) -> None:
-    if not math.isfinite(value) or not low <= value <= high:
-        raise InvalidRequest(f"{what} must be {low:g} to {high:g}, not {value:g}", "", what.replace(" ", "_"))

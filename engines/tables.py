@@ -38,7 +38,8 @@ from engines.entries import (
     Upscaler,
     Vae,
 )
-from engines.requests import MAX_GUIDANCE, MAX_STEPS, check_size
+from engines.limits import MAX_GUIDANCE, MAX_STEPS
+from engines.requests import check_size
 
 
 def model(table: dict[str, Any], here: Path) -> Model:

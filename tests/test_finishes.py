@@ -12,7 +12,7 @@ from engines import catalogue
 from engines.entries import FaceDetector, FaceRestorer, Local, Upscaler
 from engines.errors import InvalidRequest, SafelightError
 from engines.steps import Hires, Restore, Step, Upscale
-from tui import commands, draft, finishes
+from tui import commands, draft, finishes, generate_command
 from tui.draft import Draft
 
 SHIPPED = catalogue.load()
@@ -112,6 +112,6 @@ def test_options_without_value_are_steps_in_their_order() -> None:
     assert commands._with_values(["generate", "x", "--upscale", "--hires", "x2"]) == [
         "generate", "x", "--upscale=auto", "--hires", "x2",
     ]  # fmt: skip
-    assert commands._steps("x2 0.4", None, "auto") == "hires x2 0.4, upscale "
+    assert generate_command._steps("x2 0.4", None, "auto") == "hires x2 0.4, upscale "
     with pytest.raises(InvalidRequest, match="takes one step"):
-        commands._steps(None, None, "x2, faces")
+        generate_command._steps(None, None, "x2, faces")

@@ -39,12 +39,7 @@ class User:
         self.engine = LocalEngine(known, where, Options(where.pictures, device="cpu", threads=1), self.store)
 
     def do(self, request: Request) -> list[Event]:
-        job, seen = self.engine.submit(request), []
-        for event in self.engine.events():
-            seen.append(event)
-            if isinstance(event, FINAL) and event.job_id == job:
-                return seen
-        raise AssertionError
+        return do(self.engine, request)
 
 
 @pytest.fixture

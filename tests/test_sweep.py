@@ -211,6 +211,9 @@ def test_what_makes_numbers_unsure_is_told(store: Store, tmp_path: Path) -> None
     ranks = ranking.rank(runs.trials(done, "fake"))
     assert runs.doubts(done, ranks) == () and runs.unranked(done, ranks) == () and runs.stars(done) == {}
     few = replace(done, cells=tuple(cell for cell in done.cells if cell.request.seed < 2))
+    one = replace(done, cells=tuple(cell for cell in done.cells if cell.request.seed < 1))
+    first, second = ranking.rank(runs.trials(one, "fake"))
+    assert (runs.mark(first), runs.wins(first)) == ("1", "") and (runs.mark(second), runs.wins(second)) == ("?", "?")
     (told,) = runs.doubts(few, ranking.rank(runs.trials(few, "fake")))
     assert told.startswith("with fewer than 5 pairs") and told.endswith("2 here")
     less = tuple(replace(cell, picture=None) if cell.number == 0 else cell for cell in done.cells)

@@ -25,7 +25,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def model(folder: Path) -> x4.Upscaler:
+def model(folder: Path) -> x4.Parts:
     return x4.load(folder, None, torch.float32, torch.float32)
 
 
@@ -37,7 +37,7 @@ def art(width: int, height: int) -> Image.Image:
     return Image.fromarray(levels.astype(np.uint8))
 
 
-def drained(model: x4.Upscaler, picture: Image.Image, **how: Any) -> tuple[np.ndarray, list[x4.Progress]]:
+def drained(model: x4.Parts, picture: Image.Image, **how: Any) -> tuple[np.ndarray, list[x4.Progress]]:
     work = x4.refine(model, picture, CPU, **{"num_inference_steps": 3, **how})
     seen = []
     while True:
@@ -51,7 +51,7 @@ def drained(model: x4.Upscaler, picture: Image.Image, **how: Any) -> tuple[np.nd
     ("guidance_scale", "noise_level", "negative"), [(9.0, 20, ""), (1.0, 100, ""), (4.0, 0, "blurry")]
 )
 def test_a_picture_of_one_tile_is_the_pipelines(
-    folder: Path, model: x4.Upscaler, guidance_scale: float, noise_level: int, negative: str
+    folder: Path, model: x4.Parts, guidance_scale: float, noise_level: int, negative: str
 ) -> None:
     from diffusers import StableDiffusionUpscalePipeline
 
@@ -71,7 +71,7 @@ def test_a_picture_of_one_tile_is_the_pipelines(
     assert (seen[-1].done, seen[-1].of) == (4, 4)
 
 
-def test_tiles_are_drawn_together_or_one_by_one_alike(model: x4.Upscaler) -> None:
+def test_tiles_are_drawn_together_or_one_by_one_alike(model: x4.Parts) -> None:
     picture = art(80, 56)
     one, seen = drained(model, picture, tile=40, budget=1, num_inference_steps=1)
     many, together = drained(model, picture, tile=40, budget=1 << 40, num_inference_steps=1)
@@ -81,7 +81,7 @@ def test_tiles_are_drawn_together_or_one_by_one_alike(model: x4.Upscaler) -> Non
     assert np.array_equal(one, again)
 
 
-def test_tiles_leave_no_seam(model: x4.Upscaler) -> None:
+def test_tiles_leave_no_seam(model: x4.Parts) -> None:
     """Across the borders of tiles, levels change as much as within them."""
     picture = Image.linear_gradient("L").convert("RGB").resize((96, 64))
     tiled, _ = drained(model, picture, tile=48, seed=3)
@@ -92,19 +92,19 @@ def test_tiles_leave_no_seam(model: x4.Upscaler) -> None:
 
 
 @pytest.mark.parametrize("size", [(1, 1), (9, 3), (33, 17), (7, 70)])
-def test_any_size_becomes_four_times_as_large(model: x4.Upscaler, size: tuple[int, int]) -> None:
+def test_any_size_becomes_four_times_as_large(model: x4.Parts, size: tuple[int, int]) -> None:
     made, _ = drained(model, art(*size), num_inference_steps=1, tile=40)
     assert made.shape == (4 * size[1], 4 * size[0], 3)
 
 
-def test_transparency_is_kept(model: x4.Upscaler) -> None:
+def test_transparency_is_kept(model: x4.Parts) -> None:
     picture = art(16, 16).convert("RGBA")
     picture.putalpha(Image.linear_gradient("L").resize((16, 16)))
     made, _ = drained(model, picture, num_inference_steps=1)
     assert made.shape == (64, 64, 4) and made[0, :, 3].max() < 20 < 200 < made[-1, :, 3].min()
 
 
-def test_it_stops_between_evaluations(model: x4.Upscaler) -> None:
+def test_it_stops_between_evaluations(model: x4.Parts) -> None:
     asked: list[int] = []
     with pytest.raises(Stopped):
         drained(model, art(80, 56), tile=40, budget=1, stop=lambda: asked.append(1) or len(asked) > 3)
@@ -112,7 +112,7 @@ def test_it_stops_between_evaluations(model: x4.Upscaler) -> None:
 
 
 def test_memory_that_runs_out_is_met_with_fewer_and_smaller_tiles(
-    model: x4.Upscaler, monkeypatch: pytest.MonkeyPatch
+    model: x4.Parts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = x4._Run._predict
     seen: list[tuple[int, int]] = []
@@ -174,7 +174,7 @@ def gradient(height: int, width: int) -> torch.Tensor:
     return torch.stack([slope, -slope, slope * 0.5, slope**2 - 0.5])[None]
 
 
-def test_a_smooth_gradient_has_no_step_between_tiles(model: x4.Upscaler) -> None:
+def test_a_smooth_gradient_has_no_step_between_tiles(model: x4.Parts) -> None:
     z = gradient(96, 96)
     with torch.inference_mode():
         whole = model.vae.decode(z, return_dict=False)[0].numpy()
@@ -195,7 +195,7 @@ def _apart(vae: Any, z: torch.Tensor, side: int, x: int) -> np.ndarray:
         return vae.decode(z[..., x : x + side], return_dict=False)[0].numpy()  # type: ignore[no-any-return]
 
 
-def test_the_decoder_is_itself_again(model: x4.Upscaler) -> None:
+def test_the_decoder_is_itself_again(model: x4.Parts) -> None:
     z = gradient(40, 40)
     with torch.inference_mode():
         before = model.vae.decode(z, return_dict=False)[0]
@@ -205,7 +205,7 @@ def test_the_decoder_is_itself_again(model: x4.Upscaler) -> None:
     assert np.array_equal(decoded(model.vae, z, 64), after.numpy()), "what fits into one tile is decoded whole"
 
 
-def test_attention_never_sees_more_than_a_tile(model: x4.Upscaler, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_attention_never_sees_more_than_a_tile(model: x4.Parts, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[int] = []
     real = torch.nn.functional.scaled_dot_product_attention
 

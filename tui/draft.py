@@ -17,12 +17,12 @@ from engines import folders, schedulers, tokens, variants
 from engines.catalogue import Catalogue
 from engines.entries import Adapter, Model, Recipe, Vae
 from engines.errors import CatalogueError, InvalidRequest, LoadError
+from engines.limits import MAX_STEPS
 from engines.prompt import LoraUse, clean, parse
 from engines.requests import (
     MAX_COUNT,
     MAX_PROMPT,
     MAX_SEED,
-    MAX_STEPS,
     Generate,
     Lora,
     check_prompt,

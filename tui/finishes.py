@@ -150,7 +150,7 @@ def _named(step: Step, catalogue: Catalogue, look: bool) -> Step:
     """The step with the best upscaler or face restorer that is here, where none was named."""
     match step:
         case Upscale(upscaler=""):
-            return replace(step, upscaler=catalogue.default_upscaler().id)
+            return replace(step, upscaler=catalogue.default_upscaler().id) if look else step
         case Upscale() if look:
             catalogue.require_upscaler(step.upscaler)
         case Upscale():

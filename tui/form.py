@@ -32,7 +32,6 @@ from tui.panes.weights import WeightsPane
 from tui.sliders import Slider
 from tui.stock import NOTHING, Stocks
 
-EXAMPLE = "a red apple on a blue background"
 SAVE_AFTER = 0.5
 "Seconds of typing that a crash may cost."
 MEASURE_AFTER = 0.15
@@ -62,7 +61,7 @@ class Form(VerticalScroll, can_focus=False):
 
     def compose(self) -> ComposeResult:
         """From top to bottom, as Tab goes."""
-        yield PromptEditor("prompt", EXAMPLE, self._signs, id="prompt")
+        yield PromptEditor("prompt", "what to draw, say a red apple", self._signs, id="prompt")
         yield Static(id="note", markup=False)
         yield WeightsPane()
         yield PromptEditor("negative prompt", "what to stay away from", self._signs, id="negative")

@@ -10,7 +10,8 @@ from typing import Any
 from engines import sweep
 from engines.catalogue import Catalogue
 from engines.errors import InvalidRequest, SafelightError
-from engines.requests import MAX_GUIDANCE, MAX_SEED, MAX_STEPS, Generate
+from engines.limits import MAX_GUIDANCE, MAX_STEPS
+from engines.requests import MAX_SEED, Generate
 from engines.sweep import Cell
 from tui import draft as drafting
 from tui import fields, texts, weighing

@@ -118,9 +118,9 @@ def _row(rank: Rank, name: str) -> tuple[str, ...]:
 
     first = rank.place == 1
     return (
-        "=" if rank.tie and not first else str(rank.place), name, str(rank.count), f"{rank.mean:.2f}",
+        runs.mark(rank), name, str(rank.count), f"{rank.mean:.2f}",
         span(rank.low, rank.high), "" if first else span(rank.behind_low, rank.behind_high),
-        "" if first or math.isnan(rank.wins) else f"{rank.wins:.0%}", number(rank.seconds), number(rank.rate),
+        runs.wins(rank), number(rank.seconds), number(rank.rate),
         wording.bytes_(rank.peak) if rank.peak else "?",
     )  # fmt: skip
 

@@ -106,6 +106,20 @@ def stars(done: Sweep) -> dict[grids.Point, tuple[float, int]]:
     return {point: (sum(some) / len(some), len(some)) for point, some in given.items()}
 
 
+def mark(rank: Rank) -> str:
+    """Its place; = where it can't be told from the first, ? where there are no two pairs to tell by."""
+    if rank.place == 1:
+        return "1"
+    return "?" if rank.count < 2 else "=" if rank.tie else str(rank.place)
+
+
+def wins(rank: Rank) -> str:
+    """In how many of the pairs it beats the first, where that says anything."""
+    if rank.place == 1:
+        return ""
+    return f"{rank.wins:.0%}" if rank.count > 1 and rank.wins == rank.wins else "?"
+
+
 def unranked(done: Sweep, ranks: Sequence[Rank]) -> tuple[grids.Point, ...]:
     """Contenders that a scorer has no number for, in their order."""
     ranked = {rank.contender for rank in ranks}

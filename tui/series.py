@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 
 from engines.entries import Recipe
 from engines.errors import InvalidRequest
-from engines.requests import MAX_GUIDANCE
+from engines.limits import MAX_GUIDANCE
 from tui import fields
 from tui.draft import Asked, Draft
 

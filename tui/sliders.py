@@ -17,8 +17,8 @@ from engines.blocks import REACH
 from engines.editing import Edit
 from engines.entries import Merged, Model
 from engines.errors import InvalidRequest
+from engines.limits import MAX_GUIDANCE
 from engines.prompt import MAX_RATIO, MAX_WEIGHT, Prompt, Span, parse
-from engines.requests import MAX_GUIDANCE
 from tui import shares
 from tui.draft import Draft
 from tui.fields import exact

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -65,7 +64,7 @@ def sweep(
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell what would be made, and make nothing.")] = False,
     show_all: Annotated[bool, typer.Option("--list", help="List the sweeps there are.")] = False,
-    gone: Annotated[str, typer.Option("--remove", metavar="ID", help="Forget a sweep; its pictures stay.")] = "",
+    remove: Annotated[str, typer.Option("--remove", metavar="ID", help="Forget a sweep; its pictures stay.")] = "",
     yes: Yes = False,
     device: Device = "",
     threads: Threads = 0,
@@ -74,6 +73,7 @@ def sweep(
 ) -> int:
     """Compare models or settings: a grid of pictures, scored and ranked; stop and resume it at any moment."""
     from engines import sweep as sweeps
+    from engines.options import check_device
     from tui import grids, making, marking, studies, sweeping
 
     session = sessions.begin(debug, device, threads)
@@ -87,16 +87,15 @@ def sweep(
             raise InvalidRequest(f"--{name} has nothing behind it", "leave it out, or name what it is about", name)
     models, out = models or "", out or ""
     page = _page(written) if written else None
-    if sum(map(bool, (show_all, resume, gone))) > 1:
+    if sum(map(bool, (show_all, resume, remove))) > 1:
         raise InvalidRequest("--list, --resume and --remove do three things", "one after the other", "sweep")
-    if device and not re.fullmatch(r"(?i)cpu|mps|cuda(:\d{1,2})?", device.strip()):
-        raise InvalidRequest(f"no device '{device[:40]}'", "one of cpu, cuda, cuda:N, mps", "device")
+    check_device(device)
     with making.closing(session.store()) as store:
         if show_all:
             sweeping.list_all(store, json)
             return 0
-        if gone:
-            return _remove(store, _number(gone))
+        if remove:
+            return _remove(store, _number(remove))
         varied = (prompts, models, lora, part, negative, *axes.values())
         if resume:
             if any((*varied, study, seeds, syntax, scorer, out, override)):

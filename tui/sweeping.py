@@ -178,7 +178,7 @@ def show(done: Sweep, as_json: bool) -> None:
                 print(doubt)
         else:
             print(f"{scorer} has scored nothing")
-    if any(rank.tie for ranks in boards.values() for rank in ranks[1:]):
+    if any(runs.mark(rank) == "=" for ranks in boards.values() for rank in ranks):
         print("= can't be told from the first: the interval of their difference holds 0")
     for point, (mean, count) in runs.stars(done).items():
         print(f"by hand: {one_line(names[point], 60)} {mean:.1f} stars, of {wording.plural(count, 'picture')}")
@@ -191,12 +191,12 @@ def show(done: Sweep, as_json: bool) -> None:
 def _row(rank: Rank, name: str) -> tuple[str, ...]:
     known = rank.count > 1
     return (
-        "=" if rank.tie and rank.place > 1 else str(rank.place),
+        runs.mark(rank),
         one_line(name, 60),
         str(rank.count),
         f"{rank.mean:.2f}",
         f"{rank.low:.2f} – {rank.high:.2f}" if known else "?",
-        "" if rank.place == 1 else f"{rank.wins:.0%}" if rank.wins == rank.wins else "?",
+        runs.wins(rank),
         wording.duration(rank.seconds) if rank.seconds == rank.seconds else "?",
         f"{rank.rate:.1f}" if rank.rate == rank.rate else "?",
         wording.bytes_(rank.peak) if rank.peak else "?",

@@ -69,7 +69,7 @@ class Drawn:
 
 
 @dataclass(frozen=True, slots=True)
-class Negative:
+class Base:
     """A picture file that is to be finished, and what is known of it."""
 
     path: str
@@ -163,9 +163,7 @@ class Darkroom(DrawingRoom):
             if not request.finish:
                 return tuple(made)
             yield from made
-            bases = [
-                Negative(m.path, image, m.request, m.made_with) for m, image in zip(made, drawn.images, strict=True)
-            ]
+            bases = [Base(m.path, image, m.request, m.made_with) for m, image in zip(made, drawn.images, strict=True)]
 
         # 8 finish: each result is a picture of its own
         while bases:
@@ -284,7 +282,7 @@ class Darkroom(DrawingRoom):
     def _finished(
         self,
         job: Job,
-        base: Negative,
+        base: Base,
         steps: tuple[Step, ...],
         folder: Path,
         scorer: str | None,
@@ -295,7 +293,7 @@ class Darkroom(DrawingRoom):
         for number, step in enumerate(steps, 1):
             request = replace(base.request, finish=(*base.request.finish, step))
             if (there := _left(job.kept, request)) is not None:
-                base = Negative(there.path, None, there.request, there.made_with)
+                base = Base(there.path, None, there.request, there.made_with)
                 continue
             if stop():
                 raise Stopped
@@ -321,7 +319,7 @@ class Darkroom(DrawingRoom):
                 stem = f"{Path(base.path).stem[: files.MAX_NAME - 20]}-{finishing.suffix(step, image, result)}"
                 made = self._saved(folder, stem, result, request, made_with, scores, base.path)
             yield replace(made, seconds=clock.seconds(1))
-            base = Negative(made.path, result, request, made_with)
+            base = Base(made.path, result, request, made_with)
             if number < len(steps):
                 yield self.vitals()
 
@@ -379,21 +377,21 @@ class Darkroom(DrawingRoom):
         with judging.opened(Path(path)) as image:
             return pictures.prepare(image)
 
-    def _opened(self, path: str) -> Negative:
+    def _opened(self, path: str) -> Base:
         """A file, and what it tells of itself. Raises InvalidRequest."""
         place = Path(path).absolute()
         ready = self._pixels(path)
         told = metadata.read(place)
         if told is None:
-            return Negative(str(place), ready, taken(str(place), ready.width, ready.height), {})
-        return Negative(str(place), ready, replace(told[0], batch_size=1), told[1]["made_with"])
+            return Base(str(place), ready, taken(str(place), ready.width, ready.height), {})
+        return Base(str(place), ready, replace(told[0], batch_size=1), told[1]["made_with"])
 
-    def _bases(self, job: Job, request: Generate) -> list[Negative]:
+    def _bases(self, job: Job, request: Generate) -> list[Base]:
         """The pictures that an earlier try of the job drew, if all of them are still there."""
         alone = [replace(request.single(i), finish=()) for i in range(request.batch_size)]
         found = [_left(job.kept, one) for one in alone] if request.finish else []
         there = [one for one in found if one is not None]
-        return [Negative(p.path, None, p.request, p.made_with) for p in there] if len(there) == len(alone) else []
+        return [Base(p.path, None, p.request, p.made_with) for p in there] if len(there) == len(alone) else []
 
 
 def _left(kept: Sequence[Picture], request: Generate) -> Picture | None:

@@ -15,6 +15,7 @@ import torch
 
 from engines import files, machine
 from engines.errors import InvalidRequest, LoadError, OutOfMemory, SafelightError
+from engines.options import check_device
 from engines.requests import Precision
 
 log = logging.getLogger(__name__)
@@ -53,9 +54,8 @@ def choose(wanted: str = "") -> Device:
         InvalidRequest: no device is written so.
         LoadError: this machine or this build of torch doesn't have it.
     """
+    check_device(wanted)
     wanted = wanted.strip().lower()
-    if wanted and not re.fullmatch(r"cpu|mps|cuda(:\d{1,2})?", wanted):
-        raise InvalidRequest(f"no device '{wanted}'", "one of cpu, cuda, cuda:N, mps", "device")
     if wanted == "cpu":
         return _cpu()
     if wanted == "mps" or (not wanted and not torch.cuda.is_available() and torch.backends.mps.is_available()):

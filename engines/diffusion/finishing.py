@@ -17,9 +17,8 @@ from PIL import Image, ImageOps
 from engines import presence
 from engines.diffusion import detecting, faces, gfpgan, nets, upscaling, x4
 from engines.diffusion import device as devices
-from engines.diffusion.residency import size as bytes_of
 from engines.diffusion.room import Room
-from engines.entries import File, HubFile, Upscaler
+from engines.entries import HubFile, Upscaler
 from engines.errors import InvalidRequest, LoadError
 from engines.events import Event, Finishing, Loading, Noted, Pixels, Previewed
 from engines.prompt import parse
@@ -93,7 +92,7 @@ def upscale(
         made = made if made.size == wanted else made.resize(wanted, Image.Resampling.LANCZOS)
         return made, {f"upscaler {entry.id} sha256": room.loader.hashes.get(_files(entry))}
     for dtype in _dtypes(room):
-        key = ("upscaler", entry.id, str(_path(entry)), step.denoise if entry.weak else 1.0, dtype)
+        key = ("upscaler", entry.id, str(entry.source.path), step.denoise if entry.weak else 1.0, dtype)
         net = yield from _held(room, job_id, key, entry.title, lambda d=dtype: _net(room, entry, step.denoise, d))  # type: ignore[misc]
         try:
             made = yield from _enlarged(room, job_id, picture, net, wanted, step, key, stop)
@@ -119,11 +118,11 @@ def _refined(
     device = room.device
     dtype = torch.float16 if device.torch.type == "cuda" else torch.float32
     vae_dtype = devices.vae_dtype(device, dtype, True)
-    key = ("x4", entry.id, str(_path(entry)), dtype)
+    key = ("x4", entry.id, str(entry.source.path), dtype)
     variant = getattr(entry.source, "variant", None)
 
-    def build() -> x4.Upscaler:
-        made = x4.load(_path(entry), variant, dtype, vae_dtype)
+    def build() -> x4.Parts:
+        made = x4.load(entry.source.path, variant, dtype, vae_dtype)
         for module in made.modules:
             module.to(device.torch)
         return made
@@ -146,13 +145,7 @@ def _refined(
         guidance_scale=step.guidance_scale, noise_level=step.noise_level, seed=request.seed, tile=step.tile,
         budget=budget, stop=stop,
     )  # fmt: skip
-    while True:
-        try:
-            with room.residency.using({key}), room.memory():
-                progress = next(work)
-        except StopIteration as end:
-            return end.value  # type: ignore[no-any-return]
-        yield Finishing(job_id, what, progress.done / progress.of)
+    return (yield from _watched(room, job_id, what, key, work))
 
 
 def _enlarged(
@@ -170,10 +163,21 @@ def _enlarged(
     room.residency.make_room({key}, WORKING)
     budget = max(min(int(devices.free_memory(room.device) * SHARE), WORKING), LEAST)
     tile = (step.tile, step.tile) if step.tile else None
-    with torch.inference_mode(), room.residency.using({key}), room.memory():
-        work = upscaling.upscale(picture, net, room.device, size=wanted, tile=tile, budget=budget, stop=stop)
+    work = upscaling.upscale(picture, net, room.device, size=wanted, tile=tile, budget=budget, stop=stop)
+    return (yield from _watched(room, job_id, what, key, work))
+
+
+def _watched(
+    room: Room,
+    job_id: JobId,
+    what: str,
+    key: Hashable,
+    work: Generator[upscaling.Progress | x4.Progress, None, Image.Image],
+) -> Generator[Event, None, Image.Image]:
+    """What some work returns, with its progress as events; what it computes with stays where it is meanwhile."""
     while True:
         try:
+            # inference mode is per thread and must not leak to whoever drains this generator between tiles
             with torch.inference_mode(), room.residency.using({key}), room.memory():
                 progress = next(work)
         except StopIteration as end:
@@ -187,7 +191,7 @@ def _dtypes(room: Room) -> tuple[torch.dtype, ...]:
 
 
 def _net(room: Room, entry: Upscaler, denoise: float, dtype: torch.dtype) -> nets.Net:
-    path, sha256 = _path(entry), _sha256(entry.source)
+    path, sha256 = entry.source.path, _sha256(entry.source)
     if entry.weak is not None and denoise < 1:
         pair = sha256, _sha256(entry.weak)
         net = nets.load_pair(path, entry.weak.path, denoise, pair)
@@ -196,14 +200,10 @@ def _net(room: Room, entry: Upscaler, denoise: float, dtype: torch.dtype) -> net
     return upscaling.place(net, room.device, dtype)
 
 
-def _path(entry: Upscaler) -> Path:
-    return entry.source.path
-
-
 def _files(entry: Upscaler) -> tuple[Path, ...]:
     """What its hash is of: a network's file, or a diffusion model's UNet."""
     if entry.kind == "diffusion":
-        return presence.weights(_path(entry) / "unet", getattr(entry.source, "variant", None))[0]
+        return presence.weights(entry.source.path / "unet", getattr(entry.source, "variant", None))[0]
     return (entry.source.path,)
 
 
@@ -252,12 +252,7 @@ def _detector(room: Room, step: Restore) -> detecting.Detect:
     known = room.catalogue
     entry = known.require_face_detector(step.detector) if step.detector else known.default_face_detector()
     key = ("face detector", entry.id, str(entry.file.path))
-    return room.residency.get(key, lambda: detecting.YuNet(_checked(entry.file)))
-
-
-def _checked(file: File) -> Path:
-    """The path of a file whose hash is what the catalogue says, if it says one. Raises LoadError."""
-    return file.path
+    return room.residency.get(key, lambda: detecting.YuNet(entry.file.path))
 
 
 # ── both ────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -271,7 +266,7 @@ def _held(
         yield Loading(job_id, title)
     with room.memory():
         net = room.residency.get(key, build)
-        room.residency.make_room({key}, bytes_of(net))
+        room.residency.make_room({key})
     return net
 
 

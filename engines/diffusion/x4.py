@@ -41,7 +41,7 @@ out, fewer tiles are drawn together, and then smaller ones."""
 
 
 @dataclass(frozen=True, slots=True)
-class Upscaler:
+class Parts:
     """The parts of the model, as Residency moves them."""
 
     unet: Any
@@ -73,7 +73,7 @@ class Progress:
     "In all; more than before when memory ran out and tiles became smaller, and then `done` starts anew."
 
 
-def load(folder: Path, variant: str | None, dtype: torch.dtype, vae_dtype: torch.dtype) -> Upscaler:
+def load(folder: Path, variant: str | None, dtype: torch.dtype, vae_dtype: torch.dtype) -> Parts:
     """The parts of a folder in diffusers' layout, on the CPU, for inference. Raises LoadError."""
     from diffusers import AutoencoderKL, DDIMScheduler, DDPMScheduler, UNet2DConditionModel
     from transformers import CLIPTextModel, CLIPTokenizer
@@ -100,7 +100,7 @@ def load(folder: Path, variant: str | None, dtype: torch.dtype, vae_dtype: torch
             f"{folder.name} is no x4 upscaler: its UNet takes {unet.config.in_channels} channels and not 7",
             "stabilityai/stable-diffusion-x4-upscaler is one",
         )
-    return Upscaler(
+    return Parts(
         unet,
         part(AutoencoderKL, "vae", vae_dtype, **weights("vae", "diffusion_pytorch_model")),
         part(CLIPTextModel, "text_encoder", dtype, **weights("text_encoder", "model")),
@@ -111,7 +111,7 @@ def load(folder: Path, variant: str | None, dtype: torch.dtype, vae_dtype: torch
 
 
 def refine(
-    model: Upscaler,
+    model: Parts,
     picture: Image.Image,
     device: Device,
     *,
@@ -177,7 +177,7 @@ def refine(
     return made
 
 
-def _needs(model: Upscaler, side: int, guidance_scale: float) -> int:
+def _needs(model: Parts, side: int, guidance_scale: float) -> int:
     """Bytes that one tile's evaluation takes, about."""
     channels = model.unet.config.block_out_channels[0] / 256
     values = VALUES * channels * side * side * (2 if guidance_scale > 1 else 1)
@@ -198,7 +198,7 @@ class _Run:
     """One picture."""
 
     def __init__(
-        self, model: Upscaler, picture: Image.Image, device: Device, side: int, together: int, stop: Callable[[], bool]
+        self, model: Parts, picture: Image.Image, device: Device, side: int, together: int, stop: Callable[[], bool]
     ) -> None:
         self.model = model
         self.device = device.torch

@@ -169,7 +169,7 @@ class Closer(ModalScreen[None]):
         width = max(10, self.size.width - 2)
         which = f"{look.name} ({self._at + 1} of {len(self._looks)})" if len(self._looks) > 1 else look.name
         flip = "space flips · " if len(self._looks) > 1 else ""
-        keys = f"{flip}arrows pan · + - zoom · 0 all · 1 pixels · esc"
+        keys = f"{flip}arrows · + - · 0 all · 1 pixels · esc"
         facts = f"{which} · {part.size[0]}x{part.size[1]} · {scale}"
         self.query_one("#closer-line", Static).update(
             Content.assemble((facts, "bold"), (f" · {one_line(keys, max(1, width - len(facts) - 3))}", "dim"))
