@@ -1,0 +1,1 @@
+"""How the embedded model family is made: artwork, training, evaluation and assembly. See README.md beside this file."""
