@@ -238,13 +238,3 @@ class _Handler(BaseHTTPRequestHandler):
             if bad and faults.hold is not None:
                 self.wfile.flush()
                 faults.hold.wait(20)
-
-
-def do(engine: LocalEngine, request: Request) -> list[Event]:
-    """The events of one job, to its end."""
-    job, seen = engine.submit(request), []
-    for event in engine.events():
-        seen.append(event)
-        if isinstance(event, FINAL) and event.job_id == job:
-            return seen
-    raise AssertionError("the engine closed before the job's end")

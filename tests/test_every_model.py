@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 import shelf_of_hub as shelf
 import torch
+from doing import do
 from hub import Hub as LoopbackHub
 from hub import blob_name
 from PIL import Image
@@ -31,7 +32,7 @@ from engines.diffusion.loading import Loader
 from engines.diffusion.previews import decode_tiny
 from engines.diffusion.residency import Residency
 from engines.entries import HubFile
-from engines.events import FINAL, Done, Event, Failed, Noted, Previewed
+from engines.events import Done, Event, Failed, Noted, Previewed
 from engines.hub import cache as cache_of_hub
 from engines.local import LocalEngine
 from engines.options import Options

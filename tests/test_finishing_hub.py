@@ -11,13 +11,14 @@ import pytest
 import tiny_x4
 import torch
 import upscalers
+from doing import do
 from hub import Hub
 from PIL import Image
 
 from engines import catalogue, folders
 from engines.catalogue import Catalogue
 from engines.entries import HubFile
-from engines.events import FINAL, Done, Event, Failed, Finishing
+from engines.events import Done, Event, Failed, Finishing
 from engines.local import LocalEngine
 from engines.options import Options
 from engines.requests import Finish, Pull, Request

@@ -9,18 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from engines.errors import DiskFull, InvalidRequest, SafelightError, StorageError, near
+from engines.errors import InvalidRequest, SafelightError, near
 from tui import finish_command, generate_command, making, models_commands, sweep_command
 from tui import session as sessions
-from tui.arguments import Debug, Device, Json, ModelId, Syntax, Threads, Yes, typed
+from tui.arguments import Debug, Device, Json, ModelId, Syntax, Threads, typed
 from tui.session import Session
 
 if TYPE_CHECKING:
-    from engines.entries import Entry
-    from engines.requests import Picture, Request
     from engines.store import Store
-    from tui.draft import Asked, Draft
-    from tui.series import Field
 
 app = typer.Typer(
     name="safelight",
@@ -40,6 +36,7 @@ app.add_typer(history_app, name="history")
 
 USAGE_ERROR: Any = typer.BadParameter.__mro__[1]
 "What typer raises for anything that was typed wrong; it exports only the subclass."
+
 
 def run(arguments: Sequence[str]) -> int:
     """Runs one command line and returns its exit code.
