@@ -39,7 +39,7 @@ from engines.errors import CatalogueError, InvalidRequest, LoadError, near
 SHIPPED = Path(__file__).with_name("models.toml")
 
 _Named = TypeVar("_Named")
-_Finisher = TypeVar("_Finisher", Upscaler, FaceRestorer, FaceDetector)
+_Tool = TypeVar("_Tool", Scorer, Upscaler, FaceRestorer, FaceDetector)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +83,10 @@ class Catalogue:
         """The scorer of that id. Raises CatalogueError with near names."""
         return _find(id, self.scorers, "scorer", "scorers")
 
+    def require_scorer(self, id: str) -> Scorer:
+        """The scorer of that id, ready to load. Raises as `require_upscaler`."""
+        return self._here(self.scorer(id), "scorer")
+
     def upscaler(self, id: str) -> Upscaler:
         """The upscaler of that id. Raises CatalogueError with near names."""
         return _find(id, self.upscalers, "upscaler", "upscalers")
@@ -119,7 +123,7 @@ class Catalogue:
         """The best face detector that is on this machine; LoadError as above."""
         return self._best(self.face_detectors, "face detector")
 
-    def _here(self, entry: _Finisher, what: str) -> _Finisher:
+    def _here(self, entry: _Tool, what: str) -> _Tool:
         if gone := self.missing(entry):
             told = f"{what} {entry.id} is not on this machine"
             if self.can_be_had(entry):
@@ -127,7 +131,7 @@ class Catalogue:
             raise LoadError(f"{told}: {gone[0].name} is missing", "put it there, or mend models.toml")
         return entry
 
-    def _best(self, known: dict[str, _Finisher], what: str) -> _Finisher:
+    def _best(self, known: dict[str, _Tool], what: str) -> _Tool:
         ranked = sorted(known.values(), key=lambda entry: -entry.rank)
         best = next((entry for entry in ranked if not self.missing(entry)), None)
         if best is None:

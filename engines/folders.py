@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,6 +66,11 @@ def find(environ: dict[str, str] | None = None) -> Folders:
     )
 
 
+def refuges(pictures: Path, data: Path) -> tuple[Path, ...]:
+    """Where a finished picture is kept, in this order, if the folder that it was meant for fails at the last moment."""
+    return pictures, data / "rescued", Path(tempfile.gettempdir())
+
+
 def make(folder: Path, private: bool = True) -> Path:
     """Creates `folder` and its parents if they are missing; private ones can be read by their owner alone.
 
@@ -76,6 +82,6 @@ def make(folder: Path, private: bool = True) -> Path:
     except OSError as e:
         raise StorageError(
             f"the folder {folder} can't be made: {e.strerror or e}",
-            "set SAFELIGHT_HOME to a folder that you can write to",
+            "set SAFELIGHT_HOME to a folder that you can write to" if private else "choose one that you can write to",
         ) from e
     return folder

@@ -15,8 +15,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from engines import metadata
-from engines.errors import InvalidRequest
+from engines import files, metadata
+from engines.errors import InvalidRequest, StorageError
+from engines.history import Made
 from engines.requests import Generate, Picture, from_json, to_json
 from engines.store import Store
 
@@ -241,8 +242,10 @@ def remove(store: Store, id: int) -> None:
         db.execute("DELETE FROM meta WHERE key = 'sweep' AND value LIKE ?", (f"{id} %",))
 
 
-def find_again(store: Store, sweep: Sweep, folder: Path) -> Sweep:
-    """Enters pictures whose files are there and whose rows are not: between the two somebody pulled the plug.
+def find_again(store: Store, sweep: Sweep, folder: Path, refuges: Sequence[Path] = ()) -> Sweep:
+    """Enters pictures whose files are there and whose rows are not: between the two somebody pulled the plug, or the
+    folder failed and the picture was kept in one of `refuges`; then it is brought into the folder, if that is possible
+    now, and else entered where it is.
 
     Only files since the sweep was begun are looked at, and only those that no row knows.
     """
@@ -251,7 +254,8 @@ def find_again(store: Store, sweep: Sweep, folder: Path) -> Sweep:
         wanted.setdefault(_alone(cell.request), []).append(cell)
     known = {row["path"] for row in store.query("SELECT path FROM pictures WHERE created >= ?", sweep.created - SLACK)}
     count = 0
-    for path in _since(folder, sweep.created - SLACK):
+    places = dict.fromkeys((folder, *refuges))
+    for path in (path for place in places for path in _since(place, sweep.created - SLACK)):
         if str(path) in known or not wanted:
             continue
         try:
@@ -263,6 +267,8 @@ def find_again(store: Store, sweep: Sweep, folder: Path) -> Sweep:
         if found is None or not cells:
             continue
         cell = cells.pop(0)
+        if path.parent != folder:
+            found = _brought(path, folder, found)
         with store.transaction() as db:
             picture = store.insert(db, 0, *found)
             db.execute(
@@ -271,6 +277,18 @@ def find_again(store: Store, sweep: Sweep, folder: Path) -> Sweep:
             )
         count += 1
     return load(store, sweep.id) if count else sweep
+
+
+def _brought(path: Path, folder: Path, found: tuple[Made, float]) -> tuple[Made, float]:
+    """A picture from elsewhere, now in this folder; as it was where that has no room for it."""
+    try:
+        moved = files.save(folder, path.stem, path.read_bytes(), path.suffix)
+    except (OSError, StorageError) as e:
+        log.info("%s stays where it is: %s", path, e)
+        return found
+    with contextlib.suppress(OSError):  # then there are two of it, and none is lost
+        path.unlink()
+    return replace(found[0], path=str(moved)), found[1]
 
 
 def _alone(request: Generate) -> Generate:

@@ -159,6 +159,26 @@ def test_what_no_row_knows_is_found_again_and_strangers_are_left_alone(
     assert [cell.picture is not None for cell in found.cells] == [True, False, False, True]
 
 
+def test_what_was_kept_elsewhere_comes_into_its_folder(home: Path, store: Store) -> None:
+    """As after a disk that was full: the picture is in a refuge, and no row knows it."""
+    out, refuge = home / "out", home / "refuge"
+    asked = [(cell.point, replace(cell.request, folder=str(out))) for cell in grid(1, 3)]
+    begun = sweep.begin(store, sweep.in_order(asked), "apples")
+    drained(FakeDarkroom(refuge, 0), Job(0, begun.cells[1].request, None, 0))
+    full = store.path.with_name("full")
+    full.write_text("no folder")
+    stays = sweep.find_again(store, begun, full / "out", [refuge])  # there is still no room
+    assert [cell.number for cell in stays.cells if cell.picture] == [1] and stays.cells[1].picture is not None
+    assert Path(stays.cells[1].picture.path).parent == refuge
+    with store.transaction() as db:
+        db.execute("UPDATE cells SET picture_id = NULL")
+        db.execute("DELETE FROM pictures")
+    found = sweep.find_again(store, sweep.load(store), out, [refuge, refuge])
+    picture = found.cells[1].picture
+    assert picture is not None and Path(picture.path).parent == out and Path(picture.path).is_file()
+    assert list(refuge.glob("*.png")) == [] and len(found.open) == 2
+
+
 def test_a_cell_that_can_not_be_read_is_told_and_the_rest_is_there(store: Store) -> None:
     begun = sweep.begin(store, grid(1, 4), "apples")
     with store.transaction() as db:
@@ -212,6 +232,9 @@ def test_what_makes_numbers_unsure_is_told(store: Store, tmp_path: Path) -> None
     assert runs.doubts(done, ranks) == () and runs.unranked(done, ranks) == () and runs.stars(done) == {}
     few = replace(done, cells=tuple(cell for cell in done.cells if cell.request.seed < 2))
     one = replace(done, cells=tuple(cell for cell in done.cells if cell.request.seed < 1))
+    assert [runs.ties(rank) for rank in ranking.rank(runs.trials(few, "fake"))] == [True, None], (
+        "two pairs tell nothing"
+    )
     first, second = ranking.rank(runs.trials(one, "fake"))
     assert (runs.mark(first), runs.wins(first)) == ("1", "") and (runs.mark(second), runs.wins(second)) == ("?", "?")
     (told,) = runs.doubts(few, ranking.rank(runs.trials(few, "fake")))

@@ -134,7 +134,7 @@ def score(
 
     session = _begin(debug, device, threads)
     ids = dict.fromkeys(id.strip() for text in scorer for id in text.split(",") if id.strip())
-    judges = [session.catalogue.scorer(id) for id in ids] or [session.catalogue.default_scorer()]
+    judges = [session.catalogue.require_scorer(id) for id in ids] or [session.catalogue.default_scorer()]
     if folder:
         if images or prompt:
             raise InvalidRequest("pictures of a folder are scored for their own prompts", "leave the rest out")

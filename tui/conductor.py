@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from engines import events as ev
-from engines import sweep
+from engines import folders, sweep
 from engines.engine import Engine
 from engines.errors import SafelightError
 from engines.requests import Job, JobId, Picture, Score
@@ -145,7 +145,8 @@ class Conductor:
                 wanted = sweep.load(self.store, id)
                 folder = wanted.cells[0].request.folder if wanted.cells else None
                 wanted, _ = sweep.reopen(self.store, wanted)
-                wanted = sweep.find_again(self.store, wanted, Path(folder) if folder else self.pictures)
+                kept = folders.refuges(self.pictures, self.store.path.parent)
+                wanted = sweep.find_again(self.store, wanted, Path(folder) if folder else self.pictures, kept)
                 sweep.mark(self.store, id, starts)
             except BaseException:
                 stack.close()

@@ -92,7 +92,6 @@ def _finish(
     debug: bool,
 ) -> int:
     """A request for each file."""
-    from engines import files
     from engines.requests import Finish
     from tui import finishes, stocking
 
@@ -107,7 +106,7 @@ def _finish(
     if prompt is not None:
         steps = finishes.told(steps, prompt)
     folder = Path(out).expanduser().absolute() if out else session.pictures
-    files.check_folder(folder)
+    making.check_folder(session, folder, bool(out))
     requests = [Finish(str(path.absolute()), steps, str(folder), scorer or None) for path in images]
     for request in requests:
         request.validate()

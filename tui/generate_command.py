@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from engines.errors import DiskFull, InvalidRequest, StorageError
+from engines.errors import InvalidRequest
 from tui import making
 from tui import session as sessions
 from tui.arguments import Debug, Device, Json, ModelId, Syntax, Threads, Yes, typed
@@ -108,7 +108,6 @@ def generate(
     """Make pictures."""
     from dataclasses import replace
 
-    from engines import files
     from tui import draft
 
     if size and aspect:
@@ -160,12 +159,7 @@ def generate(
     if series is not None:
         asked = _spread(form, asked, *series, session)
     folder = Path(out).expanduser().absolute() if out else session.pictures
-    try:
-        files.check_folder(folder)
-    except StorageError as e:
-        if (out or session.settings.folder) and not isinstance(e, DiskFull):
-            e.hint = f"choose another folder with --out{'' if out else ', or mend folder in settings.toml'}"
-        raise
+    making.check_folder(session, folder, bool(out))
     requests = [replace(request, folder=str(folder)) for request in asked.requests]
     if best:
         from tui import drafting

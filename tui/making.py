@@ -12,10 +12,11 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engines.engine import Engine
-from engines.errors import SafelightError
+from engines.errors import DiskFull, SafelightError, StorageError
 from engines.events import (
     Cancelled,
     Closed,
@@ -93,6 +94,22 @@ def say(notes: Sequence[str]) -> None:
     """Notes on stderr, a line each."""
     for note in notes:
         print(f"note: {one_line(note)}", file=sys.stderr)
+
+
+def check_folder(session: Session, folder: Path, named: bool) -> None:
+    """Sees that pictures can be saved in a folder, which the command line may have `named`.
+
+    Raises:
+        DiskFull, StorageError: they can't.
+    """
+    from engines import files
+
+    try:
+        files.check_folder(folder)
+    except StorageError as e:
+        if (named or session.settings.folder) and not isinstance(e, DiskFull):
+            e.hint = f"choose another folder with --out{'' if named else ', or mend folder in settings.toml'}"
+        raise
 
 
 @contextmanager

@@ -197,7 +197,7 @@ def _stars(done: Sweep) -> list[tuple[str, str]]:
 def _legend() -> str:
     return (
         "The interval of the mean and of what a contender is behind the first are the percentile bootstrap's, over "
-        "pairs of prompt and seed. = can't be told from the first: the interval of the difference holds 0. wins: in "
+        "pairs of prompt and seed. = can't be told from the first: the interval of the difference holds 0. ? too few pairs to tell. wins: in "
         "which share of the pairs it beats the first."
     )
 
@@ -280,10 +280,16 @@ def _plot(ranks: Sequence[Rank], names: Names) -> str:
     for rank in shown:
         place = f"{x(rank.seconds):.1f}"
         parts.append(f"<path d='M{place} {y(rank.low):.1f}V{y(rank.high):.1f}' stroke='#c60' stroke-width='2'/>")
-        parts.append(f"<circle cx='{place}' cy='{y(rank.mean):.1f}' r='4' fill='#c60'/>")
+        name = html.escape(one_line(names[runs.point(rank)], 40))
+        parts.append(f"<circle cx='{place}' cy='{y(rank.mean):.1f}' r='4' fill='#c60'><title>{name}</title></circle>")
         end = x(rank.seconds) > WIDE * 0.7
-        label = one_line(names[runs.point(rank)], 40)
-        at, base = _free(x(rank.seconds), y(rank.mean), len(label) * LETTER * (-1 if end else 1), taken)
+        for label in (one_line(names[runs.point(rank)], 40), str(rank.place)):
+            found = _free(x(rank.seconds), y(rank.mean), len(label) * LETTER * (-1 if end else 1), taken)
+            if found is not None:
+                break
+        else:
+            continue  # the table has it
+        at, base = found
         if abs(base - y(rank.mean)) > LINE:
             parts.append(f"<path d='M{place} {y(rank.mean):.1f}L{at:.1f} {base - 4:.1f}' stroke='#bbb'/>")
         anchor = "end" if end else "start"
@@ -291,9 +297,9 @@ def _plot(ranks: Sequence[Rank], names: Names) -> str:
     return "".join(parts) + "</svg>"
 
 
-def _free(x: float, y: float, width: float, taken: list[Box]) -> tuple[float, float]:
+def _free(x: float, y: float, width: float, taken: list[Box]) -> tuple[float, float] | None:
     """Where a label of a point begins (or, with a negative width, ends) and stands: beside the point, or above or below
-    that, as near as it does not lie over those in `taken`, to which it is added."""
+    that, as near as it does not lie over those in `taken`, to which it is added. None where there is no room."""
     at = x + (7 if width > 0 else -7)
     left, right = sorted((at, at + width))
     offsets = [-4.0]
@@ -305,7 +311,8 @@ def _free(x: float, y: float, width: float, taken: list[Box]) -> tuple[float, fl
         if LINE <= y + offset <= HIGH - EDGE + LINE / 2
     )
     box = next((one for one in free if not any(_overlap(one, other) for other in taken)), None)
-    box = box or (left, y - LINE, right, y)
+    if box is None:
+        return None
     taken.append(box)
     return at, box[3] - 2
 

@@ -106,11 +106,18 @@ def stars(done: Sweep) -> dict[grids.Point, tuple[float, int]]:
     return {point: (sum(some) / len(some), len(some)) for point, some in given.items()}
 
 
+def ties(rank: Rank) -> bool | None:
+    """Whether it can't be told from the first; None where too few pairs say that it can, or one alone says anything."""
+    if rank.count < 2 and rank.place > 1:
+        return None
+    return True if rank.tie else None if rank.count < FEW else False
+
+
 def mark(rank: Rank) -> str:
-    """Its place; = where it can't be told from the first, ? where there are no two pairs to tell by."""
+    """Its place; = where it can't be told from the first, ? where there are too few pairs to tell by."""
     if rank.place == 1:
         return "1"
-    return "?" if rank.count < 2 else "=" if rank.tie else str(rank.place)
+    return {None: "?", True: "=", False: str(rank.place)}[ties(rank)]
 
 
 def wins(rank: Rank) -> str:

@@ -28,10 +28,16 @@ Missing: TypeAlias = tuple[tuple[str, str], ...]
 "(what, why) of what was asked for and is not in the sweep."
 
 
+class NothingMade(SafelightError):
+    """Every cell of a sweep failed."""
+
+
 def sweep(
     prompts: Annotated[list[str] | None, typer.Argument(metavar="PROMPT…", help="What to draw, one or more.")] = None,
     models: Annotated[str | None, typer.Option("--models", metavar="ID,…", help="The models; all ids, or one.")] = None,
-    seeds: Annotated[str, typer.Option("--seeds", metavar="N|A,B,…", help="How many seeds, or which; 4.")] = "",
+    seeds: Annotated[
+        str | None, typer.Option("--seeds", metavar="N|A,B,…", help="How many seeds, or which; 4.")
+    ] = None,
     negative: Annotated[str, typer.Option("-n", "--negative", metavar="TEXT", help="What to stay away from.")] = "",
     guidance: Annotated[str, typer.Option("--guidance", metavar="X,…", help="Guidance scales.")] = "",
     rescale: Annotated[str, typer.Option("--guidance-rescale", metavar="X,…", help="Guidance rescales.")] = "",
@@ -51,20 +57,24 @@ def sweep(
     ] = None,
     override: Annotated[bool, typer.Option("--override", help="Run what a model's recipe rules out.")] = False,
     syntax: Syntax = "",
-    scorer: Annotated[str, typer.Option("--scorer", metavar="ID,…", help="Who ranks, or 'none'.")] = "",
+    scorer: Annotated[str | None, typer.Option("--scorer", metavar="ID,…", help="Who ranks, or 'none'.")] = None,
     study: Annotated[
-        str,
+        str | None,
         typer.Option("--study", metavar="NAME|FILE.toml", help="A written one: models, pruned, mini."),
-    ] = "",
+    ] = None,
     out: Annotated[str | None, typer.Option("--out", metavar="DIR", help="Where the pictures are saved.")] = None,
-    resume: Annotated[str, typer.Option("--resume", metavar="ID", help="Go on with one; 'last' is the newest.")] = "",
+    resume: Annotated[
+        str | None, typer.Option("--resume", metavar="ID", help="Go on with one; 'last' is the newest.")
+    ] = None,
     written: Annotated[
         str | None,
         typer.Option("--report", metavar="FILE", help="Write a page about it: .html, or .md with files beside it."),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell what would be made, and make nothing.")] = False,
     show_all: Annotated[bool, typer.Option("--list", help="List the sweeps there are.")] = False,
-    remove: Annotated[str, typer.Option("--remove", metavar="ID", help="Forget a sweep; its pictures stay.")] = "",
+    remove: Annotated[
+        str | None, typer.Option("--remove", metavar="ID", help="Forget a sweep; its pictures stay.")
+    ] = None,
     yes: Yes = False,
     device: Device = "",
     threads: Threads = 0,
@@ -74,7 +84,7 @@ def sweep(
     """Compare models or settings: a grid of pictures, scored and ranked; stop and resume it at any moment."""
     from engines import sweep as sweeps
     from engines.options import check_device
-    from tui import grids, making, marking, studies, sweeping
+    from tui import grids, making, marking, studies, sweeping, wording
 
     session = sessions.begin(debug, device, threads)
     making.say(session.notices)
@@ -82,10 +92,14 @@ def sweep(
         "guidance": guidance, "rescale": rescale, "steps": steps, "scheduler": scheduler, "size": size,
         "precision": precision, "mix": mix, "vae": vae,
     }  # fmt: skip
-    for name, text in (("models", models), ("out", out), ("report", written)):
+    told = {
+        "models": models, "seeds": seeds, "scorer": scorer, "study": study, "out": out, "resume": resume,
+        "report": written, "remove": remove,
+    }  # fmt: skip
+    for name, text in told.items():
         if text is not None and not text.strip():
             raise InvalidRequest(f"--{name} has nothing behind it", "leave it out, or name what it is about", name)
-    models, out = models or "", out or ""
+    models, seeds, scorer, out = models or "", seeds or "", scorer or "", out or ""
     page = _page(written) if written else None
     if sum(map(bool, (show_all, resume, remove))) > 1:
         raise InvalidRequest("--list, --resume and --remove do three things", "one after the other", "sweep")
@@ -102,8 +116,11 @@ def sweep(
                 raise InvalidRequest("a sweep that is resumed has its cells already", "leave everything else out")
             wanted = sweeps.load(store, None if resume.strip().lower() == "last" else _number(resume))
             if dry_run:
-                _estimate(store, wanted.open)
-                sweeping.tell_plan(wanted.open, json)
+                lost = sweeps.gone(wanted)
+                making.say([f"{wording.plural(len(lost), 'picture')} deleted since: counted as not made"] * bool(lost))
+                left = sorted({*wanted.open, *lost}, key=lambda cell: cell.number)
+                _estimate(store, left)
+                sweeping.tell_plan(left, json)
                 return 0
         else:
             written_down = studies.load(study) if study else None
@@ -119,19 +136,24 @@ def sweep(
             else:
                 grid = _grid([typed(text) for text in prompts or ()], models, seeds, axes, lora or (), part or (), base)
                 title = marking.title(grid)
-            lost: Missing = ()
+            absent: Missing = ()
             if not dry_run:
                 _fetch(session, grid.models, judges, yes)
-                lost = _lost(session.catalogue, judges)
-                judges = tuple(judge for judge in judges if f"scorer {judge}" not in dict(lost))
+                absent = _lost(session.catalogue, judges)
+                judges = tuple(judge for judge in judges if f"scorer {judge}" not in dict(absent))
                 grid = replace(grid, base=replace(grid.base, score=(*judges, "")[0]))
-            planned = _planned(session, grid, lost, out, dry_run)
+            planned = _planned(session, grid, absent, out, dry_run)
             _estimate(store, planned.cells)
             if dry_run:
                 sweeping.tell_plan(planned.cells, json)
                 return 0
             command = shlex.join(["safelight", *sys.argv[1:]])
             wanted = sweeps.begin(store, planned.cells, title, command, judges, grid.axes, planned.left_out)
+            try:
+                return _make(session, store, wanted, json, page)
+            except NothingMade:
+                sweeps.remove(store, wanted.id)  # there is nothing to go on with
+                raise
         return _make(session, store, wanted, json, page)
 
 
@@ -218,12 +240,11 @@ def _lost(catalogue: Catalogue, judges: Sequence[str]) -> Missing:
 def _planned(session: Session, grid: Grid, gone: Missing, out: str, dry_run: bool) -> Planned:
     """The cells, with what is worth knowing told; with what is `gone`, too. Raises as `grids.plan` does, and
     StorageError if pictures can't be saved where they should be."""
-    from engines import files
     from tui import grids, making
 
     folder = Path(out).expanduser().absolute() if out else session.pictures
     if not dry_run:
-        files.check_folder(folder)
+        making.check_folder(session, folder, bool(out))
     planned = grids.plan(grid, session.catalogue, str(folder), all_models=dry_run)
     if dry_run:
         making.say(_downloads(session.catalogue, grid))
@@ -246,7 +267,11 @@ def _downloads(catalogue: Catalogue, grid: Grid) -> list[str]:
         return []
     each = ", ".join(f"{id} {wording.bytes_(size) if size else '?'}" for id, size in wanted.items())
     known = wording.bytes_(sum(wanted.values())) if any(wanted.values()) else "an unknown size"
-    return [f"not here: {each}", f"without --dry-run it asks to fetch them, {known} in all; --yes doesn't ask"]
+    return [
+        f"not here: {each}",
+        f"without --dry-run it asks to fetch them, {known} in all; --yes doesn't ask",
+        f"safelight models pull {next(iter(wanted))} fetches one before",
+    ]
 
 
 def _estimate(store: Store, cells: Sequence[Cell]) -> None:
@@ -259,8 +284,10 @@ def _make(session: Session, store: Store, wanted: Sweep, json: bool, page: Path 
     """Makes what is not made yet, judges, ranks, and writes the page if there is to be one.
 
     Raises:
-        SafelightError: no cell could be made, or the disk is full; what there is has been shown by then.
+        NothingMade: no cell could be made.
+        SafelightError: the disk is full; what there is has been shown by then.
     """
+    from engines import folders
     from engines import sweep as sweeps
     from tui import making, report, runs, sweeping, wording
 
@@ -271,7 +298,8 @@ def _make(session: Session, store: Store, wanted: Sweep, json: bool, page: Path 
             [f"{wording.plural(lost, 'picture')} of it {'was' if lost == 1 else 'were'} deleted: made again"]
             * bool(lost)
         )
-        wanted = sweeps.find_again(store, wanted, _folder(wanted, session.pictures))
+        pictures, data = session.pictures, session.folders.data
+        wanted = sweeps.find_again(store, wanted, _folder(wanted, pictures), folders.refuges(pictures, data))
         try:
             sweeping.make(session.engine("command", store), store, wanted, json)
             sweeping.judge(session.engine("command", store), store, sweeps.load(store, wanted.id))
@@ -281,7 +309,7 @@ def _make(session: Session, store: Store, wanted: Sweep, json: bool, page: Path 
         for path in report.write(done, page) if page is not None else ():
             print(f"note: written: {path}", file=sys.stderr)
     if not any(cell.picture for cell in done.cells):
-        raise SafelightError(f"no picture of sweep {done.id} could be made", _first_reason(done))
+        raise NothingMade(f"no picture of sweep {done.id} could be made", _first_reason(done))
     return 0
 
 

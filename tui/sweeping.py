@@ -178,12 +178,16 @@ def show(done: Sweep, as_json: bool) -> None:
                 print(doubt)
         else:
             print(f"{scorer} has scored nothing")
-    if any(runs.mark(rank) == "=" for ranks in boards.values() for rank in ranks):
+    marks = {runs.mark(rank) for ranks in boards.values() for rank in ranks}
+    if "=" in marks:
         print("= can't be told from the first: the interval of their difference holds 0")
+    if "?" in marks:
+        print("? too few pairs to tell it from the first")
     for point, (mean, count) in runs.stars(done).items():
         print(f"by hand: {one_line(names[point], 60)} {mean:.1f} stars, of {wording.plural(count, 'picture')}")
     if not boards:
-        print(f"{len(done.cells) - len(done.open)} pictures, not scored: --scorer ID ranks them")
+        made = wording.plural(len(done.cells) - len(done.open), "picture")
+        print(f"{made}, not scored: --scorer ID ranks them")
     for who, why in gone:
         print(f"missing: {one_line(who)}: {one_line(why)}", file=sys.stderr)
 
@@ -211,7 +215,8 @@ def to_json(rank: Rank) -> dict[str, Any]:
 
     return {
         "contender": dict(runs.point(rank)),
-        "place": rank.place, "tie": rank.tie, "count": rank.count, "mean": number(rank.mean),
+        "place": rank.place, "tie": runs.ties(rank), "count": rank.count,
+        "mean": number(rank.mean),
         "low": number(rank.low), "high": number(rank.high), "behind": number(rank.behind),
         "behind_low": number(rank.behind_low), "behind_high": number(rank.behind_high),
         "wins": number(rank.wins), "seconds": number(rank.seconds), "score_per_second": number(rank.rate),

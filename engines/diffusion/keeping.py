@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import io
-import tempfile
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from PIL import Image
 
-from engines import files, tokens
+from engines import files, folders, tokens
 from engines.diffusion import device as devices
 from engines.diffusion import loading
 from engines.diffusion.room import Room
@@ -34,7 +33,7 @@ def save(room: Room, folder: Path, stem: str, image: Image.Image, texts: dict[st
     try:
         return files.save(folder, stem, buffer.getvalue())
     except StorageError as e:
-        for refuge in (room.options.pictures, room.data / "rescued", Path(tempfile.gettempdir())):
+        for refuge in folders.refuges(room.options.pictures, room.data):
             if refuge == folder:
                 continue
             try:

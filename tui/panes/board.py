@@ -20,6 +20,7 @@ from textual.strip import Strip
 from tui import keys
 from tui.boards import DOWNWARDS, SORTS, Sort, Standing, ordered
 from tui.clean import ending
+from tui.runs import mark, wins
 from tui.wording import bytes_, duration
 
 NAME = 14
@@ -232,7 +233,7 @@ class Leaderboard(ScrollView, can_focus=True):
     ) -> list[Segment]:
         rank = one.rank
         first = base + self._ink("board--first") if rank and rank.place == 1 else base
-        place = "" if rank is None else f"{'=' if rank.tie and rank.place > 1 else ''}{rank.place}"
+        place = "" if rank is None else mark(rank)
         told = [
             Segment(f"{place:>3} ", first),
             Segment(set_cell_size(one.name if len(one.name) <= name else ending(one.short, name), name), first),
@@ -242,7 +243,7 @@ class Leaderboard(ScrollView, can_focus=True):
             return [*told, Segment(f"  {short}", dim)]
         values = {
             "mean": f"{rank.mean:.2f}",
-            "wins": "" if rank.place == 1 or math.isnan(rank.wins) else f"{rank.wins:.0%}",
+            "wins": wins(rank),
             "seconds": duration(rank.seconds) if math.isfinite(rank.seconds) else "?",
             "rating": "" if math.isnan(one.rating) else f"★{one.rating:.1f}",
             "peak": bytes_(rank.peak) if rank.peak else "?",
