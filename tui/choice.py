@@ -15,8 +15,9 @@ from textual.screen import ModalScreen
 from textual.widget import Widget
 from textual.widgets import Input
 
-from tui.clean import clean, one_line
+from tui.clean import one_line
 from tui.offers import Offer, OfferList
+from tui.oneline import OneLine
 
 
 class Choice(Widget, can_focus=True):
@@ -112,23 +113,11 @@ class Choice(Widget, can_focus=True):
             self.post_message(self.Changed(self, value))
 
 
-class FilterInput(Input):
+class FilterInput(OneLine):
     """One line to type what shall be found."""
 
     def __init__(self) -> None:
-        super().__init__(compact=True, max_length=64, placeholder="type to find")
-        self.cursor_blink = False
-
-    async def _on_key(self, event: events.Key) -> None:
-        """With Alt a letter is none; Textual calls its handler after this one for all other keys."""
-        if event.key.startswith("alt+"):
-            event.prevent_default()
-
-    def _on_paste(self, event: events.Paste) -> None:
-        """Nothing that a terminal would obey gets in."""
-        event.stop()
-        event.prevent_default()
-        self.insert_text_at_cursor(one_line(clean(event.text), 64))
+        super().__init__(64, "type to find")
 
 
 class ChoiceList(ModalScreen[str | None]):

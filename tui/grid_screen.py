@@ -21,10 +21,11 @@ from textual.widgets import Input, Label, Static
 from engines.errors import InvalidRequest, SafelightError
 from tui import marking
 from tui.choice import ChoiceList, FilterInput
-from tui.clean import clean, one_line
+from tui.clean import one_line
 from tui.draft import Draft
 from tui.marking import Marked
 from tui.offers import Offer, OfferList
+from tui.oneline import OneLine
 
 COUNT_AFTER = 0.25
 "Seconds after the last key before it is counted what a sweep comes to."
@@ -180,24 +181,12 @@ class Marks(Widget, can_focus=True):
         self.action_open()
 
 
-class AxisInput(Input):
+class AxisInput(OneLine):
     """Values of one axis."""
 
     def __init__(self, name: str, hint: str) -> None:
-        super().__init__(compact=True, max_length=400, placeholder=hint, id=f"axis-{name}")
-        self.cursor_blink = False
+        super().__init__(400, hint, f"axis-{name}")
         self.axis = name
-
-    async def _on_key(self, event: events.Key) -> None:
-        """With Alt a letter is none; Textual calls its handler after this one for all other keys."""
-        if event.key.startswith("alt+"):
-            event.prevent_default()
-
-    def _on_paste(self, event: events.Paste) -> None:
-        """Nothing that a terminal would obey gets in."""
-        event.stop()
-        event.prevent_default()
-        self.insert_text_at_cursor(one_line(clean(event.text), 400))
 
 
 Offers = Mapping[str, Callable[[], Sequence[Offer]]]

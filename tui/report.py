@@ -197,8 +197,8 @@ def _stars(done: Sweep) -> list[tuple[str, str]]:
 def _legend() -> str:
     return (
         "The interval of the mean and of what a contender is behind the first are the percentile bootstrap's, over "
-        "pairs of prompt and seed. = can't be told from the first: the interval of the difference holds 0. ? too few pairs to tell. wins: in "
-        "which share of the pairs it beats the first."
+        "pairs of prompt and seed. = can't be told from the first: the interval of the difference holds 0. ? too few "
+        "pairs to tell. wins: in which share of the pairs it beats the first."
     )
 
 

@@ -25,9 +25,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 import torch
 from PIL import Image, ImageChops
@@ -54,6 +55,15 @@ Run: TypeAlias = Callable[[argparse.Namespace, Path, Callable[[dict[str, Any]], 
 "(options, an empty folder, what prints an object) → the result."
 Encoded: TypeAlias = tuple[torch.Tensor, torch.Tensor]
 "Hidden states and the pooled embedding."
+
+
+class Engined(Protocol):
+    """What has an engine that must be closed."""
+
+    engine: Engine
+
+
+B = TypeVar("B", bound=Engined)
 PHASES = ("encode", "denoise", "decode", "score", "save")
 
 
@@ -322,6 +332,23 @@ def carry_out(given: argparse.Namespace, run: Run) -> int:
     return 0
 
 
+@contextmanager
+def opened(
+    kind: Callable[..., B], given: argparse.Namespace, catalogue: Catalogue, home: Path
+) -> Iterator[tuple[B, Store]]:
+    """A bench over an engine of its own, as the command line says, and its store."""
+    store = Store(home / "data" / "safelight.db")
+    try:
+        options = Options(home / "pictures", given.device, given.threads)
+        bench = kind(pkgutil.resolve_name(given.engine), catalogue, home, options, store)
+        try:
+            yield bench, store
+        finally:
+            bench.engine.close()
+    finally:
+        store.close()
+
+
 def judge(catalogue: Catalogue) -> str | None:
     """The best scorer that is here and that the bare loop knows, which computes CLIP's cosine itself."""
     judges = [s for s in catalogue.scorers.values() if s.kind == "clip" and not catalogue.missing(s)]
@@ -338,21 +365,8 @@ def _run(given: argparse.Namespace, home: Path, tell: Callable[[dict[str, Any]],
         PROMPT, model.id, 7, *recipe.size, recipe.num_inference_steps, recipe.guidance_scale, recipe.guidance_rescale,
         recipe.scheduler, recipe.timestep_spacing, precision=precision, score=scorer, preview_every=0,
     )  # fmt: skip
-    store = Store(home / "data" / "safelight.db")
-    try:
-        bench = Bench(
-            pkgutil.resolve_name(given.engine),
-            catalogue,
-            home,
-            Options(home / "pictures", given.device, given.threads),
-            store,
-        )
-        try:
-            found = measure(bench, request, given.runs, tell)
-        finally:
-            bench.engine.close()
-    finally:
-        store.close()
+    with opened(Bench, given, catalogue, home) as (bench, _):
+        found = measure(bench, request, given.runs, tell)
     size = "{}x{}".format(*recipe.size)
     return {"model": model.id, "steps": recipe.num_inference_steps, "size": size, "scorer": scorer, **found}
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import tempfile
 import warnings
 import zipfile
@@ -20,6 +19,7 @@ from typing import Any
 import torch
 
 from engines import headers
+from engines.diffusion.weights import refused
 from engines.errors import DiskFull, LoadError, Stopped, StorageError
 from engines.headers import shown
 
@@ -107,16 +107,7 @@ def _loaded(file: Path) -> Any:
                     raise
                 return torch.load(str(file), map_location="cpu", weights_only=True)
     except Exception as e:  # a damaged pickle fails in any way
-        text = " ".join(str(e).split())
-        found = re.search(r"(?:Unsupported global: GLOBAL|Unsupported class|Unsupported operand|GLOBAL) ([\w.]+)", text)
-        if found or "weights_only" in text.lower() or "Weights only load failed" in text:
-            what = f" ({shown(found[1])})" if found else ""
-            raise LoadError(
-                f"{name} holds more than weights{what}; it was not run", "look for a .safetensors file of it"
-            ) from None
-        raise LoadError(
-            f"{name} is damaged or no PyTorch file: {shown(text or type(e).__name__)}", headers.AGAIN
-        ) from None
+        raise refused(e, name, "look for a .safetensors file of it") from None
 
 
 def _named(loaded: Any, name: str) -> tuple[dict[str, torch.Tensor], list[str]]:

@@ -13,20 +13,18 @@ their shapes. Of what the files hold two parts serve training only, are loaded f
 
 from __future__ import annotations
 
-import hashlib
 import math
-import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-import safetensors.torch
 import torch
 from torch import nn
 from torch.nn import functional
 
 from engines import headers
+from engines.diffusion import weights
 from engines.errors import LoadError
 
 RELEASED = "e2cd4703ab14f4d01fd1383a8a8b266f9a5833dacee8e6a79d3bf21a1b6be5ad"
@@ -309,7 +307,7 @@ def load(path: Path, dtype: torch.dtype = torch.float32, sha256: str = "") -> Gf
     Raises:
         LoadError: the file is missing, is not the one that was pinned, or holds no GFPGANv1Clean.
     """
-    tensors = _tensors(path, sha256.lower())
+    tensors = weights.read(path, sha256)
     found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     name = headers.shown(path.name)
     with torch.device("meta"):
@@ -371,45 +369,6 @@ def shape_of(found: Mapping[str, tuple[int, ...]], name: str) -> Shape:
             f"{name} has one latent code for all layers, as no released GFPGANv1Clean has", "choose GFPGANv1.4.pth"
         )
     return shape
-
-
-def _tensors(path: Path, sha256: str) -> dict[str, torch.Tensor]:
-    """The tensors of a file by their names in the net. A pickle is read only if its hash is the pinned one, and then by
-    torch's reader of nothing but tensors; the bytes that are hashed are those that are read."""
-    headers.check_regular(path)
-    name = headers.shown(path.name)
-    pickled = path.suffix.lower() != ".safetensors"
-    if pickled and not sha256:
-        raise LoadError(
-            f"{name} is a pickle whose sha256 is not known, and could run anything",
-            "choose GFPGANv1.4.pth, or a .safetensors file",
-        )
-    try:
-        with path.open("rb") as file:
-            if sha256:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
-                if digest != sha256:
-                    raise LoadError(
-                        f"{name} is not the file that was pinned: its sha256 is {digest[:8]}… and not {sha256[:8]}…",
-                        "download it again",
-                    )
-                file.seek(0)
-            if pickled:
-                held = torch.load(file, map_location="cpu", weights_only=True)
-            else:
-                headers.read(path)
-                held = safetensors.torch.load_file(path)
-    except OSError as e:
-        raise LoadError(f"{name} can't be read: {e.strerror or e}", "name another file") from e
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as e:
-        reason = (str(e).strip() or type(e).__name__).splitlines()[0][:120]
-        raise LoadError(f"{name} can't be read as weights: {reason}", AGAIN) from e
-    for wrapper in ("params_ema", "params"):
-        if isinstance(held, dict) and isinstance(held.get(wrapper), dict):
-            held = held[wrapper]
-    if not isinstance(held, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in held.values()):
-        raise LoadError(f"{name} holds something else than a table of tensors", AGAIN)
-    return {str(key): tensor for key, tensor in held.items()}
 
 
 def _sides(shape: tuple[int, ...]) -> str:

@@ -9,27 +9,22 @@ are named there as here; ESRGAN's two older spellings are converted. All take an
 
 from __future__ import annotations
 
-import hashlib
-import io
 import math
 import re
-import warnings
 from abc import abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from safetensors import safe_open
 from torch import nn
 from torch.nn import functional
 
 from engines import headers
+from engines.diffusion.weights import read
 from engines.errors import LoadError
 from engines.headers import shown
 
-MAX_BYTES = 1 << 30
-"Of a pickled file, which is read whole; the largest that was released has 67 MB."
 KNOWN = "ESRGAN's and Real-ESRGAN's RRDBNet and SRVGGNetCompact are known"
 
 State = Mapping[str, torch.Tensor]
@@ -282,61 +277,6 @@ def interpolate(first: State, second: State, share: float, names: str = "the two
     if {k: v.shape for k, v in first.items()} != {k: v.shape for k, v in second.items()}:
         raise LoadError(f"{names} are networks of different shapes", "take two that were trained as a pair")
     return {name: torch.lerp(second[name].float(), first[name].float(), share) for name in first}
-
-
-def read(path: Path, sha256: str = "") -> dict[str, torch.Tensor]:
-    """The weights of a file, as they are named there, on the CPU. Arguments and errors as `load`."""
-    name = shown(path.name)
-    if path.suffix.lower() == ".safetensors":
-        header = headers.read(path)
-        try:
-            if sha256:
-                with path.open("rb") as f:
-                    _check_hash(name, hashlib.file_digest(f, "sha256").hexdigest(), sha256)
-            with safe_open(path, framework="pt") as file:
-                return {key: file.get_tensor(key) for key in header.tensors}
-        except OSError as e:
-            raise LoadError(f"{name} can't be read: {e.strerror or e}", "name another file") from e
-    size = headers.check_regular(path)
-    if not sha256:
-        raise LoadError(
-            f"{name} is no .safetensors file, and what sha256 it should have is not known",
-            f"safelight models convert {name} makes a .safetensors file of a pickled one",
-        )
-    if size > MAX_BYTES:
-        raise LoadError(f"{name} has {size / 2**30:.1f} GiB: no upscaler is that large", "name another file")
-    try:
-        content = path.read_bytes()  # once: what is hashed is what is read
-    except OSError as e:
-        raise LoadError(f"{name} can't be read: {e.strerror or e}", "name another file") from e
-    _check_hash(name, hashlib.sha256(content).hexdigest(), sha256)
-    return _unpickled(content, name)
-
-
-def _check_hash(name: str, found: str, wanted: str) -> None:
-    if found != wanted.lower():
-        raise LoadError(f"{name} is not the file that is meant: its sha256 is {found[:16]}…", headers.AGAIN)
-
-
-def _unpickled(content: bytes, name: str) -> dict[str, torch.Tensor]:
-    try:
-        with warnings.catch_warnings():  # about protocols of pickles: what can't be read fails
-            warnings.simplefilter("ignore")
-            found = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except Exception as e:  # a damaged pickle fails in any way
-        text = " ".join(str(e).split())
-        if "weights_only" in text.lower() or "Weights only load failed" in text:
-            raise LoadError(f"{name} holds more than weights; it was not run", "look for another file of it") from None
-        raise LoadError(
-            f"{name} is damaged or no PyTorch file: {shown(text or type(e).__name__)}", headers.AGAIN
-        ) from None
-    if isinstance(found, dict):
-        found = next((found[key] for key in ("params_ema", "params") if isinstance(found.get(key), dict)), found)
-    if not isinstance(found, dict) or not all(
-        isinstance(k, str) and isinstance(v, torch.Tensor) for k, v in found.items()
-    ):
-        raise LoadError(f"{name} has no table of weights in it", "name another file")
-    return found
 
 
 def build(state: State, name: str = "the file") -> Net:

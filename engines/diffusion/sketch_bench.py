@@ -18,7 +18,6 @@ at once (two where there is guidance), `decoder` what decodes: "preview" or "vae
 from __future__ import annotations
 
 import argparse
-import pkgutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -30,7 +29,7 @@ import torch
 from engines import catalogue as catalogues
 from engines import folders, requests
 from engines.catalogue import Catalogue
-from engines.diffusion.bench import carry_out, parser
+from engines.diffusion.bench import carry_out, opened, parser
 from engines.diffusion.darkroom import Darkroom, Development
 from engines.diffusion.device import NAMES
 from engines.diffusion.loading import Components
@@ -183,21 +182,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(given: argparse.Namespace, home: Path, tell: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
     asked = _sketches(given.file)
     catalogue = catalogues.load(given.models)
-    store = Store(home / "data" / "safelight.db")
-    try:
-        bench = Bench(
-            pkgutil.resolve_name(given.engine),
-            catalogue,
-            home,
-            Options(home / "pictures", given.device, given.threads),
-            store,
-        )
-        try:
-            found = measure(bench, asked, tell)
-        finally:
-            bench.engine.close()
-    finally:
-        store.close()
+    with opened(Bench, given, catalogue, home) as (bench, _):
+        found = measure(bench, asked, tell)
     return {"model": asked[0].model, "width": asked[0].width, "height": asked[0].height, **found}
 
 

@@ -20,7 +20,6 @@ loop outside of it. `difference` is how far the pixels of both are apart at most
 from __future__ import annotations
 
 import argparse
-import pkgutil
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -30,10 +29,9 @@ from typing import Any
 
 from engines import catalogue as catalogues
 from engines import requests, sweep
-from engines.diffusion.bench import PHASES, Bench, apart, carry_out, judge, parser
+from engines.diffusion.bench import PHASES, Bench, apart, carry_out, judge, opened, parser
 from engines.errors import InvalidRequest, SafelightError
 from engines.events import Cancelled, Closed, Done, Failed, Queued, Vitals
-from engines.options import Options
 from engines.requests import Generate
 from engines.running import Run
 from engines.store import Store
@@ -142,21 +140,8 @@ def _run(given: argparse.Namespace, home: Path, tell: Callable[[dict[str, Any]],
     asked = [replace(request, score=scorer) for request in read if isinstance(request, Generate)]
     if not asked or len(asked) < len(read):
         raise InvalidRequest("pictures are needed, one or more", "", "file")
-    store = Store(home / "data" / "safelight.db")
-    try:
-        bench = Sweeps(
-            pkgutil.resolve_name(given.engine),
-            catalogue,
-            home,
-            Options(home / "pictures", given.device, given.threads),
-            store,
-        )
-        try:
-            found = measure(bench, store, asked, given.runs, home, tell)
-        finally:
-            bench.engine.close()
-    finally:
-        store.close()
+    with opened(Sweeps, given, catalogue, home) as (bench, store):
+        found = measure(bench, store, asked, given.runs, home, tell)
     return {"scorer": scorer, "size": f"{asked[0].width}x{asked[0].height}", **found}
 
 
