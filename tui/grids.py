@@ -151,7 +151,7 @@ def plan(grid: Grid, catalogue: Catalogue, folder: str = "", all_models: bool = 
                 )
             ]
         except SafelightError as e:
-            left_out[told(contender)] = e.message
+            left_out[told(contender)] = f"{e.message}; {e.hint}" if e.hint else e.message
             first = first or e
             continue
         cells += [(point, replace(request, folder=folder, preview_every=0)) for point, request in found]

@@ -30,6 +30,7 @@ def make(engine: Engine, store: Store, wanted: Sweep, as_json: bool) -> None:
     """
     progress, started = Progress(), time.monotonic()
     run = Run(wanted)
+    several = len({prompt for cell in wanted.cells for axis, prompt in cell.point if axis == "prompt"}) > 1
     lasting: Failed | None = None
     try:
         progress.show("starting", now=True)
@@ -42,7 +43,7 @@ def make(engine: Engine, store: Store, wanted: Sweep, as_json: bool) -> None:
                 case Done(job_id, pictures) if run.cell(job_id):
                     cell = run.done(job_id)
                     progress.clear()
-                    _tell(cell, pictures[0] if pictures else None, run, as_json)
+                    _tell(cell, pictures[0] if pictures else None, run, several, as_json)
                 case Failed(job_id=job_id) if run.cell(job_id):
                     if event.lasting and event.exit_code != 2:
                         lasting = event
@@ -84,13 +85,12 @@ def _submit(engine: Engine, run: Run) -> None:
         engine.submit(cell.request, group)
 
 
-def _tell(cell: Cell, picture: Picture | None, run: Run, as_json: bool) -> None:
+def _tell(cell: Cell, picture: Picture | None, run: Run, several: bool, as_json: bool) -> None:
     if as_json:
         emit({"cell": cell.number, "point": dict(cell.point), "picture": picture.to_json() if picture else None})
     elif picture is not None:
         score = "".join(f" · {name} {value:.2f}" for name, value in picture.scores.items())
-        prompts = {prompt for one in run.sweep.cells for axis, prompt in one.point if axis == "prompt"}
-        prompt = f" · {one_line(dict(cell.point).get('prompt', ''), 30)}" if len(prompts) > 1 else ""
+        prompt = f" · {one_line(dict(cell.point).get('prompt', ''), 30)}" if several else ""
         where = f"{grids.told(cell.contender)}{prompt} · seed {picture.request.seed}{score}"
         made = len(run.sweep.cells) - run.of
         print(f"{made + run.ended}/{made + run.of}  {one_line(where, 120)}", file=sys.stderr)
