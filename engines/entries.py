@@ -1,4 +1,5 @@
-"""What a catalogue's entries are: models, LoRAs, embeddings, VAEs, preview decoders and scorers, as frozen values."""
+"""What a catalogue's entries are: models, LoRAs, embeddings, VAEs, preview decoders, scorers, upscalers, face restorers
+and face detectors, as frozen values."""
 
 from __future__ import annotations
 

@@ -38,6 +38,8 @@ class Identified:
     "(component, numbers in it)."
     width: int | None = None
     "Of the text that it attends to."
+    scale: int = 0
+    "Of an upscaler: how many times as wide and high."
     hints: hints.Hints = NOTHING
     "Prediction, distillation, and why."
     known: str = ""

@@ -63,7 +63,7 @@ def of_header(header: Header, called: str) -> Identified:
     found = hints.find(called, shapes, header.metadata)
     metadata = header.metadata
     architecture = _named(kind, called, metadata)
-    why_not = _why_not(kind.kind, architecture, header)
+    why_not = "" if kind.scale else _why_not(kind.kind, architecture, header)
     return Identified(
         name=shown(header.path.name),
         kind=kind.kind,
@@ -73,6 +73,7 @@ def of_header(header: Header, called: str) -> Identified:
         precision=precision(header, kind.kind),
         parameters=_parameters(header, kind.kind),
         width=width,
+        scale=kind.scale,
         hints=found,
         title=hints.told(metadata, "modelspec.title", "ss_output_name"),
         author=hints.told(metadata, "modelspec.author"),
@@ -109,7 +110,7 @@ def _why_not(kind: str, architecture: str, header: Header) -> str:
     if kind == "unknown":
         return "is no model that safelight knows: its tensors have names of no known architecture"
     if kind == "upscaler":
-        return "is an upscaler, which draws no pictures; a table [[upscaler]] in models.toml makes it one of yours"
+        return "is an upscaler whose layers don't tell how much it enlarges"
     if kind in ("text_encoder", "scorer", "preview_decoder"):
         return f"is a {kind.replace('_', ' ')} alone; name the folder that has its config.json beside it"
     if kind == "lora" and (other := keys.other_kind(header.shapes)):

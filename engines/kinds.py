@@ -7,6 +7,7 @@ model probe.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -38,6 +39,8 @@ TITLES = {
     "preference": "CLIP tuned on what people preferred",
     "aesthetic": "layers over CLIP that expect a rating",
     "t5": "T5",
+    "rrdb": "ESRGAN's RRDBNet",
+    "compact": "Real-ESRGAN's compact network",
     "unknown": "of no known architecture",
 }
 "What people call an architecture."
@@ -110,6 +113,8 @@ class Kind:
     "Of the text that is attended to: 768, 1024, 1280, 2048 or another."
     unet: Unet | None = None
     "Of a model or a UNet."
+    scale: int = 0
+    "Of an upscaler: how many times as wide and high; 0 where that isn't plain."
 
 
 def of(shapes: Shapes) -> Kind:
@@ -311,5 +316,25 @@ def _part(shapes: Shapes) -> Kind:
     if begins("body.0.rdb1.", "model.1.sub.0.RDB1.", "RRDB_trunk.0.") or (
         len(shapes.get("body.0.weight", ())) == 4 and len(shapes.get("body.1.weight", ())) == 1
     ):
-        return Kind("upscaler", "unknown")
+        return Kind("upscaler", "compact" if "body.0.weight" in shapes else "rrdb", scale=_enlargement(shapes))
     return Kind("unknown", "unknown")
+
+
+def _enlargement(shapes: Shapes) -> int:
+    """How many times as wide and high a network's pictures are; 0 if its layers don't tell. The same as
+    engines.diffusion.nets would say, without reading a weight."""
+    if (first := shapes.get("body.0.weight")) is not None and len(first) == 4 and first[1]:
+        last = max(int(i[1]) for name in shapes if (i := re.fullmatch(r"body\.(\d{1,4})\.weight", name)))
+        scale = math.isqrt(shapes[f"body.{last}.weight"][0] // first[1])
+        return scale if scale > 0 and shapes[f"body.{last}.weight"][0] == first[1] * scale**2 else 0
+    numbered = [int(i[1]) for name in shapes if (i := re.fullmatch(r"model\.(\d{1,2})\.weight", name))]
+    if numbered:  # a doubling, its convolution and its activation take three places; two convolutions end the row
+        doublings = sum(place % 3 == 0 for place in numbered if 0 < place < max(numbered) - 2)
+        return int(2**doublings)
+    ups = {name.split(".")[0] for name in shapes if re.match(r"(conv_up|upconv)\d\.", name)}
+    into = shapes.get("conv_first.weight", ())
+    out = shapes.get("conv_last.weight", ())
+    if len(into) != 4 or len(out) != 4 or not out[0]:
+        return 0
+    fold = {1: 1, 4: 2, 16: 4}.get(into[1] // out[0], 0)
+    return int(2 ** len(ups)) // fold if fold else 0

@@ -25,7 +25,7 @@ SIZES: tuple[Size, ...] = (
     (1536, 640),
 )  # fmt: skip
 "SDXL's own (arXiv:2307.01952, appendix I), of about a million pixels."
-KINDS = ("model", "lora", "embedding", "vae", "preview_decoder", "scorer")
+KINDS = ("model", "lora", "embedding", "vae", "preview_decoder", "scorer", "upscaler")
 _NEW = "# Models of your own; safelight models add writes here, and so may you.\n"
 _SOURCE = {"unet": "unet", "lora": "lora"}
 
@@ -72,7 +72,7 @@ def entry(
     if not found.supported:
         raise LoadError(f"{found.name} {found.why_not}", "look for one that was made for SDXL")
     family = family or ("" if found.architecture == "sdxl-shaped" else found.architecture)
-    if not family and found.kind != "scorer":
+    if not family and found.kind not in ("scorer", "upscaler"):
         raise CatalogueError(f"{found.name} is {found.architecture_title}: its family must be named", "name its base")
     name = found.title or re.sub(r"\.safetensors$", "", found.name.rpartition("/")[2])
     lines = [f"# {reason}" for reason in found.reasons]
@@ -84,6 +84,8 @@ def entry(
         lines.append(f"latents = {quoted(family)}")
     elif found.kind == "scorer":
         lines.append(f"kind = {quoted(found.architecture)}")
+    elif found.kind == "upscaler":
+        lines.append(f"scale = {found.scale}")
     else:
         lines.append(f"family = {quoted(family)}")
     lines.append(f"licence = {quoted(found.licence or 'unknown')}")

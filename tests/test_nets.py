@@ -11,10 +11,13 @@ from typing import Any
 import pytest
 import torch
 import upscalers
+from safetensors.torch import save_file
 from torch.nn import functional
 
+from engines import catalogue, identify, proposing
 from engines.diffusion import nets
 from engines.diffusion.nets import Net, RRDBNet, SRVGGNetCompact
+from engines.entries import Local
 from engines.errors import LoadError
 
 MINI = Path(nets.__file__).parent.parent / "mini" / "upscaler" / "mini_x4.safetensors"
@@ -352,3 +355,31 @@ def test_pair(tmp_path: Path) -> None:
 def test_no_pair() -> None:
     with pytest.raises(LoadError, match="different shapes"):
         nets.interpolate(upscalers.compact(convs=1).state_dict(), upscalers.compact(convs=2).state_dict(), 0.5)
+
+
+@pytest.mark.parametrize("spelling", ["rrdb x4", "rrdb x2", "rrdb x1", "first", "second", "compact x4", "compact x2"])
+def test_a_file_of_ones_own_becomes_an_entry_without_its_weights_being_read(spelling: str, tmp_path: Path) -> None:
+    kind, _, scale = spelling.partition(" ")
+    if kind == "compact":
+        shapes = upscalers.compact_shapes(2, 4, int(scale[1:]))
+    else:
+        shapes = upscalers.rrdb_shapes(2, 4, 2, {"x2": 12, "x1": 48}.get(scale, 3))
+    state = {name: torch.full(shape, 0.01) for name, shape in shapes.items()}
+    if kind in ("first", "second"):
+        state = upscalers.first_spelling(state, 2) if kind == "first" else upscalers.second_spelling(state)
+    file = tmp_path / "4x-Own.safetensors"
+    save_file(state, file)
+    found = identify.path(file)
+    assert (found.kind, found.supported, found.scale) == ("upscaler", True, nets.load(file).scale)
+    (tmp_path / "models.toml").write_text(proposing.entry(found, proposing.Place(file)))
+    entry = catalogue.load(tmp_path / "models.toml").require_upscaler("4x-own")
+    assert entry.scale == found.scale and entry.source == Local(file)
+
+
+def test_an_upscaler_whose_layers_do_not_tell_its_scale_is_refused(tmp_path: Path) -> None:
+    shapes = upscalers.compact_shapes(2, 4, 4)
+    last = max(shapes, key=lambda name: int(name.split(".")[1]))
+    shapes[f"{last.rpartition('.')[0]}.weight"] = (47, 4, 3, 3)
+    save_file({name: torch.zeros(shape) for name, shape in shapes.items()}, tmp_path / "odd.safetensors")
+    found = identify.path(tmp_path / "odd.safetensors")
+    assert (found.kind, found.supported) == ("upscaler", False) and "don't tell how much" in found.why_not

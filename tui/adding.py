@@ -173,9 +173,10 @@ def _hashes(catalogue: Catalogue) -> dict[str, str]:
     """sha256 → id of every file whose hash the catalogue knows."""
     found: dict[str, str] = {}
     for entry in catalogue.entries():
-        file = getattr(entry, "file", None) or getattr(getattr(entry, "source", None), "file", None)
-        if isinstance(file, HubFile) and file.sha256:
-            found.setdefault(file.sha256, entry.id)
+        source = getattr(entry, "source", None)
+        for file in (source, getattr(entry, "file", None) or getattr(source, "file", None)):
+            if isinstance(file, HubFile) and file.sha256:
+                found.setdefault(file.sha256, entry.id)
     return found
 
 

@@ -18,7 +18,7 @@ Id = Annotated[str, typer.Argument(metavar="ID", help="As safelight models list 
 
 @app.command("list")
 def list_(json: Json = False, debug: Debug = False) -> int:
-    """List models, LoRAs, embeddings, VAEs and scorers, with what is on this machine."""
+    """List models, LoRAs, embeddings, VAEs, scorers, upscalers and what mends faces, and what of it is here."""
     from tui import shelf
 
     session = _begin(debug)

@@ -138,6 +138,8 @@ def source(entry: Entry) -> str:
             return f"LoRA {_place(file)} at {weight:g} over {base}"
         case Model(source=Merged() as mix):
             return f"{mix.told}, mixed in memory"
+        case Upscaler(source=file, weak=Local() | HubFile() as weak):
+            return f"{_place(file)}, and its pair {_place(weak)}"
         case Adapter(file=file) | Embedding(file=file) | FaceRestorer(file=file) | FaceDetector(file=file):
             return _place(file)
         case _:
