@@ -38,7 +38,7 @@ TARGETS = [
     "downsamplers.0.conv",
     "upsamplers.0.conv",
 ]
-RANKS = {"1": 16, "2": 8, "4": 6, "8": 6}
+RANKS = {"1": 10, "2": 6, "4": 6, "8": 6}
 
 
 def add_lora(unet: UNet2DConditionModel, rank: int) -> list[torch.nn.Parameter]:
