@@ -59,6 +59,7 @@ class Board:
             for cell in cells
         ]
         self._cells = {cell.number: cell for cell in cells}
+        self._files = {cell.picture.path: cell.number for cell in cells if cell.picture is not None}
         self._place = {cell.number: place for cell, place in zip(cells, places, strict=True)}
         self._at = {place: cell.number for cell, place in zip(cells, places, strict=True)}
         self.names = list(runs.names(contenders).values())
@@ -93,13 +94,15 @@ class Board:
         cell = self._cells.get(number)
         if cell is not None:
             self._cells[number] = replace(cell, picture=picture or cell.picture, message=message)
+            if picture is not None:
+                self._files[picture.path] = number
 
     def scored(self, path: str, scorer: str, score: float) -> None:
         """A picture has one score more."""
-        for number, cell in self._cells.items():
-            if cell.picture is not None and cell.picture.path == path:
-                picture = replace(cell.picture, scores={**cell.picture.scores, scorer: score})
-                self._cells[number] = replace(cell, picture=picture)
+        cell = self._cells.get(self._files.get(path, -1))
+        if cell is not None and cell.picture is not None:
+            picture = replace(cell.picture, scores={**cell.picture.scores, scorer: score})
+            self._cells[cell.number] = replace(cell, picture=picture)
 
     def rate(self, number: int, rating: int | None) -> None:
         """A person has judged a cell's picture."""

@@ -372,8 +372,12 @@ class Conductor:
 
     async def _judge(self, run: Run) -> None:
         """When all pictures are there, the other scorers look at them."""
+
+        def left() -> list[Score]:
+            return runs.judgements(sweep.load(self.store, run.sweep.id))
+
         try:
-            asked = runs.judgements(await asyncio.to_thread(sweep.load, self.store, run.sweep.id))
+            asked = await asyncio.to_thread(left)
         except SafelightError as e:
             self._tell(e)
             asked = []

@@ -114,7 +114,7 @@ def _row(rank: Rank, name: str) -> tuple[str, ...]:
         return f"{low:.2f} to {high:.2f}" if math.isfinite(low) and math.isfinite(high) else "?"
 
     def number(value: float) -> str:
-        return f"{value:.3g}" if math.isfinite(value) else "?"
+        return "?" if not math.isfinite(value) else f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
 
     first = rank.place == 1
     return (
