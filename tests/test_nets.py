@@ -84,7 +84,7 @@ def test_first_spelling_of_other_factors(ups: int) -> None:
 def test_embedded() -> None:
     net = nets.load(MINI)
     assert isinstance(net, SRVGGNetCompact)
-    assert (net.scale, net.features, net.radius) == (4, 32, 10)
+    assert (net.scale, net.features, net.radius) == (4, 48, 12)
     assert net.body[0].weight.dtype == torch.float32
 
 
