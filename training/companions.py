@@ -28,6 +28,7 @@ from training.denoiser import (
     fit,
     make_bank,
     make_unet,
+    noised,
     sample,
     sizes,
     trainable,
@@ -71,11 +72,7 @@ def pruned(args) -> None:  # type: ignore[no-untyped-def]
     average, run, ask = common.Average(unet, 0.995), trainable(unet, args.compile), trainable(teacher, compiled=False)
     budget = common.Budget(args, "pruned")
     while budget.more():
-        index = torch.randint(len(bank.z), (args.batch,), device=device)
-        z, (h, p) = bank.z[index], none.drop(bank.states[index].float(), bank.pooled[index])
-        t = torch.randint(0, 1000, (args.batch,), device=device)
-        noise, a = torch.randn_like(z), bar[t][:, None, None, None]
-        x = (a.sqrt() * z + (1 - a).sqrt() * noise).contiguous(memory_format=torch.channels_last)
+        x, t, h, p, noise = noised(bank, args.batch, none, bar)
         ids = sizes(args.batch, device, odd=0.1)
         with torch.autocast(device, torch.bfloat16):
             with torch.no_grad():
@@ -104,11 +101,7 @@ def style(args, name: str, change: Callable[[Tensor], Tensor], prefix: str) -> N
     bar, weight = alphas(device)
     run, budget = trainable(unet, compiled=False), common.Budget(args, name)
     while budget.more():
-        index = torch.randint(len(bank.z), (args.batch,), device=device)
-        z, (h, p) = bank.z[index], none.drop(bank.states[index].float(), bank.pooled[index])
-        t = torch.randint(0, 1000, (args.batch,), device=device)
-        noise, a = torch.randn_like(z), bar[t][:, None, None, None]
-        x = (a.sqrt() * z + (1 - a).sqrt() * noise).contiguous(memory_format=torch.channels_last)
+        x, t, h, p, noise = noised(bank, args.batch, none, bar)
         with torch.autocast(device, torch.bfloat16):
             e = run(x, t, h, p, sizes(args.batch, device))
         loss = (((e.float() - noise) ** 2).mean((1, 2, 3)) * weight[t]).mean()

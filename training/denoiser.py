@@ -9,7 +9,6 @@ stretches them (1.1 a plus), and whose picture shows it larger: so weights of wo
 
 from __future__ import annotations
 
-import math
 import random
 import time
 from dataclasses import dataclass
@@ -273,6 +272,16 @@ def zeros(device: str) -> tuple[Tensor, Tensor]:
     return torch.zeros(1, 77, 224, device=device), torch.zeros(1, 128, device=device)
 
 
+def noised(bank: Bank, batch: int, none: Nothing, bar: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Scenes of a bank at random steps: noisy latents, steps, text states and pooled (at times nothing), the noise."""
+    index = torch.randint(len(bank.z), (batch,), device=bar.device)
+    z, (h, p) = bank.z[index], none.drop(bank.states[index].float(), bank.pooled[index])
+    t = torch.randint(0, 1000, (batch,), device=bar.device)
+    noise, a = torch.randn_like(z), bar[t][:, None, None, None]
+    x = (a.sqrt() * z + (1 - a).sqrt() * noise).contiguous(memory_format=torch.channels_last)
+    return x, t, h, p, noise
+
+
 def fit(
     args, unet, banks: list[tuple[Bank, int, int]], none: Nothing, budget: common.Budget, rate: float, decay: float
 ):  # type: ignore[no-untyped-def]
@@ -286,14 +295,9 @@ def fit(
     turns = [i for i, (_, _, share) in enumerate(banks) for _ in range(share)]
     while budget.more():
         bank, batch, _ = banks[turns[budget.step % len(turns)]]
-        index = torch.randint(len(bank.z), (batch,), device=device)
-        z, (h, p) = bank.z[index], none.drop(bank.states[index].float(), bank.pooled[index])
-        t = torch.randint(0, 1000, (batch,), device=device)
-        noise = torch.randn_like(z)
-        a = bar[t][:, None, None, None]
-        x = (a.sqrt() * z + (1 - a).sqrt() * noise).contiguous(memory_format=torch.channels_last)
+        x, t, h, p, noise = noised(bank, batch, none, bar)
         with torch.autocast(device, torch.bfloat16):
-            e = run(x, t, h, p, sizes(batch, device, z.shape[-1] * 8, 0.1))
+            e = run(x, t, h, p, sizes(batch, device, x.shape[-1] * 8, 0.1))
         loss = (((e.float() - noise) ** 2).mean((1, 2, 3)) * weight[t]).mean()
         common.update(optimizer, parameters, loss, budget.rate(rate, 200, 0.02))
         average.add()
@@ -302,14 +306,13 @@ def fit(
 
 
 def main() -> None:
-    args = common.arguments(__doc__ or "", 6, batch=256, lr=1.2e-3, bank=100000, limit=math.inf)
+    args = common.arguments(__doc__ or "", 6, batch=256, lr=1.2e-3, bank=100000)
     device = args.device
     unet = make_unet().to(device).to(memory_format=torch.channels_last)
     if args.resume:
         unet.load_state_dict(UNet2DConditionModel.from_pretrained(f"{args.work}/unet").state_dict())
-    if (
-        device != "cpu" and args.compile
-    ):  # the compilation takes most of a minute: it is done while the other stages train
+    if device != "cpu" and args.compile:
+        # the compilation takes most of a minute: it is done while the other stages train
         for batch, side in ((args.batch, LATENT), (args.batch * 2, LATENT // 2)):
             x = torch.randn(batch, 4, side, side, device=device).contiguous(memory_format=torch.channels_last)
             h, p = torch.randn(batch, 77, 224, device=device), torch.randn(batch, 128, device=device)
