@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Sequence
+from collections import Counter, deque
+from itertools import takewhile
 from typing import TypeAlias
 
 from engines.requests import Job, JobId
@@ -13,8 +13,8 @@ from engines.sweep import Cell, Sweep, loaded
 AHEAD = 3
 "Cells that are queued at a time: the next one is there when the last is done, and a stop leaves few behind."
 ALIKE = 2
-"Failures of one kind in a row after which a contender's other cells are not tried; and so many contenders of a model"
-" after which its others are not."
+"Failures of one kind in a row after which a contender's other cells of a prompt are not tried; so many prompts, where"
+" there are several, after which no other is; and so many contenders of a model after which its others are not."
 
 Point: TypeAlias = tuple[tuple[str, str], ...]
 
@@ -34,7 +34,10 @@ class Run:
         self._waiting = deque(wanted.open)
         self._sent: dict[int, Cell] = {}
         self._jobs: dict[JobId, Cell] = {}
-        self._failures: dict[Point, list[str]] = {}
+        self._failures: dict[Point, list[tuple[str, str]]] = {}
+        self._asked = Counter(cell.contender for cell in wanted.open)
+        self._sound: set[Point] = set()
+        "Contenders that have made something."
         self._broken: dict[tuple[object, ...], dict[Point, str]] = {}
         self.seen: set[object] = set()
         "Failures that were told."
@@ -72,28 +75,51 @@ class Run:
     def done(self, job_id: JobId) -> Cell:
         """A cell's job has ended well."""
         cell = self._end(job_id)
+        self._sound.add(cell.contender)
         self._failures.pop(cell.contender, None)
         self._broken.pop(loaded(cell.request), None)
         return cell
 
     def failed(self, job_id: JobId, message: str) -> tuple[Cell, ...]:
-        """A cell has failed; it, and the cells that would fail in the same way and are not tried."""
+        """A cell has failed; it, and the cells that would fail in the same way and are not tried.
+
+        The cause may be the prompt, the contender, or the model. Given up are a prompt, for a contender that has failed
+        at it ALIKE times; a contender that has failed at ALIKE prompts, or at all that is left of it; and a model, of
+        which ALIKE contenders were given up for the same, for pictures of that size or larger.
+        """
         cell = self._end(job_id)
         told = self._failures.setdefault(cell.contender, [])
-        told.append(message)
-        if not _alike(told):
-            return (cell,)
+        told.append((message, _prompt(cell)))
+        alike = list(takewhile(lambda one: one[0] == message, reversed(told)))
+        others = [one for one in (*self._waiting, *self._sent.values()) if one.contender == cell.contender]
+        at = [prompt for _, prompt in alike]
+        elsewhere = {_prompt(one) for one in others} - set(at)
+        gone: set[int] = set()
+        if at.count(_prompt(cell)) >= ALIKE:
+            gone |= {one.number for one in others if _prompt(one) == _prompt(cell)}
+        if len(set(at)) >= ALIKE or (not elsewhere and len(at) >= min(ALIKE, self._asked[cell.contender])):
+            gone |= {one.number for one in others}
+            gone |= self._given_up(cell, message)
+        left = [one for one in self._waiting if one.number in gone]
+        self._waiting = deque(one for one in self._waiting if one.number not in gone)
+        self.ended += len(left)
+        return (cell, *left)
+
+    def _given_up(self, cell: Cell, message: str) -> set[int]:
+        """A contender that fails at everything; the cells of its model, if that is what is broken."""
+        if cell.contender in self._sound:
+            return set()
         which = loaded(cell.request)
         broken = self._broken.setdefault(which, {})
         broken[cell.contender] = message
-        whole = _alike(list(broken.values()))
-        gone = [
-            one for one in self._waiting if one.contender == cell.contender or (whole and loaded(one.request) == which)
-        ]
-        left = {one.number for one in gone}
-        self._waiting = deque(one for one in self._waiting if one.number not in left)
-        self.ended += len(gone)
-        return (cell, *gone)
+        if list(broken.values()).count(message) < ALIKE:
+            return set()
+        size = cell.request.width * cell.request.height  # too large a picture is no fault of the model's
+        return {
+            one.number
+            for one in self._waiting
+            if loaded(one.request) == which and one.request.width * one.request.height >= size
+        }
 
     def cancelled(self, job_id: JobId) -> Cell:
         """A cell was not made, and is not tried again by this run."""
@@ -111,6 +137,5 @@ class Run:
         return cell
 
 
-def _alike(messages: Sequence[str]) -> bool:
-    """Whether the last ALIKE failures were the same."""
-    return len(messages) >= ALIKE and len(set(messages[-ALIKE:])) == 1
+def _prompt(cell: Cell) -> str:
+    return dict(cell.block).get("prompt", "")

@@ -9,7 +9,9 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import stat
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -216,13 +218,54 @@ def marked(store: Store) -> tuple[int, int] | None:
 
 
 def gone(sweep: Sweep) -> tuple[Cell, ...]:
-    """Cells whose picture was deleted; the disk is asked for each."""
-    return tuple(cell for cell in sweep.cells if cell.picture is not None and not Path(cell.picture.path).is_file())
+    """Cells whose picture is not where it was; the disk is asked for each. Raises StorageError if it doesn't answer."""
+    return tuple(cell for cell in sweep.cells if cell.picture is not None and not _there(Path(cell.picture.path)))
+
+
+def deleted(sweep: Sweep) -> tuple[Cell, ...]:
+    """Those of `gone` that somebody deleted.
+
+    Raises:
+        StorageError: all of a folder's pictures are gone, as if its disk were not mounted; or the disk doesn't answer.
+    """
+    lost = gone(sweep)
+    left = {cell.number for cell in lost}
+    kept = {_folder(cell) for cell in sweep.cells if cell.picture is not None and cell.number not in left}
+    for folder, count in Counter(map(_folder, lost)).items():
+        if folder not in kept and (count > 1 or not _any(folder)):
+            every = f"all {count} pictures" if count > 1 else "the picture"
+            told = f"{every} of sweep {sweep.id} in {folder} {'are' if count > 1 else 'is'} gone"
+            hint = f"is its disk there? If you deleted them, safelight sweep --remove {sweep.id} forgets the sweep"
+            raise StorageError(told, hint)
+    return lost
+
+
+def _folder(cell: Cell) -> Path:
+    assert cell.picture is not None
+    return Path(cell.picture.path).parent
+
+
+def _there(path: Path) -> bool:
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except (OSError, ValueError) as e:
+        told = f"{path} can't be looked at: {getattr(e, 'strerror', None) or e}"
+        raise StorageError(told, "see that its disk is there and may be read") from e
+
+
+def _any(folder: Path) -> bool:
+    """Whether a folder holds anything at all."""
+    with contextlib.suppress(OSError):
+        return next(folder.iterdir(), None) is not None
+    return False
 
 
 def reopen(store: Store, sweep: Sweep) -> tuple[Sweep, int]:
-    """Opens the cells whose picture was deleted, so that they are made again; and how many these are."""
-    lost = gone(sweep)
+    """Opens the cells whose picture was deleted, so that they are made again; and how many these are. Raises as
+    `deleted` does."""
+    lost = deleted(sweep)
     if not lost:
         return sweep, 0
     with store.transaction() as db:
@@ -293,7 +336,8 @@ def _brought(path: Path, folder: Path, found: tuple[Made, float]) -> tuple[Made,
 
 def _alone(request: Generate) -> Generate:
     """A request as its picture's file tells it: what is of the making, not of the picture, is not in it."""
-    return replace(request, score=None, preview_every=0, batch_size=1, folder=None)
+    begun = None if request.init is None else Path(request.init).name
+    return replace(request, score=None, preview_every=0, batch_size=1, folder=None, init=begun)
 
 
 def _since(folder: Path, moment: float) -> Iterator[Path]:

@@ -8,7 +8,9 @@ import random
 import numpy as np
 import pytest
 
-from engines.ranking import Rank, Trial, interval, rank
+from engines import ranking
+from engines.ranking import Rank, Trial, interval, rank, widened
+from engines.studentized import quantile
 
 FEW = [24.1, 25.3, 22.8, 26.0, 23.9, 25.5, 24.7, 21.9]
 MANY = list(np.round(np.random.default_rng(7).normal(60, 5, 40), 3))
@@ -88,3 +90,62 @@ def test_the_same_trials_give_the_same_numbers() -> None:
     untimed = rank([Trial("a", 1, 5.0, 0.0)])[0]
     assert math.isnan(untimed.seconds) and math.isnan(untimed.rate)
     assert rank([Trial("a", 1, 5.0, 0.0), Trial("a", 2, 5.0, 2.0)])[0].seconds == 2.0
+
+
+@pytest.mark.parametrize(
+    ("means", "freedom", "told"),
+    [
+        (2, 1, 17.97), (2, 5, 3.635), (3, 2, 8.331), (3, 10, 3.877), (5, 4, 6.287), (5, 10, 4.654), (10, 20, 5.008),
+        (20, 1, 59.56), (20, 4, 9.233), (20, 60, 5.241), (10, 10**7, 4.474), (20, 10**7, 5.012), (100, 10**7, 6.085),
+    ],
+)  # fmt: skip
+def test_the_studentized_range_is_that_of_the_tables(means: int, freedom: int, told: float) -> None:
+    assert quantile(0.95, means, freedom) == pytest.approx(told, abs=6e-4 * max(1, told / 5))
+
+
+def test_of_two_an_interval_is_widened_to_students_t() -> None:
+    """t of 7 degrees of freedom is 2.364624, of 29 it is 2.045230; the normal distribution's quantile 1.959964."""
+    assert widened(2, 8) == pytest.approx(2.364624 / 1.959964 * math.sqrt(8 / 7), rel=1e-4)
+    assert widened(2, 30) == pytest.approx(2.045230 / 1.959964 * math.sqrt(30 / 29), rel=1e-4)
+    assert widened(1, 30) == widened(2, 1) == 1 and widened(20, 30) > widened(5, 30) > widened(2, 30) > 1
+    for wrong in ((1.0, 2, 2), (0.95, 1, 2), (0.95, 2, 0)):
+        with pytest.raises(ValueError, match="no studentized range"):
+            quantile(*wrong)
+
+
+def equals(contenders: int, blocks: int, seed: int) -> list[Trial]:
+    """Scores of contenders of which none is better."""
+    drawing = random.Random(seed)
+    noise = [drawing.gauss(50, 5) for _ in range(blocks)]
+    return [Trial(c, b, noise[b] + drawing.gauss(0, 1), 1.0) for c in range(contenders) for b in range(blocks)]
+
+
+def test_of_many_equal_ones_none_is_told_from_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first of twenty leads by chance: by intervals as of two alone, one would be told from it on nine boards of
+    ten."""
+    monkeypatch.setattr(ranking, "RESAMPLES", 499)
+    told = sum(any(not one.tie for one in rank(equals(20, 8, seed))) for seed in range(40))
+    assert told <= 10
+
+
+def test_seeds_of_one_prompt_are_drawn_together_where_there_are_several_prompts() -> None:
+    """Twenty seeds of a prompt tell little of other prompts: the interval is that of the prompts' means."""
+    drawing = random.Random(3)
+    worth = {p: drawing.gauss(20, 5) for p in range(8)}
+    scores = {(p, s): worth[p] + drawing.gauss(0, 0.1) for p in worth for s in range(20)}
+    (only,) = rank([Trial("a", block, score, 1.0, 0, block[0]) for block, score in scores.items()])
+    means = [sum(scores[p, s] for s in range(20)) / 20 for p in worth]
+    assert (only.low, only.high) == pytest.approx(interval(means), rel=1e-12) and only.units == 8
+    few = [Trial("a", block, score, 1.0, 0, block[0]) for block, score in scores.items() if block[0] < 4]
+    (only,) = rank(few)
+    assert (only.low, only.high) == interval([trial.score for trial in few]) and only.units == 80
+    uneven = interval([1.0, 1.0, 1.0, 5.0], 0, ["x", "x", "x", "y"])
+    assert uneven == (1.0, 5.0), "a mean of all values that are drawn, not of units"
+
+
+def test_few_is_told_of_what_is_compared() -> None:
+    """Eight blocks of its own, of which the leader has two."""
+    own = [Trial("b", block, 10.0 + block % 3, 1.0) for block in range(6, 14)]
+    first, second = rank([*trials(a=[30.0, 31.0] * 4), *own])
+    assert (first.contender, first.count, first.shared, first.units) == ("a", 8, 8, 8)
+    assert (second.count, second.shared, second.units) == (8, 2, 2)

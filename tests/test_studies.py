@@ -65,6 +65,8 @@ def test_a_study_weighs_parts_of_its_prompts(tmp_path: Path, parts: str) -> None
         ("prompts = ['a']\nsettings = 3", "settings is no table"),
         ("prompts = ['a']\n[settings]\nguidence = [3]", "no setting 'guidence'"),
         ("prompts = ['a']\n[settings]\nguidance = [true]", "guidance is no list"),
+        ("prompts = ['a']\n[settings]\nrescale = [0]\nguidance-rescale = [0.5]", "rescale is there twice"),
+        ("prompts = ['a']\n[settings]\nguidance = ['x']", "guidance must be"),
         ("prompts = ['a']\nparts = 3", "parts is no list"),
         ("prompts = ['a']\nparts = ['a']", "'a' is given no weights"),
         ("prompts = ['a']\nparts = { a = [] }", "'a' is given no weights"),
@@ -85,3 +87,10 @@ def test_there_is_no_such_study(tmp_path: Path) -> None:
     for name in ("nothing", str(tmp_path / "gone.toml")):
         with pytest.raises(InvalidRequest, match=r"no study 'nothing'|can't be read"):
             studies.load(name)
+
+
+def test_values_that_are_named_twice_are_drawn_once(tmp_path: Path) -> None:
+    path = tmp_path / "x.toml"
+    path.write_text("prompts = ['a', 'a']\nmodels = ['m', 'm']\n[settings]\nguidance = [3, 3.0, '5']\n")
+    grid = studies.load(str(path)).grid
+    assert (grid.prompts, grid.models, grid.settings) == (("a",), ("m",), (("guidance", ("3", "5")),))

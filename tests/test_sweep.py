@@ -15,7 +15,7 @@ import pytest
 from sweep_child import FakeDarkroom, score_of
 
 from engines import ranking, sweep
-from engines.errors import InvalidRequest
+from engines.errors import InvalidRequest, StorageError
 from engines.ranking import Trial
 from engines.requests import Generate, Job, Lora, Seconds
 from engines.store import Made, Store, cell_of, group_of
@@ -270,3 +270,66 @@ def test_labels_of_a_plot_do_not_lie_over_each_other() -> None:
     assert len(taken) == 16
     apart = [report._overlap(one, other) for i, one in enumerate(taken) for other in taken[:i]]
     assert not any(apart)
+
+
+def test_a_disk_that_is_away_is_not_taken_for_deleted_pictures(store: Store, tmp_path: Path) -> None:
+    done = finished(store, tmp_path / "pictures")
+    (tmp_path / "pictures").rename(tmp_path / "elsewhere")
+    for there in (False, True):  # the mount point may be there, and empty
+        if there:
+            (tmp_path / "pictures").mkdir()
+        for ask in (lambda: sweep.deleted(done), lambda: sweep.reopen(store, done)):
+            with pytest.raises(StorageError, match=r"all 12 pictures of sweep 1 in .* are gone") as told:
+                ask()
+            assert "--remove 1" in told.value.hint
+    assert not sweep.load(store).open
+    assert "all 12 pictures of sweep 1" in report.write(done, tmp_path / "page.html")[0].read_text()
+    one = replace(done, cells=done.cells[:1])
+    with pytest.raises(StorageError, match=r"the picture of sweep 1 .* is gone"):
+        sweep.deleted(one)
+    (tmp_path / "pictures" / "another.png").touch()
+    assert len(sweep.deleted(one)) == 1, "a single one was deleted, where others are"
+
+
+def test_a_disk_that_does_not_answer_is_told(store: Store, tmp_path: Path) -> None:
+    done = finished(store, tmp_path / "pictures")
+    loop = tmp_path / "pictures" / "3.png"
+    loop.unlink()
+    loop.symlink_to(loop)  # as EIO or ESTALE would be: no answer, and not "there is none"
+    with pytest.raises(StorageError, match=r"3.png can't be looked at"):
+        sweep.reopen(store, done)
+    assert "can&#x27;t be looked at" in report.write(done, tmp_path / "page.html")[0].read_text()
+
+
+def test_a_picture_that_began_with_another_is_found_again(home: Path, store: Store) -> None:
+    """The file tells the name of the picture it began with, the cell its whole path."""
+    asked = [(cell.point, replace(cell.request, init=str(home / "photo.png"), strength=0.5)) for cell in grid(1, 2)]
+    begun = sweep.begin(store, sweep.in_order(asked), "photos")
+    drained(FakeDarkroom(home / "pictures", 0), Job(0, begun.cells[1].request, None, 0))
+    assert [cell.picture is not None for cell in sweep.find_again(store, begun, home / "pictures").cells] == [
+        False,
+        True,
+    ]
+
+
+def test_why_a_scorer_failed_is_over_when_it_has_scored_all(store: Store, tmp_path: Path) -> None:
+    done = finished(store, tmp_path / "pictures")
+    sweep.note(store, done.id, "scorer fake", "3.png can't be read")
+    sweep.note(store, done.id, "scorer other", "not here")
+    assert runs.missing(sweep.load(store)) == (("scorer other", "not here"),)
+    with store.transaction() as db:
+        db.execute("DELETE FROM scores WHERE picture_id = (SELECT min(picture_id) FROM scores)")
+    assert len(runs.missing(sweep.load(store))) == 2
+
+
+def test_of_pictures_without_a_prompt_those_scorers_judge_that_read_none(store: Store, tmp_path: Path) -> None:
+    done = finished(store, tmp_path / "pictures", scores=False)
+    bare = replace(done, scorers=("reads", "looks"), cells=tuple(
+        replace(cell, request=replace(cell.request, prompt=" ")) for cell in done.cells
+    ))  # fmt: skip
+    assert runs.judgements(bare) == [] and [one.scorer for one in runs.judgements(bare, {"looks"})] == ["looks"]
+    (asked,) = runs.judgements(bare, {"looks"})
+    assert len(asked.pictures) == 12
+    alone = runs.singly(asked, set(asked.pictures[:3]))
+    assert [one.pictures for one in alone] == [(path,) for path in asked.pictures[3:]]
+    assert runs.singly(alone[0], set()) == []

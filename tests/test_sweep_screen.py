@@ -16,14 +16,15 @@ from typing import Any, cast
 import pytest
 from driving import until
 from fake_engine import catalogue
+from PIL import Image
 from sweep_child import FakeDarkroom
 from textual.pilot import Pilot
 from textual.widgets import Input, Static
 
 from engines import catalogue as catalogues
 from engines import folders, sweep
-from engines.errors import DiskFull, InvalidRequest
-from engines.events import Event, Scored
+from engines.errors import DiskFull, InvalidRequest, Stopped
+from engines.events import Event, Noted, Scored
 from engines.local import LocalEngine
 from engines.options import Options
 from engines.requests import Generate, Job, Score, Warm
@@ -54,6 +55,8 @@ class Room(FakeDarkroom):
         self.catalogue: Any = None
         self.loader: Any = self
         self.of_scorer: dict[str, Exception] = {}
+        self.damaged = ""
+        self.note = ""
 
     def develop(self, job: Job, stop: Callable[[], bool], began: float) -> Generator[Event, None, tuple[Made, ...]]:
         request = job.request
@@ -63,6 +66,8 @@ class Room(FakeDarkroom):
             if request.scorer in self.of_scorer:
                 raise self.of_scorer[request.scorer]
             for path in request.pictures:
+                if path == self.damaged:
+                    raise InvalidRequest(f"{path} is no picture")
                 yield Scored(job.id, path, request.scorer, float(len(path)))
             return ()
         assert isinstance(request, Generate)
@@ -70,6 +75,8 @@ class Room(FakeDarkroom):
             self.gate.acquire()
         if error := self.fault(request):
             raise error
+        if self.note:
+            yield Noted("info", self.note, job.id)
         (made,) = yield from super().develop(job, stop, began)
         self.drawn.append((request.prompt, request.seed))
         return (replace(made, scores={"fake-clip": made.scores["fake"]} if request.score else {}, peak=500 << 20),)
@@ -229,10 +236,15 @@ async def test_without_a_prompt_there_is_no_sweep(desk: Desk) -> None:
         Marked(seeds="3", guidance="3,5", rescale="0,0.5", steps="4,5", scheduler=("euler", "heun")),
         Marked(prompts=("an apple, freckles", "-- freckles, odd"), seeds="1", parts="freckles=0.8,1.2"),
         Marked(seeds="2", size="64x64", scorers=("mini-clip",), precision=("fp32",)),
+        Marked(seeds="2", variation_strength="0,0.2"),
+        Marked(seeds="2", strength="0.3,0.6"),
     ],
 )
 def test_the_command_of_a_marked_sweep_makes_the_same_cells(home: Path, marked: Marked) -> None:
     draft = Draft(prompt="a red apple", model="mini", negative_prompt="fog", steps="6", rescale="0.2")
+    if marked.strength:
+        Image.new("RGB", (256, 128)).save(home / "photo.png")
+        draft = replace(draft, init=str(home / "photo.png"))
     wanted = marking.grid(marked, draft)
     cells = grids.plan(wanted, catalogues.load()).cells
     command = shlex.split(marking.command(wanted, marked.scorers))
@@ -476,6 +488,83 @@ async def test_help_over_sweeps_begins_with_their_keys(desk: Desk) -> None:
         assert str(desk.app.screen._text()).startswith("Over sweeps")
 
 
+async def test_leaving_in_order_is_no_going_down(desk: Desk) -> None:
+    """However often the workbench is left before a cell is made, the sweep goes on the next time."""
+    desk.draft()
+    id = desk.begin(1, 12)
+    desk.room.gate = threading.Semaphore(0)
+    async with desk.app.run_test(size=WIDE) as pilot:
+        desk.app.workbench.conductor.go_on(id)
+        await until(pilot, lambda: desk.engine._computing.running)
+        desk.room.gate.release(1)
+        await pilot.press("ctrl+q")
+    for _ in range(3):
+        desk.close()
+        desk.room.fault = lambda request: Stopped()
+        async with desk.open().run_test(size=WIDE) as pilot:
+            await until(pilot, lambda: desk.app.workbench.conductor.busy)
+            assert sweep.marked(desk.store) == (id, 1), "until something comes of it, or it is left in order"
+            desk.room.gate.release(1)
+            await pilot.press("ctrl+q")
+        assert sweep.marked(desk.store) == (id, 0)
+
+
+async def test_what_is_worth_knowing_of_every_cell_is_told_once(desk: Desk) -> None:
+    desk.draft()
+    id = desk.begin(1, 4)
+    desk.room.note = "the prompt is read in two chunks"
+    async with desk.app.run_test(size=WIDE) as pilot:
+        desk.app.workbench.conductor.go_on(id)
+        await whole(pilot, desk, id)
+        await until(pilot, lambda: desk.made(id) == 4)
+        assert desk.said().count("in two chunks") == 1
+
+
+async def test_deleted_pictures_are_made_again_and_told(desk: Desk) -> None:
+    desk.draft()
+    id = desk.begin(1, 3)
+    async with desk.app.run_test(size=WIDE) as pilot:
+        conductor = desk.app.workbench.conductor
+        conductor.go_on(id)
+        await until(pilot, lambda: not conductor.busy and desk.made(id) == 3)
+        one, *others = (cell.picture.path for cell in sweep.load(desk.store, id).cells if cell.picture)
+        Path(one).unlink()
+        conductor.go_on(id)
+        await until(pilot, lambda: "1 picture of sweep 1 was deleted: made again" in desk.said())
+        await until(pilot, lambda: not conductor.busy and len(desk.room.drawn) == 4)
+        for path in (one, *others):
+            Path(path).unlink(missing_ok=True)
+        conductor.go_on(id)
+        await until(pilot, lambda: "are gone" in desk.said())
+        assert not conductor.busy and desk.made(id) == 3, "its disk may be away"
+
+
+async def test_scores_that_are_missing_are_made_up_for(desk: Desk) -> None:
+    """One damaged file costs its own score; with one scorer as with several."""
+    desk.draft()
+    id = desk.begin(1, 4)
+    async with desk.app.run_test(size=WIDE) as pilot:
+        conductor = desk.app.workbench.conductor
+        conductor.go_on(id)
+        await until(pilot, lambda: not conductor.busy and desk.made(id) == 4)
+        with desk.store.transaction() as db:
+            db.execute("DELETE FROM scores")
+        desk.room.damaged = next(cell.picture.path for cell in sweep.load(desk.store, id).cells[1:] if cell.picture)
+        await pilot.press("f8")
+        board = await shown(pilot, desk, id)
+        await pilot.press("space")
+        await until(pilot, lambda: sum("fake-clip" in c.picture.scores for c in board.now().cells if c.picture) == 3)
+        await until(pilot, lambda: not conductor.busy)
+        done = sweep.load(desk.store, id)
+        assert [who for who, _ in runs.missing(done)] == ["scorer fake-clip"] and desk.said().count("no picture") == 1
+        desk.room.damaged = ""
+        await pilot.press("space")
+        await until(pilot, lambda: runs.missing(sweep.load(desk.store, id)) == ())
+        await until(pilot, lambda: not conductor.busy)
+        await pilot.press("space")
+        await until(pilot, lambda: "made and scored" in desk.said())
+
+
 # ── looking ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -524,6 +613,38 @@ async def test_pictures_are_walked_enlarged_rated_and_taken(filled: Desk) -> Non
         await until(pilot, lambda: desk.app.screen is desk.app.workbench)
         await until(pilot, lambda: desk.app.workbench.draft.seed == str(cell.request.seed))
         assert desk.app.workbench.draft.guidance == str(int(cell.request.guidance_scale))
+
+
+async def test_a_judgement_is_of_the_picture_that_is_large(filled: Desk) -> None:
+    desk = filled
+    async with desk.app.run_test(size=WIDE) as pilot:
+        await pilot.press("f8")
+        board = await shown(pilot, desk, 1)
+        await until(pilot, lambda: board.ranks and desk.screen.board.chosen and desk.screen.board.chosen.rank)
+        first = desk.screen.board.chosen
+        await pilot.press("enter", "enter", "tab", "down", "tab")
+        second = desk.screen.board.chosen
+        caption = desk.screen.pictures.zoom.query_one("#zoom-caption", Static)
+        assert first is not None and second is not None and first.number != second.number
+        assert str(caption.render()).startswith(second.name)
+        await pilot.press("5")
+        await until(pilot, lambda: [one.number for one in desk.screen.board._rows if one.rated] == [second.number])
+        assert str(caption.render()).startswith(second.name)
+
+
+async def test_what_comes_in_leaves_a_scrolled_sheet_where_it_is(filled: Desk) -> None:
+    desk = filled
+    async with desk.app.run_test(size=(60, 16)) as pilot:
+        await pilot.press("f8")
+        await shown(pilot, desk, 1)
+        await pilot.press("tab", "plus", "plus", "plus", "plus")
+        sheet = desk.screen.pictures.sheet
+        sheet.scroll_to(y=20, animate=False)
+        await until(pilot, lambda: sheet.scroll_y == 20)
+        desk.screen._show()
+        await pilot.pause()
+        await pilot.pause()
+        assert sheet.scroll_y == 20 and (sheet.row, sheet.column) == (0, 0)
 
 
 async def test_the_arrows_walk_where_the_sheet_is_larger_than_its_pane(filled: Desk) -> None:
@@ -734,3 +855,6 @@ async def test_a_large_sweep_is_read_while_it_is_made(desk: Desk, monkeypatch: p
         await pilot.press("f8")
         await until(pilot, lambda: desk.screen.shown is not None, tries=80)
         assert desk.app.workbench.conductor.busy, "it was read while pictures were made"
+        board = desk.screen.shown
+        assert board is not None
+        await until(pilot, lambda: desk.room.gate is not None and board.made == desk.made(id) > 5)

@@ -8,6 +8,7 @@ import json
 import os
 import random
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -420,3 +421,46 @@ def test_two_scorers_rank_by_themselves(home: Path) -> None:
     done = safelight("sweep", "--resume", "last", "--report", str(page))
     assert "MINI-CLIP" in done.stdout and "TWIN" in done.stdout
     assert "By mini-clip:" in page.read_text() and "By twin:" in page.read_text()
+
+
+def test_one_damaged_file_keeps_no_other_picture_from_its_score(home: Path) -> None:
+    asked = ("sweep", "a pizza", "--models", "mini-lightning-2step-lora", "--seeds", "4", "--scorer")
+    first = lines(safelight(*asked, "mini-clip", "--json"))
+    paths = [cell["picture"]["path"] for cell in first[:-1]]
+    store = Store(home / "data" / "safelight.db")
+    with store.transaction() as db:
+        db.execute("DELETE FROM scores")
+    kept = Path(paths[1]).read_bytes()
+    os.truncate(paths[1], 300)
+    done = safelight("sweep", "--resume", "last", "--json")
+    board = lines(done)[-1]
+    assert board["leaderboards"]["mini-clip"][0]["count"] == 3
+    told = [one for one in board["missing"] if one["contender"] == "scorer mini-clip"]
+    assert len(told) == 1 and f"{paths[1]} can't be read as a picture" in told[0]["reason"]
+    assert done.stderr.count("can't be read as a picture") == 1
+    Path(paths[1]).write_bytes(kept)
+    board = lines(safelight("sweep", "--resume", "last", "--json"))[-1]
+    assert board["leaderboards"]["mini-clip"][0]["count"] == 4
+    assert not [one for one in board["missing"] if one["contender"] == "scorer mini-clip"], "it is over"
+
+
+def test_a_strength_and_a_variation_are_axes(home: Path) -> None:
+    safelight("generate", "a red apple", "--seed", "3", "--steps", "2")
+    (photo,) = (home / "pictures").glob("*.png")
+    asked = ("sweep", "a pizza", "--models", "mini-lightning-2step-lora", "--seeds", "2")
+    plan = lines(safelight(*asked, "--init", str(photo), "--strength", "0.5,1", "--dry-run", "--json"))
+    assert [cell["point"]["strength"] for cell in plan] == ["0.5", "0.5", "1", "1"]
+    *cells, _ = lines(safelight(*asked, "--variation-strength", "0,0.4", "--scorer", "none", "--json"))
+    store = Store(home / "data" / "safelight.db")
+    done = sweep.load(store)
+    seeds = {cell.request.variation_seed for cell in done.cells}
+    assert len(seeds) == 1 and None not in seeds, "every cell goes towards the same noise"
+    again = shlex.split(done.command)
+    assert again[:4] == ["safelight", "sweep", "--variation-seed", str(seeds.pop())]
+    repeated = lines(safelight(*again[1:]))[:-1]
+    known = {cell["cell"]: cell["picture"]["path"] for cell in cells}
+    for cell in repeated:
+        with Image.open(cell["picture"]["path"]) as one, Image.open(known[cell["cell"]]) as other:
+            assert one.tobytes() == other.tobytes()
+    none = safelight(*asked, "--strength", "0.5,1")
+    assert none.returncode == 2 and "there is none to begin with" in none.stderr and "--init FILE" in none.stderr

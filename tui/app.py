@@ -241,6 +241,7 @@ class SafelightApp(App[None]):
         closing.start()
         try:
             await self.workbench.form.save()
+            await self.workbench.conductor.put_away()
             until = time.monotonic() + CLOSING
             while closing.is_alive() and time.monotonic() < until:
                 await asyncio.sleep(0.02)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Container, Coroutine
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Protocol
@@ -53,6 +53,7 @@ class Conductor:
         notify: shows a line.
         turned: is called when a sweep has begun, was paused or is over.
         pictures: the folder of pictures that name none.
+        wordless: the scorers that judge pictures without a prompt, too.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class Conductor:
         notify: Callable[[str], None],
         turned: Callable[[], None],
         pictures: Path,
+        wordless: Container[str] = (),
     ) -> None:
         self.store = store
         self.run: Run | None = None
@@ -72,6 +74,7 @@ class Conductor:
         "What was paused last, as it stood then."
         self.watcher: Watcher | None = None
         self.pictures = pictures
+        self.wordless = wordless
         self._engine = engine
         self._spawn = spawn
         self._tell = tell
@@ -81,7 +84,9 @@ class Conductor:
         self._cells: dict[JobId, tuple[int, int]] = {}
         self._judging: deque[Score] = deque()
         self._scores: set[JobId] = set()
-        self._scorer = ""
+        self._scoring: Score | None = None
+        self._scored: set[str] = set()
+        "Of its pictures, those that have their score."
         self._doing = ""
         self._starts = 0
         self._opening = False
@@ -138,23 +143,23 @@ class Conductor:
             return
         self._opening = True
 
-        def opened() -> tuple[ExitStack, Sweep]:
+        def opened() -> tuple[ExitStack, Sweep, int]:
             stack = ExitStack()
             try:
                 stack.enter_context(runs.alone(self.store, id))
                 wanted = sweep.load(self.store, id)
                 folder = wanted.cells[0].request.folder if wanted.cells else None
-                wanted, _ = sweep.reopen(self.store, wanted)
+                wanted, lost = sweep.reopen(self.store, wanted)
                 kept = folders.refuges(self.pictures, self.store.path.parent)
                 wanted = sweep.find_again(self.store, wanted, Path(folder) if folder else self.pictures, kept)
                 sweep.mark(self.store, id, starts)
             except BaseException:
                 stack.close()
                 raise
-            return stack, wanted
+            return stack, wanted, lost
 
         try:
-            stack, wanted = await asyncio.to_thread(opened)
+            stack, wanted, lost = await asyncio.to_thread(opened)
         except SafelightError as e:
             self._tell(e)
             return
@@ -162,6 +167,10 @@ class Conductor:
             self._opening = False
         self._lock, self.run, self._doing, self._starts = stack, Run(wanted), "", starts
         self._paused = None
+        if lost:
+            self._notify(
+                f"{plural(lost, 'picture')} of sweep {id} {'was' if lost == 1 else 'were'} deleted: made again"
+            )
         self._turned()
         self._went_on()
         await self._feed()
@@ -200,6 +209,20 @@ class Conductor:
         """Hands over no more cells: the engine is about to be closed. What is left goes on the next time."""
         self._resting = True
 
+    async def put_away(self) -> None:
+        """Leaving in order is no going down: the next time the sweep goes on as if it were the first."""
+        if self.run is None and not self._opening:
+            return
+
+        def mark() -> None:
+            if (found := sweep.marked(self.store)) is not None and found[1]:
+                sweep.mark(self.store, found[0])
+
+        try:
+            await asyncio.to_thread(mark)
+        except SafelightError as e:
+            log.warning("%s", e.message)
+
     def leave(self) -> None:
         """The workbench is left: other programs may make the sweep."""
         if self._lock is not None:
@@ -229,9 +252,17 @@ class Conductor:
             case ev.Queued(job):
                 return self._queued(job)
             case ev.Scored(job_id, path, scorer, score):
-                if self.watcher is not None and job_id in self._scores:
+                if job_id not in self._scores:
+                    return False
+                self._scored.add(path)
+                if self.watcher is not None:
                     self.watcher.picture_scored(path, scorer, score)
-                return job_id in self._scores
+                return True
+            case ev.Noted(text=text, job_id=job_id) if job_id in self._cells or job_id in self._scores:
+                told = self.run is None or text in self.run.seen  # once, not for every cell
+                if self.run is not None:
+                    self.run.seen.add(text)
+                return told
             case ev.Noted() | ev.Vitals() | ev.Closed():
                 return False
             case _ if event.job_id in self._scores:
@@ -262,18 +293,33 @@ class Conductor:
                 self._went_on()
             case ev.Failed(job_id, message):
                 self._scores.discard(job_id)
-                scorer = self._scorer
-                self._notify(f"{scorer} failed: {message}")
-                if self.run is not None:
-                    self._spawn(self._miss(self.run.sweep.id, f"scorer {scorer}", message))
-                if event.exit_code != 2:  # not the picture's fault: it would fail again
-                    self._judging = deque(one for one in self._judging if one.scorer != scorer)
+                self._judging_failed(message, event.exit_code == 2)
                 self._next_scores()
             case ev.Done(job_id) | ev.Cancelled(job_id):
                 self._scores.discard(job_id)
+                self._sound()
                 self._next_scores()
             case _:
                 pass
+
+    def _judging_failed(self, message: str, of_picture: bool) -> None:
+        """One picture among several keeps nobody else from a score; what is the scorer's own would fail again."""
+        failed, run = self._scoring, self.run
+        if failed is None or run is None:
+            return
+        if of_picture and (alone := runs.singly(failed, self._scored)):
+            self._judging.extendleft(reversed(alone))
+            return
+        self._notify(f"{failed.scorer} failed: {message}")
+        self._spawn(self._miss(run.sweep.id, f"scorer {failed.scorer}", message))
+        if not of_picture:
+            self._judging = deque(one for one in self._judging if one.scorer != failed.scorer)
+
+    def _sound(self) -> None:
+        """Something came of the sweep: it does not bring us down."""
+        if self.run is not None and self._starts:
+            self._starts = 0
+            self._spawn(self._mark(self.run.sweep.id))
 
     def _of_cell(self, event: ev.Event) -> None:
         match event:
@@ -340,9 +386,8 @@ class Conductor:
         run = self.run
         if run is not None and run.cell(job_id):
             run.done(job_id)
-        if run is not None and picture is not None and self._starts:
-            self._starts = 0
-            self._spawn(self._mark(id))  # it does not bring us down
+        if picture is not None:
+            self._sound()
         if self.watcher is not None and (picture is not None or message):
             self.watcher.cell_ended(id, number, picture, message)
         if run is None:
@@ -374,7 +419,7 @@ class Conductor:
         """When all pictures are there, the other scorers look at them."""
 
         def left() -> list[Score]:
-            return runs.judgements(sweep.load(self.store, run.sweep.id))
+            return runs.judgements(sweep.load(self.store, run.sweep.id), self.wordless)
 
         try:
             asked = await asyncio.to_thread(left)
@@ -397,7 +442,7 @@ class Conductor:
     async def _score(self, run: Run, request: Score) -> None:
         if self._resting:
             return
-        self._scorer = request.scorer
+        self._scoring, self._scored = request, set()
         try:
             await asyncio.to_thread(self._engine.submit, request, scores_of(run.sweep.id))
         except SafelightError as e:

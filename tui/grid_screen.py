@@ -44,6 +44,8 @@ LINES: tuple[tuple[str, str, str], ...] = (
     ("loras", "LoRAs", "none, NAME:0.5, A:1+B:0.5"),
     ("parts", "weights", "freckles=0.8,1,1.2; soft light=1,1.3"),
     ("mix", "mix", "0.3 0.5 0.7"),
+    ("strength", "strength", "0.3,0.5,0.7 of the form's first picture"),
+    ("variation_strength", "variation", "0.05,0.1 towards one other noise"),
     ("precision", "precision", "the form's"),
     ("vae", "VAE", "the form's"),
     ("scorers", "scorers", "none"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
@@ -19,9 +20,14 @@ from tui.clean import one_line
 from tui.draft import Draft
 from tui.weighing import Part
 
-SETTINGS = ("guidance", "rescale", "steps", "scheduler", "size", "precision", "mix", "vae")
+SETTINGS = (
+    "guidance", "rescale", "steps", "scheduler", "size", "precision", "mix", "vae", "strength", "variation_strength",
+)  # fmt: skip
 "Fields of a draft that may be axes, in the order in which a point tells them."
-NUMBERS = {"guidance": (0.0, MAX_GUIDANCE), "rescale": (0.0, 1.0), "steps": (1.0, float(MAX_STEPS))}
+NUMBERS = {
+    "guidance": (0.0, MAX_GUIDANCE), "rescale": (0.0, 1.0), "steps": (1.0, float(MAX_STEPS)), "strength": (0.0, 1.0),
+    "variation_strength": (0.0, 1.0),
+}  # fmt: skip
 "Those of them whose values are numbers, and their ranges."
 MOST_SEEDS = 10_000
 "Of one sweep."
@@ -95,6 +101,11 @@ def seeds(text: str) -> tuple[int, ...]:
 def values(name: str, text: str) -> tuple[str, ...]:
     """The values of one axis, with commas between them; of a mix with blanks, for a ratio may have commas itself."""
     pieces = [piece for raw in (text.split() if name == "mix" else text.split(",")) if (piece := raw.strip())]
+    return distinct(name, pieces)
+
+
+def distinct(name: str, pieces: Sequence[str]) -> tuple[str, ...]:
+    """Values of one axis, each once. Raises InvalidRequest if there are none, or they are no numbers of its range."""
     if name in NUMBERS:
         for piece in pieces:
             fields.number(name, piece, *NUMBERS[name], 0.0)
@@ -103,6 +114,15 @@ def values(name: str, text: str) -> tuple[str, ...]:
     if not found:
         raise InvalidRequest(f"the axis {name} has no values", f"for instance --{name} A,B", name)
     return found
+
+
+def settled(grid: Grid) -> Grid:
+    """The grid with one variation seed for all cells, drawn now if it needs one and none is given: else every cell
+    would go towards another noise."""
+    varied = grid.base.variation_strength.strip() or any(name == "variation_strength" for name, _ in grid.settings)
+    if not varied or grid.base.variation_seed.strip():
+        return grid
+    return replace(grid, base=replace(grid.base, variation_seed=str(secrets.randbelow(2**32))))
 
 
 def _number(text: str) -> float | str:
@@ -137,6 +157,9 @@ def plan(grid: Grid, catalogue: Catalogue, folder: str = "", all_models: bool = 
         count *= len(some)
     if count > sweep.MOST:
         raise InvalidRequest(f"the sweep has {count:,} cells; at most {sweep.MOST:,} are made", "take fewer values")
+    if any(name == "strength" for name, _ in grid.settings) and not grid.base.init.strip():
+        problem = "a strength is how much of a picture is drawn anew, and there is none to begin with"
+        raise InvalidRequest(problem, "name one: --init FILE", "strength")
     cells: list[tuple[Point, Generate]] = []
     left_out: dict[str, str] = {}
     notes: dict[str, None] = {}
@@ -225,4 +248,6 @@ def _cells(
 
 def told(point: Point) -> str:
     """'sdxl-turbo · guidance 3': a contender, or 'a red apple · seed 7': a block, for people."""
-    return " · ".join(value if axis in ("model", "prompt") else f"{axis} {value}" for axis, value in point)
+    return " · ".join(
+        value if axis in ("model", "prompt") else f"{axis.removesuffix('_strength')} {value}" for axis, value in point
+    )

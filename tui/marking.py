@@ -11,7 +11,7 @@ from tui import grids, weighing
 from tui.draft import Draft
 from tui.grids import Grid
 
-OPTIONS = {"rescale": "guidance-rescale"}
+OPTIONS = {"rescale": "guidance-rescale", "variation_strength": "variation-strength"}
 "What the command line calls a field of a draft, where it calls it otherwise."
 
 
@@ -43,6 +43,10 @@ class Marked:
     "Ids."
     mix: str = ""
     "Ratios, with blanks between them."
+    strength: str = ""
+    "Values with commas between them, as the next; of the form's picture to begin with."
+    variation_strength: str = ""
+    "Towards one variation seed for all."
     loras: str = ""
     "Stacks with commas between them: 'none, NAME:0.8, A:1+B:0.5'."
     parts: str = ""
@@ -70,7 +74,8 @@ def grid(marked: Marked, draft: Draft) -> Grid:
     parts = weighing.distinct([weighing.read(text) for text in marked.parts.split(";") if text.strip()])
     base = replace(draft, prompt="", model="", seed="", count="", batch="", finish="", score=(*marked.scorers, "")[0])
     models = marked.models or ((draft.model,) if draft.model else ())
-    return Grid(prompts, models, grids.seeds(marked.seeds or "4"), tuple(settings), stacks, parts, base)
+    seeds = grids.seeds(marked.seeds or "4")
+    return grids.settled(Grid(prompts, models, seeds, tuple(settings), stacks, parts, base))
 
 
 def title(wanted: Grid) -> str:
@@ -79,7 +84,7 @@ def title(wanted: Grid) -> str:
 
 
 def command(wanted: Grid, scorers: Sequence[str]) -> str:
-    """The command that makes the sweep again; a variation of the noise has no option there, and is left out."""
+    """The command that makes the sweep again."""
     base, varied = wanted.base, dict(wanted.settings)
     words = ["safelight", "sweep"]
     if wanted.models:
@@ -87,6 +92,8 @@ def command(wanted: Grid, scorers: Sequence[str]) -> str:
     words += ["--seeds", ",".join(map(str, wanted.seeds)) + "," * (len(wanted.seeds) == 1)]
     for name in grids.SETTINGS:
         own = getattr(base, name).strip()
+        if name == "strength" and not base.init.strip():
+            continue  # it says nothing without a picture
         if values := varied.get(name, (own,) if own else ()):
             words += [f"--{OPTIONS.get(name, name)}", (" " if name == "mix" else ",").join(values)]
     for stack in wanted.loras or ((base.loras,) if base.loras else ()):
@@ -97,6 +104,10 @@ def command(wanted: Grid, scorers: Sequence[str]) -> str:
         words += ["--negative", base.negative_prompt]
     if base.syntax.strip():
         words += ["--syntax", base.syntax]
+    if base.init.strip():
+        words += ["--init", base.init.strip()]
+    if base.variation_seed.strip():
+        words += ["--variation-seed", base.variation_seed.strip()]
     words += ["--override"] if base.override == "yes" else []
     words += ["--scorer", ",".join(scorers) or "none"]
     return shlex.join([*words, "--", *wanted.prompts])

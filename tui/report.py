@@ -19,7 +19,7 @@ from urllib.parse import quote
 from PIL import Image, ImageDraw
 
 from engines import files, ranking, sweep
-from engines.errors import InvalidRequest
+from engines.errors import InvalidRequest, StorageError
 from engines.ranking import Rank
 from engines.sweep import Cell, Sweep
 from tui import grids, runs, wording
@@ -71,9 +71,12 @@ def write(done: Sweep, path: Path) -> tuple[Path, ...]:
     boards = {scorer: ranking.rank(runs.trials(done, scorer)) for scorer in done.scorers}
     ranks = next(iter(boards.values()), ())
     missing = [*runs.missing(done)]
-    if lost := len(sweep.gone(done)):
-        told = f"{wording.plural(lost, 'file')} {'was' if lost == 1 else 'were'} deleted"
-        missing.append(("pictures", f"{told}; safelight sweep --resume {done.id} makes them again"))
+    try:
+        if lost := len(sweep.deleted(done)):
+            told = f"{wording.plural(lost, 'file')} {'was' if lost == 1 else 'were'} deleted"
+            missing.append(("pictures", f"{told}; safelight sweep --resume {done.id} makes them again"))
+    except StorageError as e:
+        missing.append(("pictures", e.message))
     sheet, plot = _sheet(done, ranks), _plot(ranks, _names(done))
     if path.suffix.lower() == ".html":
         files.replace(path, _html(done, boards, missing, sheet, plot).encode(), private=False)
@@ -197,7 +200,8 @@ def _stars(done: Sweep) -> list[tuple[str, str]]:
 def _legend() -> str:
     return (
         "The interval of the mean and of what a contender is behind the first are the percentile bootstrap's, over "
-        "pairs of prompt and seed. = can't be told from the first: the interval of the difference holds 0. ? too few "
+        "pairs of prompt and seed, those of one prompt together where there are five prompts or more; the latter is "
+        "widened for the number of contenders. = can't be told from the first: that interval holds 0. ? too few "
         "pairs to tell. wins: in which share of the pairs it beats the first."
     )
 

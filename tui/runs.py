@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import cast
 
 from engines import folders
+from engines.catalogue import Catalogue
 from engines.errors import InvalidRequest, StorageError
-from engines.ranking import Rank, Trial
+from engines.ranking import FEW, Rank, Trial
 from engines.requests import Picture, Score
 from engines.store import Store
 from engines.sweep import Cell, Sweep
@@ -18,8 +20,6 @@ from tui import grids, wording
 
 BYTES = 1_600_000
 "Of a picture of a megapixel, as PNG, for the estimate; others in proportion."
-FEW = 5
-"Pairs below which the bootstrap's intervals are too narrow: of three values it draws 27 samples, of which 10 differ."
 TOGETHER = 16
 "Pictures that one request has scored: what waits for it waits for so many."
 
@@ -68,14 +68,25 @@ def estimate(store: Store, cells: Sequence[Cell]) -> str:
     return ", ".join(told)
 
 
-def judgements(done: Sweep) -> list[Score]:
+def wordless(catalogue: Catalogue) -> frozenset[str]:
+    """The scorers that read no text: they judge pictures without a prompt, too."""
+    return frozenset(scorer.id for scorer in catalogue.scorers.values() if not scorer.reads)
+
+
+def judgements(done: Sweep, wordless: Container[str] = ()) -> list[Score]:
     """What the scorers have not scored yet, in requests of at most TOGETHER pictures: all of the others', and what the
-    first one could not do while the pictures were made."""
+    first one could not do while the pictures were made.
+
+    Args:
+        wordless: scorers that judge pictures without a prompt, too.
+    """
     asked: list[Score] = []
     for scorer in done.scorers:
         by_prompt: dict[str, list[str]] = {}
         for cell in done.cells:
-            if cell.picture is not None and scorer not in cell.picture.scores and cell.request.prompt.strip():
+            if cell.picture is None or scorer in cell.picture.scores:
+                continue
+            if cell.request.prompt.strip() or scorer in wordless:
                 by_prompt.setdefault(cell.request.prompt, []).append(cell.picture.path)
         for prompt, paths in by_prompt.items():
             parts = (paths[start : start + TOGETHER] for start in range(0, len(paths), TOGETHER))
@@ -83,13 +94,28 @@ def judgements(done: Sweep) -> list[Score]:
     return asked
 
 
+def singly(failed: Score, scored: Container[str]) -> list[Score]:
+    """One request for each picture that has no score, after one among several has made them fail together; none if it
+    was the only one."""
+    left = [path for path in failed.pictures if path not in scored]
+    return [replace(failed, pictures=(path,)) for path in left] if len(failed.pictures) > 1 else []
+
+
 def trials(done: Sweep, scorer: str) -> list[Trial]:
     """The scores of a sweep by one scorer: those of two are never mixed."""
     return [
-        Trial(cell.contender, cell.block, cell.picture.scores[scorer], seconds(cell.picture), cell.picture.peak)
+        Trial(
+            cell.contender, cell.block, cell.picture.scores[scorer], seconds(cell.picture), cell.picture.peak,
+            prompt(cell),
+        )
         for cell in done.cells
         if cell.picture is not None and scorer in cell.picture.scores
-    ]
+    ]  # fmt: skip
+
+
+def prompt(cell: Cell) -> str:
+    """What was asked for, as it was asked for."""
+    return dict(cell.block).get("prompt", "")
 
 
 def seconds(picture: Picture) -> float:
@@ -108,9 +134,9 @@ def stars(done: Sweep) -> dict[grids.Point, tuple[float, int]]:
 
 def ties(rank: Rank) -> bool | None:
     """Whether it can't be told from the first; None where too few pairs say that it can, or one alone says anything."""
-    if rank.count < 2 and rank.place > 1:
+    if rank.shared < 2 and rank.place > 1:
         return None
-    return True if rank.tie else None if rank.count < FEW else False
+    return True if rank.tie else None if rank.units < FEW else False
 
 
 def mark(rank: Rank) -> str:
@@ -124,7 +150,7 @@ def wins(rank: Rank) -> str:
     """In how many of the pairs it beats the first, where that says anything."""
     if rank.place == 1:
         return ""
-    return f"{rank.wins:.0%}" if rank.count > 1 and rank.wins == rank.wins else "?"
+    return f"{rank.wins:.0%}" if rank.shared > 1 else "?"
 
 
 def unranked(done: Sweep, ranks: Sequence[Rank]) -> tuple[grids.Point, ...]:
@@ -139,10 +165,12 @@ def doubts(done: Sweep, ranks: Sequence[Rank]) -> tuple[str, ...]:
         return ()
     told = []
     least, most = min(rank.count for rank in ranks), max(rank.count for rank in ranks)
-    if least < FEW:
+    if (few := min(rank.shared for rank in ranks)) < FEW:
         told.append(
-            f"with fewer than {FEW} pairs of prompt and seed an interval is narrower than what is known: {least} here"
+            f"with fewer than {FEW} pairs of prompt and seed an interval is narrower than what is known: {few} here"
         )
+    if 1 < (prompts := len({prompt(cell) for cell in done.cells})) < FEW:
+        told.append(f"{prompts} prompts are too few to speak of others: who is better is better at these")
     if least < most:
         told.append(f"who was scored in fewer pairs than {most} stands behind all others")
     if count := len(unranked(done, ranks)):
@@ -153,9 +181,19 @@ def doubts(done: Sweep, ranks: Sequence[Rank]) -> tuple[str, ...]:
 
 
 def missing(done: Sweep) -> tuple[tuple[str, str], ...]:
-    """(contender, why) of what has no pictures, each once."""
+    """(contender, why) of what has no pictures, and (scorer, why) of who has not scored them, each once."""
     failed = ((grids.told(cell.contender), cell.message) for cell in done.open if cell.message)
-    return tuple(dict.fromkeys([*done.left_out, *failed]))
+    left_out = (
+        pair for pair in done.left_out if pair[0] not in {f"scorer {id}" for id in done.scorers if _all(done, id)}
+    )
+    return tuple(dict.fromkeys([*left_out, *failed]))
+
+
+def _all(done: Sweep, scorer: str) -> bool:
+    """Whether somebody has scored all that it can: what once kept it from that is over."""
+    made = [cell.picture for cell in done.cells if cell.picture is not None]
+    scored = [picture for picture in made if scorer in picture.scores]
+    return bool(scored) and all(scorer in one.scores or not one.request.prompt.strip() for one in made)
 
 
 def point(rank: Rank) -> grids.Point:

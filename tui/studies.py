@@ -20,7 +20,7 @@ FIELDS = (
     "override",
 )  # fmt: skip
 "What a study may say."
-AXES = {"guidance-rescale": "rescale"}
+AXES = {"guidance-rescale": "rescale", "variation-strength": "variation_strength"}
 "What a setting is called on the command line, where a draft calls it otherwise."
 
 
@@ -77,20 +77,23 @@ def _study(table: dict[str, Any], where: str) -> Study:
     settings = table.get("settings", {})
     if not isinstance(settings, dict):
         raise InvalidRequest(f"{where}: settings is no table", "settings = { guidance = [3, 5] }", "study")
-    axes = []
+    axes: list[tuple[str, tuple[str, ...]]] = []
     for key in settings:
         axis = AXES.get(key, key)
         if axis not in grids.SETTINGS:
             hint = near(key, grids.SETTINGS, "settings")
             raise InvalidRequest(f"{where}: no setting '{one_line(key, 40)}'", hint, "study")
-        axes.append((axis, _texts(settings, key, where)))
+        if axis in dict(axes):
+            raise InvalidRequest(f"{where}: {axis} is there twice", f"leave '{one_line(key, 40)}' out", "study")
+        if found := _texts(settings, key, where):
+            axes.append((axis, grids.distinct(axis, found)))
     base = Draft(
         negative_prompt=_text(table, "negative", where), syntax=_text(table, "syntax", where),
         override="yes" if table.get("override") is True else "",
     )  # fmt: skip
     grid = Grid(
-        tuple(dict.fromkeys(prompts)), _texts(table, "models", where), grids.seeds(_text(table, "seeds", where) or "4"),
-        tuple((axis, values) for axis, values in axes if values), grids.stacks(_texts(table, "loras", where)),
+        tuple(dict.fromkeys(prompts)), tuple(dict.fromkeys(_texts(table, "models", where))),
+        grids.seeds(_text(table, "seeds", where) or "4"), tuple(axes), grids.stacks(_texts(table, "loras", where)),
         _parts(table, where), base,
     )  # fmt: skip
     title = _text(table, "title", where) or _text(table, "name", where)

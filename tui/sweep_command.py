@@ -55,6 +55,16 @@ def sweep(
         list[str] | None,
         typer.Option("--part", metavar="WORDS=W,…", help="Weights of words of the prompt: 'freckles=0.8,1,1.2'."),
     ] = None,
+    init: Annotated[str, typer.Option("--init", metavar="FILE", help="A picture that all begin with.")] = "",
+    strength: Annotated[
+        str, typer.Option("--strength", metavar="X,…", help="How much of it is drawn anew, from 0 to 1.")
+    ] = "",
+    variation_strength: Annotated[
+        str, typer.Option("--variation-strength", metavar="X,…", help="How far to go towards another noise.")
+    ] = "",
+    variation_seed: Annotated[
+        str, typer.Option("--variation-seed", metavar="N", help="Whose: one for all; drawn if not given.")
+    ] = "",
     override: Annotated[bool, typer.Option("--override", help="Run what a model's recipe rules out.")] = False,
     syntax: Syntax = "",
     scorer: Annotated[str | None, typer.Option("--scorer", metavar="ID,…", help="Who ranks, or 'none'.")] = None,
@@ -90,7 +100,7 @@ def sweep(
     making.say(session.notices)
     axes = {
         "guidance": guidance, "rescale": rescale, "steps": steps, "scheduler": scheduler, "size": size,
-        "precision": precision, "mix": mix, "vae": vae,
+        "precision": precision, "mix": mix, "vae": vae, "strength": strength, "variation_strength": variation_strength,
     }  # fmt: skip
     told = {
         "models": models, "seeds": seeds, "scorer": scorer, "study": study, "out": out, "resume": resume,
@@ -112,11 +122,11 @@ def sweep(
             return _remove(store, _number(remove))
         varied = (prompts, models, lora, part, negative, *axes.values())
         if resume:
-            if any((*varied, study, seeds, syntax, scorer, out, override)):
+            if any((*varied, study, seeds, syntax, scorer, out, override, init, variation_seed)):
                 raise InvalidRequest("a sweep that is resumed has its cells already", "leave everything else out")
             wanted = sweeps.load(store, None if resume.strip().lower() == "last" else _number(resume))
             if dry_run:
-                lost = sweeps.gone(wanted)
+                lost = sweeps.deleted(wanted)
                 making.say([f"{wording.plural(len(lost), 'picture')} deleted since: counted as not made"] * bool(lost))
                 left = sorted({*wanted.open, *lost}, key=lambda cell: cell.number)
                 _estimate(store, left)
@@ -130,12 +140,15 @@ def sweep(
                 raise InvalidRequest("a sweep needs a prompt", "safelight sweep 'a red apple' --models A,B --seeds 4")
             judges = _judges(scorer or (written_down.scorer if written_down is not None else ""), session.catalogue)
             base = _base(session, judges, negative, syntax, override)
+            base = replace(base, init=init, variation_seed=variation_seed)
             if written_down is not None:
                 grid, title = studies.with_base(written_down, base), written_down.title
                 grid = replace(grid, seeds=grids.seeds(seeds)) if seeds else grid
             else:
                 grid = _grid([typed(text) for text in prompts or ()], models, seeds, axes, lora or (), part or (), base)
                 title = marking.title(grid)
+            drawn = "" if (settled := grids.settled(grid)) == grid else settled.base.variation_seed
+            grid = settled
             absent: Missing = ()
             if not dry_run:
                 _fetch(session, grid.models, judges, yes)
@@ -147,7 +160,7 @@ def sweep(
             if dry_run:
                 sweeping.tell_plan(planned.cells, json)
                 return 0
-            command = shlex.join(["safelight", *sys.argv[1:]])
+            command = shlex.join(["safelight", *_again(sys.argv[1:], drawn)])
             wanted = sweeps.begin(store, planned.cells, title, command, judges, grid.axes, planned.left_out)
             try:
                 return _make(session, store, wanted, json, page)
@@ -155,6 +168,13 @@ def sweep(
                 sweeps.remove(store, wanted.id)  # there is nothing to go on with
                 raise
         return _make(session, store, wanted, json, page)
+
+
+def _again(arguments: Sequence[str], variation_seed: str) -> list[str]:
+    """What was typed, with what was drawn at random."""
+    at = arguments.index("sweep") + 1 if "sweep" in arguments else len(arguments)
+    drawn = ["--variation-seed", variation_seed] if variation_seed else []
+    return [*arguments[:at], *drawn, *arguments[at:]]
 
 
 def _remove(store: Store, id: int) -> int:
@@ -302,7 +322,8 @@ def _make(session: Session, store: Store, wanted: Sweep, json: bool, page: Path 
         wanted = sweeps.find_again(store, wanted, _folder(wanted, pictures), folders.refuges(pictures, data))
         try:
             sweeping.make(session.engine("command", store), store, wanted, json)
-            sweeping.judge(session.engine("command", store), store, sweeps.load(store, wanted.id))
+            wordless = runs.wordless(session.catalogue)
+            sweeping.judge(session.engine("command", store), store, sweeps.load(store, wanted.id), wordless)
         finally:
             done = sweeps.load(store, wanted.id)
             sweeping.show(done, json)

@@ -23,7 +23,7 @@ from engines.errors import SafelightError
 from engines.ranking import Rank
 from engines.requests import Picture
 from engines.sweep import Sweep
-from tui import boards, keys
+from tui import boards, keys, runs
 from tui.boards import Board, Standing
 from tui.choice import ChoiceList
 from tui.clean import clean, one_line
@@ -166,6 +166,8 @@ class SweepScreen(Screen[None]):
             self._scorer = next(iter(found.sweep.scorers), "")
         self._show()
         self._rank()
+        if found is not None:  # what ended while it was read
+            await self._catch_up(found)
 
     def _look_again(self) -> None:
         """What another program has made of it since."""
@@ -292,8 +294,7 @@ class SweepScreen(Screen[None]):
     def action_next_pane(self) -> None:
         """Board, pictures, board."""
         if self.focused is self.board:
-            self._page("pictures")
-            self.pictures.enter()
+            self._board_entered()
         else:
             self._page("board")
             self.board.focus()
@@ -305,10 +306,10 @@ class SweepScreen(Screen[None]):
             return
         if run is not None and run.sweep.id == board.sweep.id:
             self._conductor.pause()
-        elif board.made < len(board.sweep.cells) or len(board.sweep.scorers) > 1:
+        elif board.made < len(board.sweep.cells) or runs.judgements(board.now(), self._conductor.wordless):
             self._conductor.go_on(board.sweep.id)
         else:
-            self.notify("all of its pictures are made", timeout=3, markup=False)
+            self.notify("all of its pictures are made and scored", timeout=3, markup=False)
 
     def action_next_scorer(self) -> None:
         """Round and round."""
@@ -373,12 +374,12 @@ class SweepScreen(Screen[None]):
     @on(Leaderboard.Moved)
     def _board_moved(self) -> None:
         if (chosen := self.board.chosen) is not None and self._shown is not None:
-            self.pictures.show(self._shown, self.board.order, self._scorer)
-            self.pictures.sheet.go(chosen.number)
+            self.pictures.show(self._shown, self.board.order, self._scorer, chosen.number)
             self._mark()
 
     @on(Leaderboard.Entered)
     def _board_entered(self) -> None:
+        self.board.hold()
         self._page("pictures")
         self.pictures.enter()
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import Any
 
 from engines import ranking, sweep
@@ -117,20 +118,29 @@ def tell_plan(cells: Sequence[Cell], as_json: bool) -> None:
     listing.table([("CONTENDER", "CELLS"), *((one_line(who, 80), str(count)) for who, count in counts.items())])
 
 
-def judge(engine: Engine, store: Store, done: Sweep) -> None:
-    """Scores what is not scored yet; what can't be scored is told, and noted with the sweep."""
-    waiting = deque(runs.judgements(done))
-    progress, of, count = Progress(), sum(len(request.pictures) for request in waiting), 0
+def judge(engine: Engine, store: Store, done: Sweep, wordless: Container[str] = ()) -> None:
+    """Scores what is not scored yet; what can't be scored is told, and noted with the sweep.
+
+    Args:
+        wordless: as in `runs.judgements`.
+    """
+    waiting = deque(runs.judgements(done, wordless))
+    progress, of, scored = Progress(), sum(len(request.pictures) for request in waiting), 0
     try:
         while waiting:
             request = waiting.popleft()
+            paths: set[str] = set()
             job = engine.submit(request, scores_of(done.id))
             for event in engine.events():
                 match event:
-                    case Scored(job_id=job_id) if job_id == job:
-                        count += 1
-                        progress.show(f"scoring {count} of {of} {wording.bar(count / of, 16)}")
+                    case Scored(job_id=job_id, path=path) if job_id == job:
+                        paths.add(path)
+                        scored += 1
+                        progress.show(f"scoring {scored} of {of} {wording.bar(scored / of, 16)}")
                     case Failed(job_id=job_id) if job_id == job:
+                        if event.exit_code == 2 and (alone := runs.singly(request, paths)):
+                            waiting.extendleft(reversed(alone))
+                            break
                         progress.say(f"warning: {event.message}")
                         sweep.note(store, done.id, f"scorer {request.scorer}", event.message)
                         if event.exit_code != 2:  # not the picture's fault: it would fail again
@@ -180,7 +190,9 @@ def show(done: Sweep, as_json: bool) -> None:
             print(f"{scorer} has scored nothing")
     marks = {runs.mark(rank) for ranks in boards.values() for rank in ranks}
     if "=" in marks:
-        print("= can't be told from the first: the interval of their difference holds 0")
+        print(
+            "= can't be told from the first: the interval of their difference, widened for so many contenders, holds 0"
+        )
     if "?" in marks:
         print("? too few pairs to tell it from the first")
     for point, (mean, count) in runs.stars(done).items():
@@ -193,7 +205,7 @@ def show(done: Sweep, as_json: bool) -> None:
 
 
 def _row(rank: Rank, name: str) -> tuple[str, ...]:
-    known = rank.count > 1
+    known = math.isfinite(rank.low)
     return (
         runs.mark(rank),
         one_line(name, 60),
@@ -215,12 +227,12 @@ def to_json(rank: Rank) -> dict[str, Any]:
 
     return {
         "contender": dict(runs.point(rank)),
-        "place": rank.place, "tie": runs.ties(rank), "count": rank.count,
+        "place": rank.place, "tie": runs.ties(rank), "count": rank.count, "shared": rank.shared,
         "mean": number(rank.mean),
         "low": number(rank.low), "high": number(rank.high), "behind": number(rank.behind),
         "behind_low": number(rank.behind_low), "behind_high": number(rank.behind_high),
         "wins": number(rank.wins), "seconds": number(rank.seconds), "score_per_second": number(rank.rate),
-        "peak_memory": rank.peak or None, "few": rank.count < runs.FEW,
+        "peak_memory": rank.peak or None, "few": rank.units < ranking.FEW,
     }  # fmt: skip
 
 

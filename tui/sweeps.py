@@ -33,7 +33,9 @@ class SweepsScreen(GettingScreen):
         self, engine: Engine, catalogue: Catalogue, clock: Callable[[], float], sweeps: Store, pictures: Path
     ) -> None:
         super().__init__(engine, catalogue, clock)
-        self.conductor = Conductor(engine, sweeps, self._spawn, self.tell, self._say, self.sweep_turned, pictures)
+        self.conductor = Conductor(
+            engine, sweeps, self._spawn, self.tell, self._say, self.sweep_turned, pictures, runs.wordless(catalogue)
+        )
         self._pictures = pictures
         self._keymap: Mapping[str, str] = {}
         self._marked: Marked | None = None

@@ -88,7 +88,10 @@ class Leaderboard(ScrollView, can_focus=True):
         ends = [end for one in standings if one.rank for end in (one.rank.low, one.rank.high) if math.isfinite(end)]
         ends += [one.rank.mean for one in standings if one.rank]
         self._span = (min(ends), max(ends)) if ends else (0.0, 1.0)
+        before = self.chosen
         self._sort()
+        if (now := self.chosen) is not None and (before is None or before.number != now.number):
+            self.post_message(self.Moved())
 
     def choose(self, number: int) -> None:
         """Puts the cursor on a contender."""
@@ -97,6 +100,10 @@ class Leaderboard(ScrollView, can_focus=True):
         if at is not None and at != self._cursor:
             self._cursor = at
             self._follow()
+
+    def hold(self) -> None:
+        """Keeps the cursor on its contender, whoever comes to lead."""
+        self._touched = True
 
     def _sort(self) -> None:
         before = self.chosen if self._touched else None
@@ -108,17 +115,19 @@ class Leaderboard(ScrollView, can_focus=True):
         way = "worst first" if self._turned else ""
         self.border_subtitle = " · ".join(part for part in (f"by {_HEADINGS[self._by]}", way) if part)
         self.refresh()
+
+    def _sort_by(self, by: Sort, turned: bool = False) -> None:
+        self._by, self._turned = by, turned
+        self._sort()
         self.post_message(self.Moved())
 
     def action_sort(self) -> None:
         """By the next column."""
-        self._by, self._turned = SORTS[(SORTS.index(self._by) + 1) % len(SORTS)], False
-        self._sort()
+        self._sort_by(SORTS[(SORTS.index(self._by) + 1) % len(SORTS)])
 
     def action_turn(self) -> None:
         """The other way round."""
-        self._turned = not self._turned
-        self._sort()
+        self._sort_by(self._by, not self._turned)
 
     def action_move(self, by: int) -> None:
         """Up and down."""
@@ -149,8 +158,7 @@ class Leaderboard(ScrollView, can_focus=True):
     def on_click(self, event: events.Click) -> None:
         """Moves the cursor to the pointer, or sorts by the heading that is pointed at."""
         if event.y == 0:
-            self._by, self._turned = self._heading(event.x), False
-            self._sort()
+            self._sort_by(self._heading(event.x))
             return
         row = event.y - 1 + self.scroll_offset.y
         if row < len(self._rows):

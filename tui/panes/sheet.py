@@ -384,10 +384,12 @@ class SheetPane(Vertical):
         cell = self.sheet.cell
         return cell.picture if cell is not None else None
 
-    def show(self, board: Board, order: Sequence[int], scorer: str) -> None:
-        """What is known now."""
+    def show(self, board: Board, order: Sequence[int], scorer: str, contender: int | None = None) -> None:
+        """What is known now, with the cursor on this contender; where it was, for None."""
         self._board, self._scorer = board, scorer
         self.sheet.show(board, order, scorer)
+        if contender is not None:
+            self.sheet.go(contender)
         if self.zoom.display:
             self._enlarge()
 
