@@ -51,8 +51,7 @@ class Upscale:
             check_number("scale", self.scale, 0.1, MAX_SCALE, "scale")
         check_number("denoise", self.denoise, 0, 1, "denoise")
         check_number("shrink", self.shrink, 0.1, 1, "shrink")
-        if self.tile and not 32 <= self.tile <= MAX_TILE:
-            raise InvalidRequest(f"tile must be 32 to {MAX_TILE} pixels, not {self.tile}", "0 chooses", "tile")
+        _check_tile(self.tile, 32)
         check_number("noise level", self.noise_level, 0, MAX_NOISE, "noise_level")
         check_number("guidance scale", self.guidance_scale, 0, MAX_GUIDANCE, "guidance_scale")
         check_number("steps", self.num_inference_steps, 1, MAX_STEPS, "steps")
@@ -97,6 +96,8 @@ class Hires:
     "The catalogue's id of what enlarges it; 'latent' enlarges the latents instead; empty resamples the picture."
     num_inference_steps: int = 0
     "1 … MAX_STEPS; 0 for the request's own."
+    tile: int = 0
+    "Pixels of the tiles that the model sees; 0 for the whole where there is memory for it, and its own size if not."
     kind: Literal["hires"] = field(default="hires", init=False)
 
     def validate(self) -> None:
@@ -105,6 +106,7 @@ class Hires:
         check_number("strength", self.strength, 0, 1, "strength")
         if self.num_inference_steps:
             check_number("steps", self.num_inference_steps, 1, MAX_STEPS, "steps")
+        _check_tile(self.tile, 64)
 
     @property
     def told(self) -> str:
@@ -122,6 +124,11 @@ def check(steps: tuple[Step, ...]) -> None:
         raise InvalidRequest(f"{len(steps)} steps of finishing; at most {MAX_FINISH} are done", "", "finish")
     for step in steps:
         step.validate()
+
+
+def _check_tile(tile: int, least: int) -> None:
+    if tile and not least <= tile <= MAX_TILE:
+        raise InvalidRequest(f"tile must be {least} to {MAX_TILE} pixels, not {tile}", "0 chooses", "tile")
 
 
 def enlarged(size: tuple[int, int], scale: float) -> tuple[int, int]:

@@ -16,6 +16,7 @@ from PIL import Image
 
 from engines import catalogue, files, metadata, planning
 from engines.diffusion import device as devices
+from engines.diffusion import pieces
 from engines.diffusion.darkroom import Darkroom
 from engines.diffusion.residency import size
 from engines.errors import DiskFull, InvalidRequest, LoadError, OutOfMemory, SafelightError, Stopped, StorageError
@@ -374,12 +375,10 @@ def broken(room: Darkroom, part: str, method: str, times: int, fault: Callable[.
 
 
 def test_out_of_memory_in_the_decoder_is_tried_again_in_tiles(room: Darkroom, monkeypatch: pytest.MonkeyPatch) -> None:
-    from diffusers.models import AutoencoderKL
-
     tiles = []
     monkeypatch.setattr(planning, "LEAST_TILE", 64)
-    real = AutoencoderKL.tiled_decode
-    monkeypatch.setattr(AutoencoderKL, "tiled_decode", lambda *a, **k: tiles.append(1) or real(*a, **k))
+    real = pieces.decode
+    monkeypatch.setattr(pieces, "decode", lambda *a, **k: tiles.append(1) or real(*a, **k))
     monkeypatch.setattr(room.loader, "load", broken(room, "vae", "decode", 1, out_of_memory))
     events, (made,) = drain(room, APPLE)
     assert any("tiles" in e.text for e in of(Noted, events))

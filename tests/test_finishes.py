@@ -50,6 +50,7 @@ def known(tmp_path: Path) -> catalogue.Catalogue:
         ("restore-faces r strength=0", (Restore("r", 0.0),)),
         ("hires", (Hires(),)),
         ("hires x1.5 0.3 latent steps=12", (Hires(1.5, 0.3, "latent", 12),)),
+        ("hires x3 tile=768", (Hires(3, tile=768),)),
         ("hires x2 0.4, faces, upscale x4", (Hires(2, 0.4), Restore("r"), Upscale("mini-x4", 4))),
     ],
 )  # fmt: skip
@@ -70,6 +71,7 @@ def test_steps_are_read_and_written(known: catalogue.Catalogue, text: str, steps
         ("faces away", "face restorer away is not on this machine"),
         ("hires slow", "slow is a diffusion model itself"),
         ("hires noise=3", "hires has no 'noise'"),
+        ("hires tile=32", "tile must be 64 to 2048"),
         ("upscale tile=many", "tile must be a whole number"),
         ("upscale tile=9", "tile must be 32 to"),
         (", ".join(["hires"] * 9), ""),

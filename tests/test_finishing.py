@@ -15,8 +15,8 @@ import pytest
 import torch
 from PIL import Image
 
-from engines import catalogue, folders, metadata
-from engines.diffusion import detecting, gfpgan, upscaling
+from engines import catalogue, folders, metadata, planning
+from engines.diffusion import detecting, gfpgan, mosaic, sampling, upscaling
 from engines.diffusion.aligning import TEMPLATE
 from engines.diffusion.darkroom import Darkroom
 from engines.entries import FaceDetector, FaceRestorer, Local, Upscaler
@@ -136,6 +136,52 @@ def test_a_hires_pass_keeps_the_picture_and_its_size_is_a_multiple_of_eight(room
     before = opened(base).resize((112, 112))
     apart = np.abs(np.asarray(opened(hires)).astype(int) - np.asarray(before).astype(int)).mean()
     assert 0 < apart < 40
+
+
+def seen(events: list[Event]) -> list[str]:
+    return [e.text for e in events if isinstance(e, Noted) and "tiles" in e.text]
+
+
+def test_a_hires_pass_in_tiles_is_nearly_that_of_the_whole(room: Darkroom) -> None:
+    wanted = Hires(3, 0.3, "mini-x4")
+    events, (_, whole) = drain(room, replace(APPLE, finish=(wanted,)))
+    assert not seen(events), "there is memory for it"
+    events, (_, tiled) = drain(room, replace(APPLE, finish=(replace(wanted, tile=96),)))
+    assert seen(events) == ["192x192 is drawn in 9 tiles of 96 px"]
+    apart = np.abs(np.asarray(opened(tiled)).astype(int) - np.asarray(opened(whole)).astype(int))
+    assert opened(tiled).size == (192, 192) and 0 < apart.mean() < 20
+    assert [e.of for e in events if isinstance(e, Stepped)][-1] == 1, "steps are the whole's"
+
+
+def test_a_hires_pass_that_runs_out_of_memory_goes_on_in_tiles(room: Darkroom, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the size that the model was trained for: 128 px of it at a time."""
+    real = sampling.denoise
+
+    def small(unet: Any, *args: Any) -> Any:
+        if args[2].width > 128 and not isinstance(unet, mosaic.Mosaic):
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(unet, *args)
+
+    monkeypatch.setattr(sampling, "denoise", small)
+    events, (_, hires) = drain(room, replace(APPLE, finish=(Hires(4, 0.3),)))
+    assert opened(hires).size == (256, 256) and seen(events) == ["256x256 is drawn in 9 tiles of 128 px"]
+    with pytest.raises(OutOfMemory):
+        drain(room, replace(APPLE, width=256, height=256))
+
+
+def test_a_hires_pass_that_is_known_not_to_fit_is_drawn_in_tiles_at_once(
+    room: Darkroom, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = room.loader.prepare
+
+    def cramped(model: Any, request: Generate) -> Any:
+        made = real(model, request)
+        free = 0 if request.width > 128 else made.plan.ask.free
+        return replace(made, plan=planning.plan(replace(made.plan.ask, free=free)))
+
+    monkeypatch.setattr(room.loader, "prepare", cramped)
+    events, (_, hires) = drain(room, replace(APPLE, finish=(Hires(4, 0.3),)))
+    assert opened(hires).size == (256, 256) and seen(events) == ["256x256 is drawn in 9 tiles of 128 px"]
 
 
 # ── to a file ───────────────────────────────────────────────────────────────────────────────────────────────────────

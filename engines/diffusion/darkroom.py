@@ -15,12 +15,12 @@ from typing import TypeAlias
 import torch
 from PIL import Image
 
-from engines import files, metadata, pictures, tokens
-from engines.diffusion import decoding, filing, finishing, judging, keeping, loading
+from engines import files, metadata, pictures, planning, tokens
+from engines.diffusion import decoding, filing, finishing, judging, keeping, loading, mosaic
 from engines.diffusion import device as devices
 from engines.diffusion.drawing import DrawingRoom, Start
 from engines.diffusion.previews import decode_tiny, to_pixels
-from engines.errors import InvalidRequest, SafelightError, Stopped
+from engines.errors import InvalidRequest, OutOfMemory, SafelightError, Stopped
 from engines.events import Event, Finishing, Noted, Pixels, Sketched
 from engines.prompt import Prompt, parse
 from engines.requests import Convert, Finish, Generate, Job, Merge, Picture, Pull, Score, Seconds, Warm, taken
@@ -172,12 +172,19 @@ class Darkroom(DrawingRoom):
         return ()
 
     def _drawn(
-        self, job: Job, request: Generate, stop: Callable[[], bool], clock: Clock, start: Start | None = None
+        self,
+        job: Job,
+        request: Generate,
+        stop: Callable[[], bool],
+        clock: Clock,
+        start: Start | None = None,
+        tile: int = 0,
     ) -> Generator[Event, None, Drawn | None]:
         """The pictures of a request; None of a sketch, which is shown.
 
         Args:
             start: what to begin with, in place of the request's `init`.
+            tile: pixels of the tiles that the denoiser sees; 0 for the whole.
         """
         prompt = parse(request.prompt)
         negative = None if request.negative_prompt is None else parse(request.negative_prompt)
@@ -185,7 +192,8 @@ class Darkroom(DrawingRoom):
             start = finishing.fitted(self._pixels(request.init), (request.width, request.height))
 
         # 1 find the model, 2 hold its components in memory
-        components = yield from self._load(job, request, stop)
+        seen = replace(request, width=min(tile, request.width), height=min(tile, request.height)) if tile else request
+        components = yield from self._load(job, seen, stop)
         clock.spent["load"] = time.perf_counter() - clock.began
         peak, others = devices.Peak(self.device), self.residency.used_besides(components.keys)
         yield self.vitals()
@@ -197,18 +205,18 @@ class Darkroom(DrawingRoom):
         del components
         with clock.measure("encode"):
             conditioning = yield from self._conditioning(job, request, box, prompt, negative, stop)
-            begin = None if start is None else self._begin(box[0], start)
+            begin = None if start is None else self._begin(_over(box[0], request), start)
 
         for name in tokens.unknown(prompt, box[0].embeddings):
             yield Noted("warning", f"no embedding {name} is here: it is read as words", job.id)
 
         # 4 sample
         began = time.perf_counter()
-        latents = yield from self._sample(job, request, box, conditioning, stop, begin)
+        latents = yield from self._sample(job, request, box, conditioning, stop, begin, tile)
         clock.spent["denoise"] = clock.spent.get("denoise", 0.0) + time.perf_counter() - began
         decoding.check(box[0], latents)
         # what follows needs neither denoiser nor encoders, and must not keep them alive
-        components = replace(box.pop(), unet=None, text=None)  # type: ignore[arg-type]
+        components = replace(_over(box.pop(), request), unet=None, text=None)  # type: ignore[arg-type]
 
         # 5 decode
         if request.sketch:
@@ -368,9 +376,29 @@ class Darkroom(DrawingRoom):
             finish=(),
         )
         again.validate()
-        drawn = yield from self._drawn(job, again, stop, clock, start)
-        assert drawn is not None
+        drawn = yield from self._large(job, again, step.tile, stop, clock, start)
         return drawn.images[0], {**made_with, **drawn.made_with}
+
+    def _large(
+        self, job: Job, request: Generate, tile: int, stop: Callable[[], bool], clock: Clock, start: Start
+    ) -> Generator[Event, None, Drawn]:
+        """A picture that may be too large for the denoiser to see whole: then it is drawn in tiles of the size that the
+        model was trained for, or of `tile` pixels."""
+        model = self.catalogue.require(request.model).mixed(request.mix)
+        side = tile or max(model.recipe.size)
+        large = max(request.width, request.height) > side
+        if large and (tile or not self.loader.prepare(model, request).plan.fits):
+            tile = side
+        elif large:
+            try:
+                return _whole((yield from self._drawn(job, request, stop, clock, start)))
+            except OutOfMemory:
+                tile = side
+            self.forget()  # past the except, so that what its frames held is gone
+        if tile and large:
+            count = mosaic.count(request.width, request.height, tile)
+            yield Noted("info", f"{request.width}x{request.height} is drawn in {count} tiles of {tile} px", job.id)
+        return _whole((yield from self._drawn(job, request, stop, clock, start, tile if large else 0)))
 
     def _pixels(self, path: str) -> Image.Image:
         """A file's picture, upright. Raises InvalidRequest."""
@@ -392,6 +420,19 @@ class Darkroom(DrawingRoom):
         found = [_left(job.kept, one) for one in alone] if request.finish else []
         there = [one for one in found if one is not None]
         return [Base(p.path, None, p.request, p.made_with) for p in there] if len(there) == len(alone) else []
+
+
+def _whole(drawn: Drawn | None) -> Drawn:
+    assert drawn is not None, "no sketch"
+    return drawn
+
+
+def _over(components: loading.Components, request: Generate) -> loading.Components:
+    """The components with a plan for the whole of a picture, where the denoiser's is for a tile of it."""
+    ask = components.plan.ask
+    if ask.pixels >= request.width * request.height:
+        return components
+    return replace(components, plan=planning.plan(replace(ask, width=request.width, height=request.height)))
 
 
 def _left(kept: Sequence[Picture], request: Generate) -> Picture | None:

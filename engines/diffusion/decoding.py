@@ -12,7 +12,7 @@ from PIL import Image
 
 from engines import planning
 from engines.diffusion import device as devices
-from engines.diffusion import placing
+from engines.diffusion import pieces, placing
 from engines.diffusion.device import Device
 from engines.diffusion.loading import Components
 from engines.diffusion.previews import to_uint8
@@ -49,8 +49,8 @@ def finish(
     while True:
         image = None
         try:
-            with placing.decoding(vae, plan.tile if plan.vae == "tiled" else 0, plan.vae != "whole"):
-                image = decode(vae, latents, dtype)
+            with placing.decoding(vae, sliced=plan.vae != "whole"):
+                image = decode(vae, latents, dtype, plan.tile if plan.vae == "tiled" else 0)
         except Exception as e:
             if not devices.is_out_of_memory(e):
                 raise
@@ -70,13 +70,15 @@ def finish(
             plan = planning.plan(replace(plan.ask, vae_dtype="fp32"))  # which takes twice as much memory
 
 
-def decode(vae: Any, latents: torch.Tensor, dtype: torch.dtype | None = None) -> torch.Tensor:
-    """(batch, 4, h, w) → (batch, 3, 8h, 8w) in −1 … 1, scaled as StableDiffusionXLPipeline does it.
+def decode(vae: Any, latents: torch.Tensor, dtype: torch.dtype | None = None, tile: int = 0) -> torch.Tensor:
+    """(batch, 4, h, w) → (batch, 3, 8h, 8w) in −1 … 1, scaled as StableDiffusionXLPipeline does it; in tiles on the CPU
+    and in fp32.
 
     Args:
         vae: an AutoencoderKL; it is left as it was.
         latents: as the denoiser gives them.
         dtype: to compute in; None for the VAE's own.
+        tile: pixels of a tile's side, for pictures that are larger; 0 for none.
     """
     own = vae.dtype
     try:
@@ -89,10 +91,23 @@ def decode(vae: Any, latents: torch.Tensor, dtype: torch.dtype | None = None) ->
             z = z * z.new_tensor(std).view(shape) / vae.config.scaling_factor + z.new_tensor(mean).view(shape)
         else:
             z = z / vae.config.scaling_factor
+        side = tile // 2 ** (len(vae.config.block_out_channels) - 1)
+        if tile and max(z.shape[-2:]) > side:
+            return torch.cat([_pieced(vae, one[None], side) for one in z])
         return vae.decode(z, return_dict=False)[0]  # type: ignore[no-any-return]
     finally:
         if dtype is not None and dtype != own:
             vae.to(own)
+
+
+def _pieced(vae: Any, z: torch.Tensor, side: int) -> torch.Tensor:
+    """One picture, decoded in tiles of so many latents."""
+    work = pieces.decode(vae, z, side, area=side * side)
+    while True:
+        try:
+            next(work)
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]
 
 
 def encode(components: Components, picture: Image.Image) -> torch.Tensor:

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from engines import planning
-from engines.diffusion import decoding, loading, sampling
+from engines.diffusion import decoding, loading, mosaic, sampling
 from engines.diffusion import device as devices
 from engines.diffusion.previews import Previews
 from engines.diffusion.room import Room
@@ -158,8 +158,9 @@ class DrawingRoom(Room):
         conditioning: Any,
         stop: Callable[[], bool],
         begin: torch.Tensor | None = None,
+        tile: int = 0,
     ) -> Generator[Event, None, torch.Tensor]:
-        """The finished latents; over those in `begin`, if there are any.
+        """The finished latents; over those in `begin`, if there are any; in tiles of so many pixels, if not 0.
 
         Memory that runs out is met by letting go of everything else, then rung by rung by plans that need less.
         """
@@ -169,7 +170,7 @@ class DrawingRoom(Room):
             finished: list[torch.Tensor] = []
             try:
                 for part in singles if box[0].plan.together < request.batch_size else [request]:
-                    finished.append((yield from self._denoise(job, part, box[0], conditioning, stop, begin)))
+                    finished.append((yield from self._denoise(job, part, box[0], conditioning, stop, begin, tile)))
                 return torch.cat(finished)
             except Exception as e:
                 if not devices.is_out_of_memory(e):
@@ -186,15 +187,15 @@ class DrawingRoom(Room):
         conditioning: Any,
         stop: Callable[[], bool],
         begin: torch.Tensor | None,
+        tile: int,
     ) -> Generator[Event, None, torch.Tensor]:
         recipe = components.model.recipe
         scheduler = sampling.make_scheduler(
             request.scheduler, components.scheduler_config, recipe, request.timestep_spacing
         )
         previews = Previews(components.preview, self.device.torch, request.preview_every)
-        steps = sampling.denoise(
-            components.unet, scheduler, conditioning, request, self.device.torch, components.dtype, begin
-        )
+        unet = mosaic.Mosaic(components.unet, tile // mosaic.SCALE, stop) if tile else components.unet
+        steps = sampling.denoise(unet, scheduler, conditioning, request, self.device.torch, components.dtype, begin)
         durations: list[float] = []
         pace = devices.Pace(self.device)
         while True:

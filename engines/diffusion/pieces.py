@@ -8,6 +8,7 @@ attention sees is a tile at most, so that nothing grows with the square of the p
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -30,7 +31,7 @@ SAMPLES = 25
 
 
 def decode(
-    vae: Any, z: torch.Tensor, tile: int, stop: Callable[[], bool] = never
+    vae: Any, z: torch.Tensor, tile: int, stop: Callable[[], bool] = never, area: int = 0
 ) -> Generator[tuple[int, int], None, torch.Tensor]:
     """(1, c, h, w) latents as the VAE has them → (1, 3, k·h, k·w) in −1 … 1, float32 on the CPU, where k is the VAE's
     factor; yields (tiles done, tiles in all).
@@ -40,6 +41,8 @@ def decode(
         z: on its device and in its dtype.
         tile: latents of a tile's side, halos included; what is no larger is decoded whole.
         stop: looked at before every tile.
+        area: latents that the statistics are taken from, at most about: they are decoded at once. 0 for what suits a
+            tile of 128; the more, the nearer to the whole.
 
     Raises:
         Stopped: `stop` said so.
@@ -57,7 +60,7 @@ def decode(
     canvas = torch.empty(0)
     measured = _Statistics([module for module in vae.decoder.modules() if isinstance(module, nn.GroupNorm)])
     with torch.inference_mode():
-        measured(lambda: vae.decode(_samples(z, min(SAMPLE, tile)), return_dict=False))
+        measured(lambda: vae.decode(_samples(z, *_squares(area)), return_dict=False))
     # between tiles the decoder is itself again: whoever drains this may do other things meanwhile
     for number, part in enumerate(parts):
         yield number, len(parts)
@@ -81,10 +84,16 @@ def decode(
     return canvas
 
 
-def _samples(z: torch.Tensor, side: int) -> torch.Tensor:
+def _squares(area: int) -> tuple[int, int]:
+    """(how many in a row and in a column, latents a side) of the samples: many small ones tell more than few large."""
+    if not area or area >= SAMPLES * SAMPLE**2:
+        return math.isqrt(SAMPLES), SAMPLE
+    return 4, max(8, math.isqrt(area) // 4)
+
+
+def _samples(z: torch.Tensor, many: int, side: int) -> torch.Tensor:
     """Squares of the latents, evenly spread, (n, c, side, side)."""
     height, width = z.shape[-2:]
-    many = int(SAMPLES**0.5)
 
     def starts(length: int, own: int) -> list[int]:
         count = min(many, -(-length // own))
