@@ -392,7 +392,7 @@ class Upscaler:
 
 @dataclass(frozen=True, slots=True)
 class FaceRestorer:
-    """What draws faces anew (GFPGANv1Clean)."""
+    """What draws faces anew (GFPGANv1Clean, or CodeFormer)."""
 
     id: str
     "What --restore-faces calls it."
@@ -407,6 +407,10 @@ class FaceRestorer:
     about: str = ""
     "As in Model."
     notice: str = ""
+    "As in Model."
+    bytes: int = 0
+    "As in Model."
+    card: str = ""
     "As in Model."
 
 

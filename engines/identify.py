@@ -63,7 +63,8 @@ def of_header(header: Header, called: str) -> Identified:
     found = hints.find(called, shapes, header.metadata)
     metadata = header.metadata
     architecture = _named(kind, called, metadata)
-    why_not = "" if kind.scale else _why_not(kind.kind, architecture, header)
+    sound = kind.scale or kind.kind == "face_restorer"
+    why_not = "" if sound else _why_not(kind.kind, architecture, header)
     return Identified(
         name=shown(header.path.name),
         kind=kind.kind,

@@ -41,6 +41,7 @@ TITLES = {
     "t5": "T5",
     "rrdb": "ESRGAN's RRDBNet",
     "compact": "Real-ESRGAN's compact network",
+    "gfpgan": "GFPGAN's clean network",
     "unknown": "of no known architecture",
 }
 "What people call an architecture."
@@ -313,6 +314,8 @@ def _part(shapes: Shapes) -> Kind:
         return Kind("text_encoder", "clip")
     if begins("encoder.block.0.layer.0.SelfAttention"):
         return Kind("text_encoder", "t5")
+    if {"conv_body_first.weight", "stylegan_decoder.constant_input.weight", "final_linear.weight"} <= names:
+        return Kind("face_restorer", "gfpgan")
     if begins("body.0.rdb1.", "model.1.sub.0.RDB1.", "RRDB_trunk.0.") or (
         len(shapes.get("body.0.weight", ())) == 4 and len(shapes.get("body.1.weight", ())) == 1
     ):

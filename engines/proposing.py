@@ -25,8 +25,10 @@ SIZES: tuple[Size, ...] = (
     (1536, 640),
 )  # fmt: skip
 "SDXL's own (arXiv:2307.01952, appendix I), of about a million pixels."
-KINDS = ("model", "lora", "embedding", "vae", "preview_decoder", "scorer", "upscaler")
+KINDS = ("model", "lora", "embedding", "vae", "preview_decoder", "scorer", "upscaler", "face_restorer")
 _NEW = "# Models of your own; safelight models add writes here, and so may you.\n"
+_OF_NO_FAMILY = ("scorer", "upscaler", "face_restorer")
+"Kinds of what any model's picture is given to."
 _SOURCE = {"unet": "unet", "lora": "lora"}
 
 
@@ -72,7 +74,7 @@ def entry(
     if not found.supported:
         raise LoadError(f"{found.name} {found.why_not}", "look for one that was made for SDXL")
     family = family or ("" if found.architecture == "sdxl-shaped" else found.architecture)
-    if not family and found.kind not in ("scorer", "upscaler"):
+    if not family and found.kind not in _OF_NO_FAMILY:
         raise CatalogueError(f"{found.name} is {found.architecture_title}: its family must be named", "name its base")
     name = found.title or re.sub(r"\.safetensors$", "", found.name.rpartition("/")[2])
     lines = [f"# {reason}" for reason in found.reasons]
@@ -86,6 +88,8 @@ def entry(
         lines.append(f"kind = {quoted(found.architecture)}")
     elif found.kind == "upscaler":
         lines.append(f"scale = {found.scale}")
+    elif found.kind in _OF_NO_FAMILY:
+        pass
     else:
         lines.append(f"family = {quoted(family)}")
     lines.append(f"licence = {quoted(found.licence or 'unknown')}")

@@ -246,6 +246,8 @@ def face_restorer(table: dict[str, Any], here: Path) -> FaceRestorer:
         rank=_whole(table, "rank", default=0),
         about=_text(table, "about", ""),
         notice=_text(table, "notice", ""),
+        bytes=_whole(table, "bytes", 0, default=0),
+        card=_text(table, "card", ""),
     )
 
 

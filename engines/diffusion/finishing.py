@@ -15,7 +15,7 @@ import torch
 from PIL import Image, ImageOps
 
 from engines import presence
-from engines.diffusion import detecting, faces, gfpgan, nets, upscaling, x4
+from engines.diffusion import detecting, faces, gfpgan, nets, others, upscaling, x4
 from engines.diffusion import device as devices
 from engines.diffusion.room import Room
 from engines.entries import HubFile, Upscaler
@@ -196,8 +196,25 @@ def _net(room: Room, entry: Upscaler, denoise: float, dtype: torch.dtype) -> net
         pair = sha256, _sha256(entry.weak)
         net = nets.load_pair(path, entry.weak.path, denoise, pair)
     else:
-        net = nets.load(path, sha256)
-    return upscaling.place(net, room.device, dtype)
+        net = _known(path, sha256)
+    whole = isinstance(net, others.Other) and not net.halves
+    return upscaling.place(net, room.device, torch.float32 if whole else dtype)
+
+
+def _known(path: Path, sha256: str) -> nets.Net:
+    """An upscaler of an architecture of ours, or else of spandrel's. Raises LoadError."""
+    try:
+        return nets.load(path, sha256)
+    except nets.Unknown:
+        return others.upscaler(path, sha256)
+
+
+def _face_net(path: Path, sha256: str) -> torch.nn.Module:
+    """A face restorer; the same."""
+    try:
+        return gfpgan.load(path, torch.float32, sha256)
+    except nets.Unknown:
+        return others.face_restorer(path, sha256)
 
 
 def _files(entry: Upscaler) -> tuple[Path, ...]:
@@ -231,7 +248,7 @@ def restore(
             job_id,
             key,
             entry.title,
-            lambda: gfpgan.load(entry.file.path, torch.float32, _sha256(entry.file)).to(room.device.torch),
+            lambda: _face_net(entry.file.path, _sha256(entry.file)).to(room.device.torch),
         )
         made_with = {f"face restorer {entry.id} sha256": room.loader.hashes.get((entry.file.path,))}
     work = faces.restore(picture, found, net, step.strength, room.device, torch.float32, stop)

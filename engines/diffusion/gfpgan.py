@@ -25,6 +25,7 @@ from torch.nn import functional
 
 from engines import headers
 from engines.diffusion import weights
+from engines.diffusion.nets import Unknown
 from engines.errors import LoadError
 
 RELEASED = "e2cd4703ab14f4d01fd1383a8a8b266f9a5833dacee8e6a79d3bf21a1b6be5ad"
@@ -35,6 +36,7 @@ EPSILON = 1e-8
 "Added to a sum of squares before its root is divided by, as in StyleGAN2."
 LEAST, MOST = 8, 1024
 "Pixels a side between which a net's pictures can be."
+_OF_ALL = "stylegan_decoder.constant_input.weight"
 AGAIN = "download it again, or choose GFPGANv1.4.pth"
 
 
@@ -343,7 +345,8 @@ def shape_of(found: Mapping[str, tuple[int, ...]], name: str) -> Shape:
             older = (
                 "; it is the first form, with StyleGAN2's own kernels" if "conv_body_first.0.weight" in found else ""
             )
-            raise LoadError(f"{name} is no GFPGANv1Clean: it lacks {key}{older}", "choose GFPGANv1.4.pth")
+            kind = LoadError if older or _OF_ALL in found else Unknown
+            raise kind(f"{name} is no GFPGANv1Clean: it lacks {key}{older}", "choose GFPGANv1.4.pth")
         if len(shape) != rank or 0 in shape:
             raise LoadError(f"{name} is no GFPGANv1Clean: {key} is {_sides(shape)} in it", "choose GFPGANv1.4.pth")
         return shape[number]
@@ -353,7 +356,7 @@ def shape_of(found: Mapping[str, tuple[int, ...]], name: str) -> Shape:
     if not LEAST <= 4 * 2**levels <= MOST:
         raise LoadError(f"{name} is no GFPGANv1Clean: it has {levels} resolutions", "choose GFPGANv1.4.pth")
     down = [side(f"conv_body_down.{i}.conv2.weight", 0, 4) for i in range(levels)]
-    constant = side("stylegan_decoder.constant_input.weight", 1, 4)
+    constant = side(_OF_ALL, 1, 4)
     wide = [side(f"stylegan_decoder.style_convs.{2 * i}.modulated_conv.weight", 1, 5) for i in range(levels)]
     style = side("stylegan_decoder.style_conv1.modulated_conv.modulation.weight", 1, 2)
     mapping = sum(key.startswith("stylegan_decoder.style_mlp.") and key.endswith(".weight") for key in found)

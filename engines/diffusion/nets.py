@@ -27,6 +27,11 @@ from engines.headers import shown
 
 KNOWN = "ESRGAN's and Real-ESRGAN's RRDBNet and SRVGGNetCompact are known"
 
+
+class Unknown(LoadError):
+    """A file that is of neither of these architectures."""
+
+
 State = Mapping[str, torch.Tensor]
 "A network's weights by name."
 Step = tuple[str, int]
@@ -312,7 +317,7 @@ def build(state: State, name: str = "the file") -> Net:
 
 def _empty(state: State, name: str) -> Net:
     """A network of the layers that the names and shapes of its weights tell."""
-    unknown = LoadError(f"{name} is no upscaler of a known architecture", KNOWN)
+    unknown = Unknown(f"{name} is no upscaler of a known architecture", KNOWN)
 
     def sides(key: str, count: int = 4) -> Any:
         if key not in state or state[key].ndim != count or 0 in state[key].shape:
