@@ -5,6 +5,9 @@
 NET is mini, compact (realesr-general-x4v3's size), rrdb, rrdb2 or rrdb1 (Real-ESRGAN's width with two blocks, which
 has the peak of one with 23; factors 4, 2 and 1). It prints one JSON object: MiB of the peak above what the process had,
 of what `need` says, and of the pictures.
+
+NET may also be x4: the diffusion upscaler with its decoder's true widths and a quarter of its UNet's, for one step, with
+attention that is materialised; `need` is then what one evaluation is reckoned with.
 """
 
 from __future__ import annotations
@@ -12,7 +15,9 @@ from __future__ import annotations
 import ctypes
 import json
 import sys
+import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +25,7 @@ import psutil
 import torch
 from PIL import Image
 
-from engines.diffusion import device, nets, upscaling
+from engines.diffusion import device, nets, upscaling, x4
 
 torch.set_num_threads(1)
 HALO = 16
@@ -34,7 +39,39 @@ NETS = {
 }
 
 
+def diffusion(side: int, tile: int) -> None:
+    """As `main`, of the diffusion upscaler, in fp32."""
+    import tiny_x4
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    cpu = device.choose("cpu")
+    with tempfile.TemporaryDirectory() as folder:
+        tiny = x4.load(tiny_x4.folder(Path(folder)), None, torch.float32, torch.float32)
+    more = {"block_out_channels": (64, 128, 128, 256), "layers_per_block": 2, "norm_num_groups": 32}
+    unet = UNet2DConditionModel.from_config({**tiny.unet.config, **more})
+    wide = {"block_out_channels": (128, 256, 512), "layers_per_block": 2, "norm_num_groups": 32}
+    vae = AutoencoderKL.from_config({**tiny.vae.config, **wide})
+    model = replace(tiny, unet=unet.eval().requires_grad_(False), vae=vae.eval().requires_grad_(False))
+    picture = Image.frombytes("RGB", (side,) * 2, np.random.default_rng(0).bytes(3 * side**2))
+
+    def make(small: Image.Image, tile: int) -> None:
+        with sdpa_kernel(SDPBackend.MATH):
+            for _ in x4.refine(model, small, cpu, num_inference_steps=1, tile=tile, budget=1):
+                pass
+
+    make(picture.crop((0, 0, 48, 48)), 32)
+    ctypes.CDLL(None).malloc_trim(0)
+    before, peak, start = psutil.Process().memory_info().rss, device.Peak(cpu), time.perf_counter()
+    make(picture, tile)
+    seconds, took = time.perf_counter() - start, peak.read() - before
+    told = {"took": took, "need": x4._needs(model, tile, 9.0), "pictures": 4 * 3 * (4 * side) ** 2}
+    print(json.dumps({key: round(value / 2**20, 1) for key, value in told.items()} | {"seconds": round(seconds, 1)}))
+
+
 def main(name: str, dtype: str, side: str, tile: str, wanted: str = "") -> None:
+    if name == "x4":
+        return diffusion(int(side), int(tile))
     cpu = device.choose("cpu")
     net = upscaling.place(NETS[name](), cpu, device.DTYPES[dtype])
     picture = Image.frombytes("RGB", (int(side),) * 2, np.random.default_rng(0).bytes(3 * int(side) ** 2))
