@@ -29,6 +29,8 @@ MOST = 100_000
 "Cells of one sweep."
 BLOCK = ("prompt", "seed")
 "Axes along which contenders are compared in pairs; all others make contenders."
+PNG, END = b"\x89PNG\r\n\x1a\n", 4096
+"What a PNG begins with, and bytes at its end in which its last chunk is: some programs write something behind it."
 SLACK = 2.0
 "Seconds that a file system's clock may be behind ours."
 
@@ -218,12 +220,13 @@ def marked(store: Store) -> tuple[int, int] | None:
 
 
 def gone(sweep: Sweep) -> tuple[Cell, ...]:
-    """Cells whose picture is not where it was; the disk is asked for each. Raises StorageError if it doesn't answer."""
+    """Cells whose picture is not where it was, or no whole PNG any more; the disk is asked for both ends of each file.
+    Raises StorageError if it doesn't answer."""
     return tuple(cell for cell in sweep.cells if cell.picture is not None and not _there(Path(cell.picture.path)))
 
 
 def deleted(sweep: Sweep) -> tuple[Cell, ...]:
-    """Those of `gone` that somebody deleted.
+    """Those of `gone` that somebody deleted or damaged.
 
     Raises:
         StorageError: all of a folder's pictures are gone, as if its disk were not mounted; or the disk doesn't answer.
@@ -247,7 +250,13 @@ def _folder(cell: Cell) -> Path:
 
 def _there(path: Path) -> bool:
     try:
-        return stat.S_ISREG(path.stat().st_mode)
+        if not stat.S_ISREG(path.stat().st_mode):
+            return False
+        with path.open("rb") as file:
+            if file.read(len(PNG)) != PNG:
+                return False
+            file.seek(-min(END, file.seek(0, 2)), 2)
+            return b"IEND" in file.read()
     except (FileNotFoundError, NotADirectoryError):
         return False
     except (OSError, ValueError) as e:

@@ -6,8 +6,8 @@ NET is mini, compact (realesr-general-x4v3's size), rrdb, rrdb2 or rrdb1 (Real-E
 has the peak of one with 23; factors 4, 2 and 1). It prints one JSON object: MiB of the peak above what the process had,
 of what `need` says, and of the pictures.
 
-NET may also be x4: the diffusion upscaler with its decoder's true widths and a quarter of its UNet's, for one step, with
-attention that is materialised; `need` is then what one evaluation is reckoned with.
+NET may also be x4: the diffusion upscaler with its decoder's true widths and a quarter of its UNet's, for one step,
+with attention that is materialised; `need` is then what one evaluation is reckoned with.
 """
 
 from __future__ import annotations
@@ -71,7 +71,8 @@ def diffusion(side: int, tile: int) -> None:
 
 def main(name: str, dtype: str, side: str, tile: str, wanted: str = "") -> None:
     if name == "x4":
-        return diffusion(int(side), int(tile))
+        diffusion(int(side), int(tile))
+        return
     cpu = device.choose("cpu")
     net = upscaling.place(NETS[name](), cpu, device.DTYPES[dtype])
     picture = Image.frombytes("RGB", (int(side),) * 2, np.random.default_rng(0).bytes(3 * int(side) ** 2))

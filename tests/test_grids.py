@@ -139,3 +139,7 @@ def test_the_base_draft_holds_what_is_not_varied(known: Catalogue) -> None:
     assert cell.request.model == "mini" and cell.request.batch_size == 1 and cell.request.score == "fake-clip"
     (other,) = grids.plan(Grid(("a",), (), (3,), base=replace(base, model="quick")), known).cells
     assert other.request.model == "quick"
+
+
+def test_equal_weights_are_one_stack() -> None:
+    assert grids.stacks(["a:0.5", "a:0.50", "a:.5+b", "none", "", "a:0.5 + b"]) == (("a:0.5",), ("a:.5", "b"), ())

@@ -276,8 +276,10 @@ def swept(home: Path) -> None:
             pixels = gradient(cell.request.seed + 7 * len(cell.request.model))
             image = Image.frombytes("RGB", (pixels.width, pixels.height), pixels.data)
             seconds = Seconds(denoise=0.2 + cell.number // 3 * 0.4, total=1.0)
+            path = home / f"cell-{cell.number}.png"
+            image.save(path)
             made = Made(
-                f"/pictures/{cell.number}.png", cell.request, 128, 128, seconds, {}, metadata.thumbnail(image),
+                str(path), cell.request, 128, 128, seconds, {}, metadata.thumbnail(image),
                 {"fake-clip": score}, 500_000_000 + cell.number * 1_000_000,
             )  # fmt: skip
             row = store.insert(db, 0, made, NOW - 60)

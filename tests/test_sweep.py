@@ -196,7 +196,7 @@ def finished(store: Store, folder: Path, scores: bool = True) -> sweep.Sweep:
     folder.mkdir(exist_ok=True)
     for cell in begun.cells:
         path = folder / f"{cell.number}.png"
-        path.touch()
+        path.write_bytes(sweep.PNG + b"IEND")
         (job,) = store.add([cell.request], group_of(begun.id, cell.number), engine)
         told = {"fake": 20.0 + cell.number} if scores else {}
         store.finish(job.id, [Made(str(path), cell.request, 64, 64, Seconds(denoise=1, total=1), {}, b"", told)])
@@ -206,11 +206,15 @@ def finished(store: Store, folder: Path, scores: bool = True) -> sweep.Sweep:
 def test_what_was_deleted_is_told_and_opened_again(store: Store, tmp_path: Path) -> None:
     done = finished(store, tmp_path / "pictures")
     assert sweep.gone(done) == () and sweep.reopen(store, done) == (done, 0)
-    for number in (3, 7):
-        (tmp_path / "pictures" / f"{number}.png").unlink()
+    (tmp_path / "pictures" / "3.png").unlink()
+    (tmp_path / "pictures" / "7.png").write_bytes(sweep.PNG + bytes(9000))  # cut off
+    (tmp_path / "pictures" / "8.png").write_bytes(sweep.PNG + b"IEND" + bytes(99))  # some programs write more behind
     assert [cell.number for cell in sweep.gone(done)] == [3, 7]
+    for damage in (b"", b"garbage"):
+        (tmp_path / "pictures" / "7.png").write_bytes(damage)
+        assert [cell.number for cell in sweep.gone(done)] == [3, 7]
     (page,) = report.write(done, tmp_path / "page.html")
-    told = f"pictures: 2 files were deleted; safelight sweep --resume {done.id} makes them again"
+    told = f"pictures: 2 files were deleted or damaged; safelight sweep --resume {done.id} makes them again"
     assert told in page.read_text()
     opened, count = sweep.reopen(store, done)
     assert count == 2 and [cell.number for cell in opened.open] == [3, 7]

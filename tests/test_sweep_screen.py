@@ -335,6 +335,8 @@ async def test_a_sweep_that_brings_the_program_down_is_set_aside(desk: Desk) -> 
     async with desk.app.run_test(size=WIDE) as pilot:
         await until(pilot, lambda: "is set aside" in desk.said())
         await until(pilot, lambda: sweep.marked(desk.store) is None)
+        rows = desk.app.workbench.queue
+        await until(pilot, lambda: [row.prompt for row in rows._rows] == ["paused at 0/2: sweep 1: apples"])
         assert not desk.app.workbench.conductor.busy and not desk.made(id)
 
 
@@ -503,7 +505,7 @@ async def test_leaving_in_order_is_no_going_down(desk: Desk) -> None:
         desk.room.fault = lambda request: Stopped()
         async with desk.open().run_test(size=WIDE) as pilot:
             await until(pilot, lambda: desk.app.workbench.conductor.busy)
-            assert sweep.marked(desk.store) == (id, 1), "until something comes of it, or it is left in order"
+            await until(pilot, lambda: sweep.marked(desk.store) == (id, 1))  # until something comes of it
             desk.room.gate.release(1)
             await pilot.press("ctrl+q")
         assert sweep.marked(desk.store) == (id, 0)
@@ -530,13 +532,70 @@ async def test_deleted_pictures_are_made_again_and_told(desk: Desk) -> None:
         one, *others = (cell.picture.path for cell in sweep.load(desk.store, id).cells if cell.picture)
         Path(one).unlink()
         conductor.go_on(id)
-        await until(pilot, lambda: "1 picture of sweep 1 was deleted: made again" in desk.said())
+        await until(pilot, lambda: "1 picture of sweep 1 was deleted or damaged: made again" in desk.said())
         await until(pilot, lambda: not conductor.busy and len(desk.room.drawn) == 4)
         for path in (one, *others):
             Path(path).unlink(missing_ok=True)
         conductor.go_on(id)
         await until(pilot, lambda: "are gone" in desk.said())
         assert not conductor.busy and desk.made(id) == 3, "its disk may be away"
+
+
+async def test_the_screen_tells_what_was_deleted_and_space_makes_it(desk: Desk) -> None:
+    desk.draft()
+    id = desk.begin(1, 3)
+    async with desk.app.run_test(size=WIDE) as pilot:
+        conductor = desk.app.workbench.conductor
+        conductor.go_on(id)
+        await until(pilot, lambda: not conductor.busy and desk.made(id) == 3)
+        one = next(cell.picture.path for cell in sweep.load(desk.store, id).cells if cell.picture)
+        Path(one).write_bytes(b"garbage")
+        await pilot.press("f8")
+        board = await shown(pilot, desk, id)
+        title = desk.screen.query_one("#sweep-title", Static)
+        await until(pilot, lambda: "3/3 · 1 deleted or damaged · space makes the rest" in str(title.render()))
+        assert board.gone == {0}
+        await pilot.press("space")
+        await until(pilot, lambda: len(desk.room.drawn) == 4 and not conductor.busy)
+        await until(pilot, lambda: not board.gone and str(title.render()).strip().endswith("3/3"))
+
+
+async def test_f8_comes_back_to_where_one_was(desk: Desk) -> None:
+    desk.draft()
+    first, second = desk.begin(2, 3), desk.begin(1, 2)
+    async with desk.app.run_test(size=WIDE) as pilot:
+        await pilot.press("f8")
+        await shown(pilot, desk, second)
+        desk.screen.look_at(first)
+        await until(pilot, lambda: desk.screen.shown is not None and desk.screen.shown.sweep.id == first)
+        await pilot.press("tab", "down", "right")
+        assert desk.screen.at == (1, 1)
+        await pilot.press("escape", "f8")
+        await shown(pilot, desk, first)
+        await until(pilot, lambda: desk.screen.at == (1, 1))
+        sweep.remove(desk.store, first)
+        await pilot.press("escape", "f8")
+        await shown(pilot, desk, second)
+
+
+async def test_a_recipe_that_was_taken_back_with_a_picture_is_not_every_models(desk: Desk) -> None:
+    """The settings of a picture of one model are written out in the form; a sweep's other models have their own."""
+    desk.draft(model="quick", steps="2", guidance="0", size="128x128", scheduler="lcm")
+    quick, mini = desk.catalogue.model("quick").recipe, desk.catalogue.model("mini").recipe
+    draft = Draft(model="quick", steps=str(quick.num_inference_steps), guidance=f"{quick.guidance_scale:g}",
+                  scheduler=quick.scheduler, rescale="0.3", prompt="x")  # fmt: skip
+    plain = marking.unpinned(draft, quick)
+    assert (plain.steps, plain.guidance, plain.scheduler, plain.rescale) == ("", "", "", "0.3")
+    assert marking.unpinned(draft, replace(quick, num_inference_steps=9, guidance_scale=3.0)).steps == draft.steps
+    async with desk.app.run_test(size=WIDE) as pilot:
+        workbench = desk.app.workbench
+        await until(pilot, lambda: workbench.draft.model == "quick")
+        planned = grids.plan(
+            marking.grid(Marked(models=("mini", "quick"), seeds="1"), workbench._form_of_any()), desk.catalogue
+        )
+    assert {cell.request.model: cell.request.num_inference_steps for cell in planned.cells} == {
+        "mini": mini.num_inference_steps, "quick": quick.num_inference_steps,
+    }  # fmt: skip
 
 
 async def test_scores_that_are_missing_are_made_up_for(desk: Desk) -> None:

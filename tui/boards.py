@@ -71,6 +71,8 @@ class Board:
         self._numbers = contenders
         self.ranks: dict[str, tuple[Rank, ...]] = {}
         "By scorer."
+        self.gone: frozenset[int] = frozenset()
+        "Cells whose picture was deleted or damaged, as far as somebody has looked."
         self._of = [0] * len(contenders)
         for contender, _ in places:
             self._of[contender] += 1
@@ -96,6 +98,7 @@ class Board:
             self._cells[number] = replace(cell, picture=picture or cell.picture, message=message)
             if picture is not None:
                 self._files[picture.path] = number
+                self.gone -= {number}
 
     def scored(self, path: str, scorer: str, score: float) -> None:
         """A picture has one score more."""

@@ -89,6 +89,9 @@ class Conductor:
         "Of its pictures, those that have their score."
         self._doing = ""
         self._starts = 0
+        "How often it was begun, and nothing came of it."
+        self._counted = False
+        "Whether this time is one of them: from its first cell on."
         self._opening = False
         self._resting = False
         self._lane = asyncio.Lock()
@@ -166,11 +169,11 @@ class Conductor:
         finally:
             self._opening = False
         self._lock, self.run, self._doing, self._starts = stack, Run(wanted), "", starts
+        self._counted = False
         self._paused = None
         if lost:
-            self._notify(
-                f"{plural(lost, 'picture')} of sweep {id} {'was' if lost == 1 else 'were'} deleted: made again"
-            )
+            were = "was" if lost == 1 else "were"
+            self._notify(f"{plural(lost, 'picture')} of sweep {id} {were} deleted or damaged: made again")
         self._turned()
         self._went_on()
         await self._feed()
@@ -186,11 +189,14 @@ class Conductor:
                 return
             id, starts = found
             if starts >= MAX_ATTEMPTS:
-                self._notify(f"sweep {id} is set aside: safelight went down {starts} times during it")
+                told = f"sweep {id} is set aside: safelight went down {starts} times during it"
+                self._notify(f"{told}. It waits in the queue; over sweeps, space goes on with it")
+                self._paused = Run(await asyncio.to_thread(sweep.load, self.store, id))
+                self._turned()
                 await asyncio.to_thread(sweep.mark, self.store, None)
                 return
             self._notify(f"sweep {id} goes on where it was left")
-            await self._go_on(id, starts + 1)
+            await self._go_on(id, starts)
         except SafelightError as e:
             self._tell(e)
 
@@ -315,6 +321,12 @@ class Conductor:
         if not of_picture:
             self._judging = deque(one for one in self._judging if one.scorer != failed.scorer)
 
+    def _count(self) -> None:
+        """A cell is begun: if we go down now, it was this sweep."""
+        if self.run is not None and not self._counted:
+            self._counted, self._starts = True, self._starts + 1
+            self._spawn(self._mark(self.run.sweep.id, self._starts))
+
     def _sound(self) -> None:
         """Something came of the sweep: it does not bring us down."""
         if self.run is not None and self._starts:
@@ -323,6 +335,8 @@ class Conductor:
 
     def _of_cell(self, event: ev.Event) -> None:
         match event:
+            case ev.Started():
+                self._count()
             case ev.Loading(what=what, fraction=fraction):
                 self._doing = f"loading {what}" + ("" if fraction is None else f" {fraction:.0%}")
             case ev.Stepped(step=step, of=of):
@@ -363,9 +377,9 @@ class Conductor:
                 self.watcher.cell_ended(run.sweep.id, number, None, message)
         self._ended(job_id, None, message)
 
-    async def _mark(self, id: int | None) -> None:
+    async def _mark(self, id: int | None, starts: int = 0) -> None:
         try:
-            await asyncio.to_thread(sweep.mark, self.store, id)
+            await asyncio.to_thread(sweep.mark, self.store, id, starts)
         except SafelightError as e:
             log.warning("%s", e.message)  # it goes on by itself the next time, or does not; no more
 

@@ -237,17 +237,13 @@ class GridScreen(ModalScreen[Marked | None]):
         """The lines, and below them what they come to."""
         with Vertical(id="grid") as box:
             box.border_title = Content("new sweep")
-            box.border_subtitle = Content("^g make · enter marks in a list · del empties it · esc close")
+            box.border_subtitle = Content("^g make, as enter in a text · enter marks in a list · esc close")
             with VerticalScroll(id="grid-lines", can_focus=False):
                 for name, label, hint in LINES:
                     with Horizontal(classes="axis"):
                         yield Label(label)
-                        own = {
-                            "prompts": self._draft.prompt,
-                            "vae": self._draft.vae,
-                            "precision": self._draft.precision,
-                        }
-                        hint = one_line(own.get(name, "")) or hint
+                        own = one_line(getattr(self._draft, "prompt" if name == "prompts" else name, "") or "")
+                        hint = (own if name == "prompts" else f"{own}, as in the form") if own else hint
                         yield Marks(name, hint) if name in self._offers else AxisInput(name, hint)
             yield Static(id="grid-told", markup=False)
 
@@ -294,7 +290,8 @@ class GridScreen(ModalScreen[Marked | None]):
         """Says what is wrong, at its line."""
         if self.is_attached:
             self._mark_bad(error.field if isinstance(error, InvalidRequest) else "")
-            hint = error.hint.replace("--", "")  # what is an option on the command line is a line here
+            # what is an option on the command line is a line here, or stands in the form
+            hint = error.hint.replace("--init FILE", "the form takes one, alt+q").replace("--", "")
             text = f"✗ {one_line(error.message, 300)}\n  {one_line(hint, 300)}".rstrip()
             self.query_one("#grid-told", Static).update(Content.styled(text, "$error"))
 

@@ -109,7 +109,7 @@ def distinct(name: str, pieces: Sequence[str]) -> tuple[str, ...]:
     if name in NUMBERS:
         for piece in pieces:
             fields.number(name, piece, *NUMBERS[name], 0.0)
-        pieces = [piece for i, piece in enumerate(pieces) if _number(piece) not in map(_number, pieces[:i])]
+        pieces = [piece for i, piece in enumerate(pieces) if number(piece) not in map(number, pieces[:i])]
     found = tuple(dict.fromkeys(pieces))
     if not found:
         raise InvalidRequest(f"the axis {name} has no values", f"for instance --{name} A,B", name)
@@ -125,7 +125,7 @@ def settled(grid: Grid) -> Grid:
     return replace(grid, base=replace(grid.base, variation_seed=str(secrets.randbelow(2**32))))
 
 
-def _number(text: str) -> float | str:
+def number(text: str) -> float | str:
     """3 and 3.0 are one value; what is no number is told where it is read."""
     try:
         return float(text)
@@ -135,8 +135,17 @@ def _number(text: str) -> float | str:
 
 def stacks(texts: Sequence[str]) -> tuple[tuple[str, ...], ...]:
     """A stack for each text: 'none', 'NAME:0.8', or several with + between them."""
-    found = (() if text.strip() in ("", "none") else tuple(p.strip() for p in text.split("+")) for text in texts)
-    return tuple(dict.fromkeys(found))
+    found = [() if text.strip() in ("", "none") else tuple(p.strip() for p in text.split("+")) for text in texts]
+    known: dict[tuple[object, ...], tuple[str, ...]] = {}
+    for stack in found:
+        known.setdefault(tuple(map(_weighed, stack)), stack)
+    return tuple(known.values())
+
+
+def _weighed(use: str) -> tuple[str, float | str]:
+    """NAME:0.5 and NAME:0.50 are one."""
+    name, _, weight = use.rpartition(":")
+    return (name, number(weight)) if name else (use, 1.0)
 
 
 def plan(grid: Grid, catalogue: Catalogue, folder: str = "", all_models: bool = False) -> Planned:

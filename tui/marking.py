@@ -5,7 +5,9 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
+from engines.entries import Recipe
 from engines.errors import InvalidRequest
 from tui import grids, weighing
 from tui.draft import Draft
@@ -78,9 +80,29 @@ def grid(marked: Marked, draft: Draft) -> Grid:
     return grids.settled(Grid(prompts, models, seeds, tuple(settings), stacks, parts, base))
 
 
+def unpinned(draft: Draft, recipe: Recipe) -> Draft:
+    """The draft without values that are only its model's recipe, written out, as they are when a picture's settings
+    were taken back: every model of a sweep is to have its own."""
+
+    def same(text: str, number: float) -> bool:
+        return grids.number(text.strip()) == number
+
+    width, height = recipe.size
+    own = {
+        "steps": same(draft.steps, recipe.num_inference_steps),
+        "guidance": same(draft.guidance, recipe.guidance_scale),
+        "rescale": same(draft.rescale, recipe.guidance_rescale),
+        "scheduler": draft.scheduler.strip() == recipe.scheduler,
+        "size": draft.size.strip() == f"{width}x{height}",
+    }
+    changed: dict[str, Any] = {name: "" for name, plain in own.items() if plain}
+    return replace(draft, **changed)
+
+
 def title(wanted: Grid) -> str:
     """What people call a sweep: its prompts, and what is compared."""
-    return f"{' | '.join(wanted.prompts)} · {', '.join(axis for axis in wanted.axes if axis != 'prompt')}"
+    axes = (axis.removesuffix("_strength") for axis in wanted.axes if axis != "prompt")
+    return f"{' | '.join(wanted.prompts)} · {', '.join(axes)}"
 
 
 def command(wanted: Grid, scorers: Sequence[str]) -> str:

@@ -73,7 +73,7 @@ def write(done: Sweep, path: Path) -> tuple[Path, ...]:
     missing = [*runs.missing(done)]
     try:
         if lost := len(sweep.deleted(done)):
-            told = f"{wording.plural(lost, 'file')} {'was' if lost == 1 else 'were'} deleted"
+            told = f"{wording.plural(lost, 'file')} {'was' if lost == 1 else 'were'} deleted or damaged"
             missing.append(("pictures", f"{told}; safelight sweep --resume {done.id} makes them again"))
     except StorageError as e:
         missing.append(("pictures", e.message))

@@ -32,6 +32,10 @@ class NothingMade(SafelightError):
     """Every cell of a sweep failed."""
 
 
+class NothingAsked(NothingMade):
+    """And would fail again, for it was asked for wrongly."""
+
+
 def sweep(
     prompts: Annotated[list[str] | None, typer.Argument(metavar="PROMPT…", help="What to draw, one or more.")] = None,
     models: Annotated[str | None, typer.Option("--models", metavar="ID,…", help="The models; all ids, or one.")] = None,
@@ -83,7 +87,7 @@ def sweep(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell what would be made, and make nothing.")] = False,
     show_all: Annotated[bool, typer.Option("--list", help="List the sweeps there are.")] = False,
     remove: Annotated[
-        str | None, typer.Option("--remove", metavar="ID", help="Forget a sweep; its pictures stay.")
+        str | None, typer.Option("--remove", metavar="ID", help="Forget a sweep, or the 'last'; its pictures stay.")
     ] = None,
     yes: Yes = False,
     device: Device = "",
@@ -119,7 +123,8 @@ def sweep(
             sweeping.list_all(store, json)
             return 0
         if remove:
-            return _remove(store, _number(remove))
+            last = remove.strip().lower() == "last"
+            return _remove(store, sweeps.load(store).id if last else _number(remove))
         varied = (prompts, models, lora, part, negative, *axes.values())
         if resume:
             if any((*varied, study, seeds, syntax, scorer, out, override, init, variation_seed)):
@@ -127,7 +132,9 @@ def sweep(
             wanted = sweeps.load(store, None if resume.strip().lower() == "last" else _number(resume))
             if dry_run:
                 lost = sweeps.deleted(wanted)
-                making.say([f"{wording.plural(len(lost), 'picture')} deleted since: counted as not made"] * bool(lost))
+                making.say(
+                    [f"{wording.plural(len(lost), 'picture')} deleted or damaged: counted as not made"] * bool(lost)
+                )
                 left = sorted({*wanted.open, *lost}, key=lambda cell: cell.number)
                 _estimate(store, left)
                 sweeping.tell_plan(left, json)
@@ -164,7 +171,7 @@ def sweep(
             wanted = sweeps.begin(store, planned.cells, title, command, judges, grid.axes, planned.left_out)
             try:
                 return _make(session, store, wanted, json, page)
-            except NothingMade:
+            except NothingAsked:
                 sweeps.remove(store, wanted.id)  # there is nothing to go on with
                 raise
         return _make(session, store, wanted, json, page)
@@ -315,13 +322,13 @@ def _make(session: Session, store: Store, wanted: Sweep, json: bool, page: Path 
         wanted = sweeps.load(store, wanted.id)  # another program may have made some of it
         wanted, lost = sweeps.reopen(store, wanted)
         making.say(
-            [f"{wording.plural(lost, 'picture')} of it {'was' if lost == 1 else 'were'} deleted: made again"]
+            [f"{wording.plural(lost, 'picture')} of it {'was' if lost == 1 else 'were'} deleted or damaged: made again"]
             * bool(lost)
         )
         pictures, data = session.pictures, session.folders.data
         wanted = sweeps.find_again(store, wanted, _folder(wanted, pictures), folders.refuges(pictures, data))
         try:
-            sweeping.make(session.engine("command", store), store, wanted, json)
+            wrong = sweeping.make(session.engine("command", store), store, wanted, json)
             wordless = runs.wordless(session.catalogue)
             sweeping.judge(session.engine("command", store), store, sweeps.load(store, wanted.id), wordless)
         finally:
@@ -330,7 +337,10 @@ def _make(session: Session, store: Store, wanted: Sweep, json: bool, page: Path 
         for path in report.write(done, page) if page is not None else ():
             print(f"note: written: {path}", file=sys.stderr)
     if not any(cell.picture for cell in done.cells):
-        raise NothingMade(f"no picture of sweep {done.id} could be made", _first_reason(done))
+        told = f"no picture of sweep {done.id} could be made"
+        if wrong:
+            raise NothingAsked(told, _first_reason(done))
+        raise NothingMade(told, f"{_first_reason(done)}; safelight sweep --resume {done.id} tries again")
     return 0
 
 

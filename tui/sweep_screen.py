@@ -61,6 +61,7 @@ class SweepScreen(Screen[None]):
         mode: how pictures are shown.
         keymap: the user's own keys.
         wanted: the sweep to show; the newest for None.
+        at: (contender, row) of it that the cursor is put on.
     """
 
     scopes: ClassVar[tuple[keys.Scope, ...]] = ("sweep", "board", "sheet")
@@ -77,8 +78,10 @@ class SweepScreen(Screen[None]):
         mode: Mode,
         keymap: Mapping[str, str],
         wanted: int | None = None,
+        at: tuple[int, int] | None = None,
     ) -> None:
         super().__init__()
+        self._at = at
         self._conductor = conductor
         self._answer = answer
         self._mode: Mode = mode
@@ -133,6 +136,12 @@ class SweepScreen(Screen[None]):
         """The sweep that is looked at; None while it is read, or there is none."""
         return self._shown
 
+    @property
+    def at(self) -> tuple[int, int] | None:
+        """(contender, row) under the cursor."""
+        sheet = self.pictures.sheet
+        return None if sheet.contender is None else (sheet.contender, sheet.row)
+
     # ── reading ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _open(self, id: int | None) -> None:
@@ -158,6 +167,8 @@ class SweepScreen(Screen[None]):
             found = await asyncio.to_thread(read)
         except SafelightError as e:
             self._tell(e)
+            if id is not None and self._shown is None:  # another program has forgotten it
+                await self._read_and_show(None)
             return
         if not self.is_attached:
             return
@@ -165,9 +176,27 @@ class SweepScreen(Screen[None]):
         if found is not None:
             self._scorer = next(iter(found.sweep.scorers), "")
         self._show()
+        if found is not None and self._at is not None and id == self._wanted:
+            contender, row = self._at
+            if contender < len(found.names) and row < len(found.blocks):
+                self.board.choose(contender)
+                self.pictures.sheet.go(contender, row)
+        self._at = None
         self._rank()
-        if found is not None:  # what ended while it was read
-            await self._catch_up(found)
+        if found is not None:
+            await self._catch_up(found)  # what ended while it was read
+            self.run_worker(self._look_for_files(found), group="files", exclusive=True)
+
+    async def _look_for_files(self, board: Board) -> None:
+        """Which pictures were deleted or damaged since; the disk is asked for each."""
+        try:
+            gone = await asyncio.to_thread(sweep.gone, board.now())
+        except SafelightError as e:
+            self._tell(e)
+            return
+        if gone and board is self._shown:
+            board.gone = frozenset(cell.number for cell in gone)
+            self._show()
 
     def _look_again(self) -> None:
         """What another program has made of it since."""
@@ -249,6 +278,8 @@ class SweepScreen(Screen[None]):
             mine = run is not None and run.sweep.id == board.sweep.id
             left = len(board.sweep.cells) - board.made
             state = self._conductor.words if mine else f"{board.made}/{len(board.sweep.cells)}"
+            state += f" · {len(board.gone)} deleted or damaged" if board.gone else ""
+            left += len(board.gone)
             state += "" if mine or not left else f" · {keys.shown(keys.BY_ID['pause'], self._keymap)} makes the rest"
             text = f"{board.sweep.id} · {one_line(board.sweep.title)}"
             text = f"{one_line(text, max(10, self.size.width - len(state) - 6))} · {state}"
@@ -306,7 +337,22 @@ class SweepScreen(Screen[None]):
             return
         if run is not None and run.sweep.id == board.sweep.id:
             self._conductor.pause()
-        elif board.made < len(board.sweep.cells) or runs.judgements(board.now(), self._conductor.wordless):
+        else:
+            self.run_worker(self._go_on(board), group="go-on", exclusive=True)
+
+    async def _go_on(self, board: Board) -> None:
+        """Makes what is missing, if anything is: also pictures that were deleted, and scores."""
+
+        def open_() -> bool:
+            now = board.now()
+            return bool(now.open or runs.judgements(now, self._conductor.wordless) or sweep.deleted(now))
+
+        try:
+            wanted = await asyncio.to_thread(open_)
+        except SafelightError as e:
+            self._tell(e)
+            return
+        if wanted:
             self._conductor.go_on(board.sweep.id)
         else:
             self.notify("all of its pictures are made and scored", timeout=3, markup=False)

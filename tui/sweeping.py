@@ -23,8 +23,11 @@ from tui.clean import one_line
 from tui.making import Progress, emit
 
 
-def make(engine: Engine, store: Store, wanted: Sweep, as_json: bool) -> None:
+def make(engine: Engine, store: Store, wanted: Sweep, as_json: bool) -> bool:
     """Makes the cells that have no picture yet; what fails is noted and the rest goes on.
+
+    Returns:
+        Whether all that was tried was asked for wrongly: then there is nothing to go on with.
 
     Raises:
         StorageError: the disk is full, or can't be written: the sweep stays open, and can be resumed.
@@ -33,6 +36,7 @@ def make(engine: Engine, store: Store, wanted: Sweep, as_json: bool) -> None:
     run = Run(wanted)
     several = len({prompt for cell in wanted.cells for axis, prompt in cell.point if axis == "prompt"}) > 1
     lasting: Failed | None = None
+    wrong = True
     try:
         progress.show("starting", now=True)
         _submit(engine, run)
@@ -42,13 +46,14 @@ def make(engine: Engine, store: Store, wanted: Sweep, as_json: bool) -> None:
                     run.queued(job)
                     continue
                 case Done(job_id, pictures) if run.cell(job_id):
-                    cell = run.done(job_id)
+                    cell, wrong = run.done(job_id), False
                     progress.clear()
                     _tell(cell, pictures[0] if pictures else None, run, several, as_json)
                 case Failed(job_id=job_id) if run.cell(job_id):
                     if event.lasting and event.exit_code != 2:
                         lasting = event
                         break
+                    wrong = wrong and event.exit_code == 2
                     cells = run.failed(job_id, event.message)
                     sweep.fail(store, wanted.id, [cell.number for cell in cells], event.message)
                     which = (sweep.loaded(cells[0].request), event.message)
@@ -78,6 +83,7 @@ def make(engine: Engine, store: Store, wanted: Sweep, as_json: bool) -> None:
     if lasting is not None:
         hint = f"{lasting.hint}; " if lasting.hint else ""
         raise StorageError(lasting.message, f"{hint}then go on: safelight sweep --resume {wanted.id}")
+    return wrong and bool(run.of)
 
 
 def _submit(engine: Engine, run: Run) -> None:
@@ -187,7 +193,8 @@ def show(done: Sweep, as_json: bool) -> None:
             for doubt in runs.doubts(done, ranks):
                 print(doubt)
         else:
-            print(f"{scorer} has scored nothing")
+            bare = not any(cell.request.prompt.strip() for cell in done.cells)
+            print(f"{scorer} has scored nothing" + ": there is no prompt to hold the pictures against" * bare)
     marks = {runs.mark(rank) for ranks in boards.values() for rank in ranks}
     if "=" in marks:
         print(
@@ -201,7 +208,8 @@ def show(done: Sweep, as_json: bool) -> None:
         made = wording.plural(len(done.cells) - len(done.open), "picture")
         print(f"{made}, not scored: --scorer ID ranks them")
     for who, why in gone:
-        print(f"missing: {one_line(who)}: {one_line(why)}", file=sys.stderr)
+        told = why if why.startswith(who) else f"{who}: {why}"
+        print(f"missing: {one_line(told)}", file=sys.stderr)
 
 
 def _row(rank: Rank, name: str) -> tuple[str, ...]:

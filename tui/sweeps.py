@@ -20,6 +20,7 @@ from engines.store import Store
 from tui import grids, marking, picking, runs, stack
 from tui.clean import clean, one_line
 from tui.conductor import Conductor
+from tui.draft import Draft
 from tui.getting import GettingScreen
 from tui.marking import Marked
 from tui.messages import SweepWanted
@@ -39,6 +40,10 @@ class SweepsScreen(GettingScreen):
         self._pictures = pictures
         self._keymap: Mapping[str, str] = {}
         self._marked: Marked | None = None
+        self._looked_at: int | None = None
+        "The sweep that was looked at last."
+        self._at: tuple[int, int] | None = None
+        "(contender, row) of it that the cursor was on."
 
     def cancel(self, *job_ids: JobId) -> None:
         """Ends jobs."""
@@ -60,8 +65,8 @@ class SweepsScreen(GettingScreen):
     # ── looking ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     def action_sweeps(self) -> None:
-        """The sweep that is made, or the newest."""
-        self._open_sweep(None)
+        """The sweep that is made, the one that was looked at last, or the newest."""
+        self._open_sweep(None if self.conductor.busy else self._looked_at)
 
     def _open_sweep(self, id: int | None) -> None:
         from tui.sweep_screen import SweepScreen  # nobody waits for it to see the workbench
@@ -70,7 +75,13 @@ class SweepsScreen(GettingScreen):
             if isinstance(screen, SweepScreen):
                 screen.look_at(id)
                 return
-        self.app.push_screen(SweepScreen(self.conductor, self.post_message, self.mode, self._keymap, id))
+        screen = SweepScreen(self.conductor, self.post_message, self.mode, self._keymap, id, self._at)
+
+        def left(_: None) -> None:
+            if screen.shown is not None:
+                self._looked_at, self._at = screen.shown.sweep.id, screen.at
+
+        self.app.push_screen(screen, left)
 
     # ── marking ─────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -79,7 +90,7 @@ class SweepsScreen(GettingScreen):
         """A line for each axis, over the form as it stands."""
         from tui.grid_screen import Counted, GridScreen
 
-        draft = stack.active(self.form.draft)
+        draft = self._form_of_any()
         marked = self._marked or Marked(scorers=(self.catalogue.default_scorer().id,) if self.catalogue.scorers else ())
         marked = replace(marked, models=marked.models or ((draft.model,) if draft.model else ()))
 
@@ -98,6 +109,12 @@ class SweepsScreen(GettingScreen):
             return Counted(told, (*left_out, *planned.notes), len(planned.cells))
 
         self.app.push_screen(GridScreen(draft, marked, self._offers(), count, keep), chosen)
+
+    def _form_of_any(self) -> Draft:
+        """The form, as it is for any model."""
+        draft = stack.active(self.form.draft)
+        model = self.catalogue.models.get(draft.model)
+        return draft if model is None else marking.unpinned(draft, model.recipe)
 
     def _offers(self) -> Mapping[str, Callable[[], Sequence[Offer]]]:
         draft, known = self.form.draft, self.catalogue
@@ -124,7 +141,7 @@ class SweepsScreen(GettingScreen):
 
     async def _begin_sweep(self, wanted: Marked) -> None:
         """Written down before anything is made."""
-        draft = stack.active(self.form.draft)
+        draft = self._form_of_any()
 
         def begun() -> tuple[int, Sequence[str]]:
             grid = marking.grid(wanted, draft)

@@ -281,6 +281,9 @@ class ContactSheet(ScrollView, can_focus=True, inherit_bindings=False):
         if line == self._high:
             style = base + self.get_component_rich_style("sheet--cursor", partial=True) if here else dim
             return Strip([mark, Segment(set_cell_size(one_line(self._told(cell), wide), wide), style)])
+        if cell.number in self._board.gone:
+            middle = line == (self._high - 1) // 2
+            return Strip([mark, Segment(("gone" if middle else "").center(wide), base + self._ink("sheet--failed"))])
         if cell.picture is not None and (drawn := self._thumbnails.get((cell.picture.id, self._step))):
             return Strip.join([Strip([mark]), drawn[line].apply_style(base)])
         middle = line == (self._high - 1) // 2
