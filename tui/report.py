@@ -175,7 +175,7 @@ def _markdown(done: Sweep, boards: Boards, missing: Missing, sheet: str, plot: s
         lines += ["## By hand", "", *(f"- {cell(who)}: {told}" for who, told in stars), ""]
     lines += [f"![score against seconds]({plot})", ""] if plot else []
     lines += [f"![{_caption(done)}]({sheet})", "", f"{_caption(done).capitalize()}.", ""] if sheet else []
-    lines += ["## Missing", "", *(f"- {cell(who)}: {cell(why)}" for who, why in missing), ""] if missing else []
+    lines += ["## Missing", "", *(f"- {cell(runs.told(who, why))}" for who, why in missing), ""] if missing else []
     lines += ["## What made it", "", *(f"- {cell(name)}: `{code(value)}`" for name, value in _about(done)), ""]
     lines += ["## Requests", "", "```json", *_requests(done), "```", ""]
     return "\n".join(lines)
@@ -244,7 +244,7 @@ def _html(done: Sweep, boards: Boards, missing: Missing, sheet: bytes, plot: str
         data = base64.b64encode(sheet).decode()
         parts.append(f"<p><img alt='{_caption(done)}' src='data:image/jpeg;base64,{data}'></p>")
     if missing:
-        items = "".join(f"<li>{say(who)}: {say(why)}</li>" for who, why in missing)
+        items = "".join(f"<li>{say(runs.told(who, why))}</li>" for who, why in missing)
         parts.append(f"<h2>Missing</h2><ul>{items}</ul>")
     items = "".join(f"<li>{say(name)}: <code>{say(value)}</code></li>" for name, value in _about(done))
     parts.append(f"<h2>What made it</h2><ul>{items}</ul>")

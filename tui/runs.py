@@ -189,6 +189,11 @@ def missing(done: Sweep) -> tuple[tuple[str, str], ...]:
     return tuple(dict.fromkeys([*left_out, *failed]))
 
 
+def told(who: str, why: str) -> str:
+    """Both in one line; a reason that names them itself does it once."""
+    return why if why.startswith(who) else f"{who}: {why}"
+
+
 def _all(done: Sweep, scorer: str) -> bool:
     """Whether somebody has scored all that it can: what once kept it from that is over."""
     made = [cell.picture for cell in done.cells if cell.picture is not None]

@@ -251,7 +251,7 @@ class SweepScreen(Screen[None]):
         self._standings = board.standings(self._scorer)
         self.board.show(self._standings, f"leaderboard · {self._scorer or 'not scored'}")
         missing = board.missing()
-        lines = [f"✗ {one_line(who)}: {one_line(why)}" for who, why in missing[:3]]
+        lines = [f"✗ {one_line(runs.told(who, why))}" for who, why in missing[:3]]
         if len(missing) > 3:
             lines.append(f"and {len(missing) - 3} more; the report has them")
         told = self.query_one("#sweep-missing", Static)

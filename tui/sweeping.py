@@ -208,8 +208,7 @@ def show(done: Sweep, as_json: bool) -> None:
         made = wording.plural(len(done.cells) - len(done.open), "picture")
         print(f"{made}, not scored: --scorer ID ranks them")
     for who, why in gone:
-        told = why if why.startswith(who) else f"{who}: {why}"
-        print(f"missing: {one_line(told)}", file=sys.stderr)
+        print(f"missing: {one_line(runs.told(who, why))}", file=sys.stderr)
 
 
 def _row(rank: Rank, name: str) -> tuple[str, ...]:

@@ -248,6 +248,7 @@ class Leaderboard(ScrollView, can_focus=True):
         ]
         if rank is None:
             short = f"{one.made}/{one.of} made" + (f", {one.failed} failed" if one.failed else "")
+            short += ", not scored" if one.made else ""
             return [*told, Segment(f"  {short}", dim)]
         values = {
             "mean": f"{rank.mean:.2f}",
