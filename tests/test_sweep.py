@@ -337,3 +337,11 @@ def test_of_pictures_without_a_prompt_those_scorers_judge_that_read_none(store: 
     alone = runs.singly(asked, set(asked.pictures[:3]))
     assert [one.pictures for one in alone] == [(path,) for path in asked.pictures[3:]]
     assert runs.singly(alone[0], set()) == []
+
+
+def test_what_a_model_takes_that_was_never_drawn_with_goes_by_its_steps(store: Store, tmp_path: Path) -> None:
+    done = finished(store, tmp_path / "pictures")  # a second for four steps
+    assert runs.estimate(store, done.cells[:6]).startswith("6 pictures, about 6.0 s, ")
+    quick = [replace(cell, request=replace(cell.request, model="quick", num_inference_steps=2)) for cell in done.cells]
+    assert runs.estimate(store, quick[:6]).startswith("6 pictures, about 3.0 s, ")
+    assert runs.estimate(store, []).startswith("0 pictures, ")

@@ -54,14 +54,12 @@ def estimate(store: Store, cells: Sequence[Cell]) -> str:
         if picture.seconds.total > 0:  # one that was found again tells none
             pace.setdefault(r.model, (picture.seconds.total - picture.seconds.load) / max(1, work))
     size = sum(cell.request.width * cell.request.height * BYTES / 2**20 for cell in cells)
-    known = [cell for cell in cells if cell.request.model in pace]
-    seconds = sum(
-        pace[cell.request.model] * cell.request.num_inference_steps * cell.request.width * cell.request.height
-        for cell in known
-    )
     told = [wording.plural(len(cells), "picture")]
-    if known:
-        told.append(f"about {wording.duration(seconds * len(cells) / len(known))}")
+    if pace and cells:
+        usual = sorted(pace.values())[len(pace) // 2]  # a step of a model that was never drawn with
+        asked = (cell.request for cell in cells)
+        seconds = sum(pace.get(r.model, usual) * r.num_inference_steps * r.width * r.height for r in asked)
+        told.append(f"about {wording.duration(seconds)}")
     elif cells:
         told.append("the time is not known until one is made")
     told.append(wording.bytes_(size))
