@@ -592,7 +592,7 @@ def test_out_of_memory_in_the_scorer_costs_the_score_and_not_the_picture(
     assert any("without a score" in e.text for e in of(Noted, events))
 
 
-def test_pictures_are_judged_together_and_what_can_not_be_read_comes_after_those_before_it(
+def test_pictures_are_judged_together_and_what_can_not_be_read_keeps_no_other_from_its_score(
     room: Darkroom, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     paths = [str(tmp_path / f"{i}.png") for i in range(7)]
@@ -613,4 +613,7 @@ def test_pictures_are_judged_together_and_what_can_not_be_read_comes_after_those
     judged = room.develop(Job(1, Score(tuple(paths), "an apple", "mini-clip"), None, 0), lambda: False, 0)
     with pytest.raises(InvalidRequest, match=r"4\.png can't be read"):
         told.extend(judged)
-    assert [event.path for event in told if isinstance(event, Scored)] == paths[:4]
+    assert [event.path for event in told if isinstance(event, Scored)] == [*paths[:4], *paths[5:]]
+    Path(paths[0]).unlink()
+    with pytest.raises(InvalidRequest, match=r"2 pictures are not scored; the first: .*0\.png can't be read"):
+        drain(room, Score(tuple(paths), "an apple", "mini-clip"))

@@ -334,9 +334,6 @@ def test_of_pictures_without_a_prompt_those_scorers_judge_that_read_none(store: 
     assert runs.judgements(bare) == [] and [one.scorer for one in runs.judgements(bare, {"looks"})] == ["looks"]
     (asked,) = runs.judgements(bare, {"looks"})
     assert len(asked.pictures) == 12
-    alone = runs.singly(asked, set(asked.pictures[:3]))
-    assert [one.pictures for one in alone] == [(path,) for path in asked.pictures[3:]]
-    assert runs.singly(alone[0], set()) == []
 
 
 def test_what_a_model_takes_that_was_never_drawn_with_goes_by_its_steps(store: Store, tmp_path: Path) -> None:

@@ -66,9 +66,10 @@ class Room(FakeDarkroom):
             if request.scorer in self.of_scorer:
                 raise self.of_scorer[request.scorer]
             for path in request.pictures:
-                if path == self.damaged:
-                    raise InvalidRequest(f"{path} is no picture")
-                yield Scored(job.id, path, request.scorer, float(len(path)))
+                if path != self.damaged:
+                    yield Scored(job.id, path, request.scorer, float(len(path)))
+            if self.damaged in request.pictures:
+                raise InvalidRequest(f"{self.damaged} is no picture")
             return ()
         assert isinstance(request, Generate)
         if self.gate is not None:

@@ -85,8 +85,6 @@ class Conductor:
         self._judging: deque[Score] = deque()
         self._scores: set[JobId] = set()
         self._scoring: Score | None = None
-        self._scored: set[str] = set()
-        "Of its pictures, those that have their score."
         self._doing = ""
         self._starts = 0
         "How often it was begun, and nothing came of it."
@@ -95,6 +93,8 @@ class Conductor:
         self._opening = False
         self._resting = False
         self._lane = asyncio.Lock()
+        self._marking = asyncio.Lock()
+        "Marks are written in the order in which they were thought of."
 
     # ── what it does ────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -225,7 +225,8 @@ class Conductor:
                 sweep.mark(self.store, found[0])
 
         try:
-            await asyncio.to_thread(mark)
+            async with self._marking:
+                await asyncio.to_thread(mark)
         except SafelightError as e:
             log.warning("%s", e.message)
 
@@ -260,7 +261,6 @@ class Conductor:
             case ev.Scored(job_id, path, scorer, score):
                 if job_id not in self._scores:
                     return False
-                self._scored.add(path)
                 if self.watcher is not None:
                     self.watcher.picture_scored(path, scorer, score)
                 return True
@@ -309,12 +309,9 @@ class Conductor:
                 pass
 
     def _judging_failed(self, message: str, of_picture: bool) -> None:
-        """One picture among several keeps nobody else from a score; what is the scorer's own would fail again."""
+        """What is the scorer's own fault would fail again."""
         failed, run = self._scoring, self.run
         if failed is None or run is None:
-            return
-        if of_picture and (alone := runs.singly(failed, self._scored)):
-            self._judging.extendleft(reversed(alone))
             return
         self._notify(f"{failed.scorer} failed: {message}")
         self._spawn(self._miss(run.sweep.id, f"scorer {failed.scorer}", message))
@@ -379,7 +376,8 @@ class Conductor:
 
     async def _mark(self, id: int | None, starts: int = 0) -> None:
         try:
-            await asyncio.to_thread(sweep.mark, self.store, id, starts)
+            async with self._marking:
+                await asyncio.to_thread(sweep.mark, self.store, id, starts)
         except SafelightError as e:
             log.warning("%s", e.message)  # it goes on by itself the next time, or does not; no more
 
@@ -456,7 +454,7 @@ class Conductor:
     async def _score(self, run: Run, request: Score) -> None:
         if self._resting:
             return
-        self._scoring, self._scored = request, set()
+        self._scoring = request
         try:
             await asyncio.to_thread(self._engine.submit, request, scores_of(run.sweep.id))
         except SafelightError as e:

@@ -6,7 +6,6 @@ import fcntl
 import os
 from collections.abc import Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import cast
 
 from engines import folders
@@ -90,13 +89,6 @@ def judgements(done: Sweep, wordless: Container[str] = ()) -> list[Score]:
             parts = (paths[start : start + TOGETHER] for start in range(0, len(paths), TOGETHER))
             asked += [Score(tuple(part), prompt, scorer) for part in parts]
     return asked
-
-
-def singly(failed: Score, scored: Container[str]) -> list[Score]:
-    """One request for each picture that has no score, after one among several has made them fail together; none if it
-    was the only one."""
-    left = [path for path in failed.pictures if path not in scored]
-    return [replace(failed, pictures=(path,)) for path in left] if len(failed.pictures) > 1 else []
 
 
 def trials(done: Sweep, scorer: str) -> list[Trial]:

@@ -135,18 +135,13 @@ def judge(engine: Engine, store: Store, done: Sweep, wordless: Container[str] = 
     try:
         while waiting:
             request = waiting.popleft()
-            paths: set[str] = set()
             job = engine.submit(request, scores_of(done.id))
             for event in engine.events():
                 match event:
-                    case Scored(job_id=job_id, path=path) if job_id == job:
-                        paths.add(path)
+                    case Scored(job_id=job_id) if job_id == job:
                         scored += 1
                         progress.show(f"scoring {scored} of {of} {wording.bar(scored / of, 16)}")
                     case Failed(job_id=job_id) if job_id == job:
-                        if event.exit_code == 2 and (alone := runs.singly(request, paths)):
-                            waiting.extendleft(reversed(alone))
-                            break
                         progress.say(f"warning: {event.message}")
                         sweep.note(store, done.id, f"scorer {request.scorer}", event.message)
                         if event.exit_code != 2:  # not the picture's fault: it would fail again

@@ -42,7 +42,11 @@ def judged(room: Room, scorer: str, images: list[Image.Image], text: str) -> tup
 
 
 def score(room: Room, job_id: JobId, request: Score, stop: Callable[[], bool]) -> Iterator[Event]:
-    """Scores picture files, with a Scored for each."""
+    """Scores picture files, with a Scored for each. One that can't be read keeps no other from its score.
+
+    Raises:
+        InvalidRequest: there is no prompt, or, when all others are scored, pictures can't be read.
+    """
     text = parse(request.prompt).plain
     if not text.strip() and room.catalogue.scorer(request.scorer).reads:
         raise InvalidRequest("a score needs a prompt to hold the picture against", "give --prompt TEXT", "prompt")
@@ -50,7 +54,8 @@ def score(room: Room, job_id: JobId, request: Score, stop: Callable[[], bool]) -
     with room.memory():
         judge = room.scorer(request.scorer)
     told = False
-    for paths, images in _batches(request.pictures):
+    bad: list[SafelightError] = []
+    for paths, images in _batches(request.pictures, bad):
         if stop():
             raise Stopped
         with room.memory():
@@ -60,6 +65,9 @@ def score(room: Room, job_id: JobId, request: Score, stop: Callable[[], bool]) -
             told = True
         for path, value in zip(paths, values, strict=True):
             yield Scored(job_id, path, request.scorer, round(value, 4))
+    if bad:
+        more = f"{len(bad)} pictures are not scored; the first: " if len(bad) > 1 else ""
+        raise InvalidRequest(f"{more}{bad[0].message}", bad[0].hint)
 
 
 @contextmanager
@@ -80,9 +88,9 @@ def opened(path: Path) -> Iterator[Image.Image]:
     yield image  # outside, so that the picture is not blamed for what is done with it
 
 
-def _batches(paths: Sequence[str]) -> Iterator[tuple[list[str], list[Image.Image]]]:
-    """Pictures to judge at once: JUDGED of them, or fewer where they have more than JUDGED_PIXELS together. One that
-    can't be read raises InvalidRequest, after those before it."""
+def _batches(paths: Sequence[str], bad: list[SafelightError]) -> Iterator[tuple[list[str], list[Image.Image]]]:
+    """Pictures to judge at once: JUDGED of them, or fewer where they have more than JUDGED_PIXELS together. Why one
+    can't be read is added to `bad`."""
     names: list[str] = []
     images: list[Image.Image] = []
     for path in paths:
@@ -95,9 +103,7 @@ def _batches(paths: Sequence[str]) -> Iterator[tuple[list[str], list[Image.Image
                     names, images = [], []
                 names.append(path)
                 images.append(image.convert("RGB"))
-        except SafelightError:
-            if names:
-                yield names, images
-            raise
+        except SafelightError as e:
+            bad.append(e)
     if names:
         yield names, images
