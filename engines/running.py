@@ -13,8 +13,11 @@ from engines.sweep import Cell, Sweep, loaded
 AHEAD = 3
 "Cells that are queued at a time: the next one is there when the last is done, and a stop leaves few behind."
 ALIKE = 2
-"Failures of one kind in a row after which a contender's other cells of a prompt are not tried; so many prompts, where"
-" there are several, after which no other is; and so many contenders of a model after which its others are not."
+"Failures of one kind in a row after which a contender's other cells of a prompt are not tried."
+PROMPTS = 3
+"Prompts at which a contender has to fail alike before its others are not tried, where there are so many."
+CONTENDERS = 4
+"Contenders of a model that have to be given up for the same before its others are not tried."
 
 Point: TypeAlias = tuple[tuple[str, str], ...]
 
@@ -36,8 +39,11 @@ class Run:
         self._jobs: dict[JobId, Cell] = {}
         self._failures: dict[Point, list[tuple[str, str]]] = {}
         self._asked = Counter(cell.contender for cell in wanted.open)
-        self._sound: set[Point] = set()
-        "Contenders that have made something."
+        made = [cell for cell in wanted.cells if cell.picture is not None]
+        self._sound: set[Point] = {cell.contender for cell in made}
+        "Contenders that have made something, now or earlier."
+        self._sound_models = {loaded(cell.request) for cell in made}
+        "What they had loaded."
         self._broken: dict[tuple[object, ...], dict[Point, str]] = {}
         self.seen: set[object] = set()
         "Failures that were told."
@@ -76,6 +82,7 @@ class Run:
         """A cell's job has ended well."""
         cell = self._end(job_id)
         self._sound.add(cell.contender)
+        self._sound_models.add(loaded(cell.request))
         self._failures.pop(cell.contender, None)
         self._broken.pop(loaded(cell.request), None)
         return cell
@@ -84,8 +91,8 @@ class Run:
         """A cell has failed; it, and the cells that would fail in the same way and are not tried.
 
         The cause may be the prompt, the contender, or the model. Given up are a prompt, for a contender that has failed
-        at it ALIKE times; a contender that has failed at ALIKE prompts, or at all that is left of it; and a model, of
-        which ALIKE contenders were given up for the same, for pictures of that size or larger.
+        at it ALIKE times; a contender that has failed at PROMPTS, or at all that is left of it; and a model that has
+        made nothing, of which CONTENDERS were given up for the same, for pictures of that size or larger.
         """
         cell = self._end(job_id)
         told = self._failures.setdefault(cell.contender, [])
@@ -97,7 +104,7 @@ class Run:
         gone: set[int] = set()
         if at.count(_prompt(cell)) >= ALIKE:
             gone |= {one.number for one in others if _prompt(one) == _prompt(cell)}
-        if len(set(at)) >= ALIKE or (not elsewhere and len(at) >= min(ALIKE, self._asked[cell.contender])):
+        if len(set(at)) >= PROMPTS or (not elsewhere and len(at) >= min(ALIKE, self._asked[cell.contender])):
             gone |= {one.number for one in others}
             gone |= self._given_up(cell, message)
         left = [one for one in self._waiting if one.number in gone]
@@ -107,12 +114,12 @@ class Run:
 
     def _given_up(self, cell: Cell, message: str) -> set[int]:
         """A contender that fails at everything; the cells of its model, if that is what is broken."""
-        if cell.contender in self._sound:
-            return set()
         which = loaded(cell.request)
+        if cell.contender in self._sound or which in self._sound_models:
+            return set()
         broken = self._broken.setdefault(which, {})
         broken[cell.contender] = message
-        if list(broken.values()).count(message) < ALIKE:
+        if list(broken.values()).count(message) < CONTENDERS:
             return set()
         size = cell.request.width * cell.request.height  # too large a picture is no fault of the model's
         return {

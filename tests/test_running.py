@@ -9,7 +9,7 @@ from itertools import count
 import pytest
 
 from engines import sweep
-from engines.requests import Generate, Job
+from engines.requests import Generate, Job, Picture, Seconds
 from engines.running import Run
 from engines.sweep import Cell, Sweep
 
@@ -24,8 +24,12 @@ def grid(guidances: int, prompts: int, seeds: int, size: int = 64) -> list[Cell]
     )  # fmt: skip
 
 
-def tried(cells: list[Cell], fault: Callable[[Generate], bool]) -> list[tuple[float, str, int]]:
+def tried(
+    cells: list[Cell], fault: Callable[[Generate], bool], made: Callable[[Generate], bool] = lambda request: False
+) -> list[tuple[float, str, int]]:
     """(guidance, prompt, seed) of what is submitted, where some requests fail; everything ends, and each cell once."""
+    there = Picture(1, 1, "x.png", ONE, 64, 64, Seconds(), 0.0)
+    cells = [replace(cell, picture=there) if made(cell.request) else cell for cell in cells]
     run = Run(Sweep(1, "", "", (), (), 0.0, tuple(cells)))
     ids, asked, told = count(1), [], 0
     queue: list[Job] = []
@@ -47,9 +51,9 @@ def tried(cells: list[Cell], fault: Callable[[Generate], bool]) -> list[tuple[fl
     return asked
 
 
-def test_a_broken_model_is_given_up_after_two_contenders() -> None:
-    assert len(tried(grid(20, 1, 1), lambda request: True)) <= 4, "of one cell each; two, and what was queued"
-    assert len(tried(grid(20, 3, 5), lambda request: True)) <= 16
+def test_a_broken_model_is_given_up_after_a_few_contenders() -> None:
+    assert len(tried(grid(20, 1, 1), lambda request: True)) <= 6, "of one cell each; four, and what was queued"
+    assert len(tried(grid(20, 4, 5), lambda request: True)) <= 48, "of 400"
 
 
 def test_a_bad_prompt_costs_itself_alone() -> None:
@@ -69,6 +73,28 @@ def test_a_bad_setting_costs_itself_alone() -> None:
 def test_the_last_cells_of_a_sound_contender_say_nothing_of_its_model(prompts: int) -> None:
     asked = tried(grid(4, prompts, 3), lambda request: request.guidance_scale < 2 and request.prompt == "p1")
     assert len([1 for one in asked if one[0] > 1]) == 2 * prompts * 3
+
+
+@pytest.mark.parametrize("seeds", [1, 4])
+def test_a_bad_scheduler_does_not_cost_the_model_its_others(seeds: int) -> None:
+    """Three guidances of it fail before anything succeeds."""
+    asked = tried(grid(18, 1, seeds), lambda request: request.guidance_scale < 3)
+    assert len([1 for one in asked if one[0] >= 3]) == 15 * seeds
+
+
+def test_two_bad_prompts_do_not_cost_the_good_ones() -> None:
+    asked = tried(grid(3, 10, 4), lambda request: request.prompt in ("p0", "p1"))
+    assert len([1 for one in asked if one[1] not in ("p0", "p1")]) == 3 * 8 * 4
+
+
+def test_what_was_made_earlier_counts_when_a_sweep_goes_on() -> None:
+    """All that is left of two contenders is a bad prompt."""
+    asked = tried(
+        grid(6, 3, 3),
+        lambda request: request.prompt == "p0",
+        lambda request: request.guidance_scale < 5 and request.prompt != "p0",
+    )
+    assert len([1 for one in asked if one[1] != "p0"]) == 1 * 2 * 3
 
 
 def test_too_large_a_picture_does_not_cost_the_smaller_ones() -> None:

@@ -303,7 +303,8 @@ class Conductor:
                 self._next_scores()
             case ev.Done(job_id) | ev.Cancelled(job_id):
                 self._scores.discard(job_id)
-                self._sound()
+                if isinstance(event, ev.Done):
+                    self._sound()
                 self._next_scores()
             case _:
                 pass

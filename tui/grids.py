@@ -112,7 +112,8 @@ def distinct(name: str, pieces: Sequence[str]) -> tuple[str, ...]:
         pieces = [piece for i, piece in enumerate(pieces) if number(piece) not in map(number, pieces[:i])]
     found = tuple(dict.fromkeys(pieces))
     if not found:
-        raise InvalidRequest(f"the axis {name} has no values", f"for instance --{name} A,B", name)
+        option = {"rescale": "guidance-rescale"}.get(name, name).replace("_", "-")
+        raise InvalidRequest(f"the axis {name} has no values", f"for instance --{option} A,B", name)
     return found
 
 

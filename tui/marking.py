@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from engines.entries import Recipe
@@ -127,7 +128,7 @@ def command(wanted: Grid, scorers: Sequence[str]) -> str:
     if base.syntax.strip():
         words += ["--syntax", base.syntax]
     if base.init.strip():
-        words += ["--init", base.init.strip()]
+        words += ["--init", str(Path(base.init.strip()).expanduser().absolute())]
     if base.variation_seed.strip():
         words += ["--variation-seed", base.variation_seed.strip()]
     words += ["--override"] if base.override == "yes" else []

@@ -173,9 +173,9 @@ def doubts(done: Sweep, ranks: Sequence[Rank]) -> tuple[str, ...]:
 def missing(done: Sweep) -> tuple[tuple[str, str], ...]:
     """(contender, why) of what has no pictures, and (scorer, why) of who has not scored them, each once."""
     failed = ((grids.told(cell.contender), cell.message) for cell in done.open if cell.message)
-    left_out = (
-        pair for pair in done.left_out if pair[0] not in {f"scorer {id}" for id in done.scorers if _all(done, id)}
-    )
+    noted = {who for who, _ in done.left_out}
+    over = {who for id in done.scorers if (who := f"scorer {id}") in noted and _all(done, id)}
+    left_out = (pair for pair in done.left_out if pair[0] not in over)
     return tuple(dict.fromkeys([*left_out, *failed]))
 
 

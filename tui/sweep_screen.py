@@ -184,7 +184,8 @@ class SweepScreen(Screen[None]):
         self._at = None
         self._rank()
         if found is not None:
-            await self._catch_up(found)  # what ended while it was read
+            mine = self._conductor.run is not None and self._conductor.run.sweep.id == found.sweep.id
+            await self._catch_up(found, whole=mine)  # what ended, or was scored, while it was read
             self.run_worker(self._look_for_files(found), group="files", exclusive=True)
 
     async def _look_for_files(self, board: Board) -> None:
@@ -205,10 +206,10 @@ class SweepScreen(Screen[None]):
         if board is not None and not mine and board.made < len(board.sweep.cells):
             self.run_worker(self._catch_up(board), group="again", exclusive=True)
 
-    async def _catch_up(self, board: Board) -> None:
+    async def _catch_up(self, board: Board, whole: bool = False) -> None:
         def read() -> Sweep | None:
             made = sweep.made(self._conductor.store, board.sweep.id)
-            return sweep.load(self._conductor.store, board.sweep.id) if made != board.made else None
+            return sweep.load(self._conductor.store, board.sweep.id) if whole or made != board.made else None
 
         try:
             found = await asyncio.to_thread(read)
