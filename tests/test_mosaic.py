@@ -100,6 +100,8 @@ def test_a_smooth_picture_that_is_decoded_in_tiles_has_no_tone_steps() -> None:
         return float(blocks.max() - blocks.min())
 
     assert ours.shape == whole.shape and spread(ours) < spread(theirs) / 3
+    with torch.inference_mode(), placing.decoding(vae, sliced=True):  # as the engine decodes
+        assert torch.equal(decoding.decode(vae, latents, None, 256), ours) and vae.use_slicing
     pair = torch.cat([latents, latents.flip(-1)])
     with torch.inference_mode():
         assert torch.equal(decoding.decode(vae, pair, None, 256)[:1], ours)

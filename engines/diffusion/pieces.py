@@ -59,8 +59,12 @@ def decode(
     factor = 0
     canvas = torch.empty(0)
     measured = _Statistics([module for module in vae.decoder.modules() if isinstance(module, nn.GroupNorm)])
-    with torch.inference_mode():
-        measured(lambda: vae.decode(_samples(z, *_squares(area)), return_dict=False))
+    slicing, vae.use_slicing = vae.use_slicing, False  # one sample after another, each would be measured alone
+    try:
+        with torch.inference_mode():
+            measured(lambda: vae.decode(_samples(z, *_squares(area)), return_dict=False))
+    finally:
+        vae.use_slicing = slicing
     # between tiles the decoder is itself again: whoever drains this may do other things meanwhile
     for number, part in enumerate(parts):
         yield number, len(parts)
