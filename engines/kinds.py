@@ -327,9 +327,10 @@ def _enlargement(shapes: Shapes) -> int:
     """How many times as wide and high a network's pictures are; 0 if its layers don't tell. The same as
     engines.diffusion.nets would say, without reading a weight."""
     if (first := shapes.get("body.0.weight")) is not None and len(first) == 4 and first[1]:
-        last = max(int(i[1]) for name in shapes if (i := re.fullmatch(r"body\.(\d{1,4})\.weight", name)))
-        scale = math.isqrt(shapes[f"body.{last}.weight"][0] // first[1])
-        return scale if scale > 0 and shapes[f"body.{last}.weight"][0] == first[1] * scale**2 else 0
+        numbers = (re.fullmatch(r"body\.(0|[1-9][0-9]{0,3})\.weight", name) for name in shapes)
+        end = shapes[f"body.{max(int(number[1]) for number in numbers if number)}.weight"]
+        scale = math.isqrt(end[0] // first[1]) if end else 0
+        return scale if scale > 0 and end[0] == first[1] * scale**2 else 0
     numbered = [int(i[1]) for name in shapes if (i := re.fullmatch(r"model\.(\d{1,2})\.weight", name))]
     if numbered:  # a doubling, its convolution and its activation take three places; two convolutions end the row
         doublings = sum(place % 3 == 0 for place in numbered if 0 < place < max(numbered) - 2)

@@ -484,3 +484,17 @@ def test_the_smallest_pictures_are_no_trouble(size: tuple[int, int]) -> None:
     for middle in ((0.0, 0.0), (size[0] * 2.0, size[1] * 3.0)):
         _, after = run(Image.fromarray(before), [there(placed(50, 33, *middle))])
         assert np.abs(np.asarray(after).astype(int) - before).max() <= 3
+
+
+def test_a_colour_profile_is_kept() -> None:
+    picture = Image.new("RGB", (700, 600), GREY)
+    face = draw(picture, placed(200, 0, 350, 300))
+    picture.info["icc_profile"] = b"a profile"
+    work = restore(picture, [face], lambda x: x, 1.0, CPU, torch.float32, lambda: False)
+    while True:
+        try:
+            next(work)
+        except StopIteration as end:
+            made = end.value
+            break
+    assert made is not picture and made.info["icc_profile"] == b"a profile"

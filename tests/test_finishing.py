@@ -124,6 +124,11 @@ def test_an_upscaled_picture_is_what_the_network_makes(room: Darkroom, picture: 
     assert np.abs(np.asarray(opened(made)).astype(int) - np.asarray(wanted).astype(int)).max() <= 1
 
 
+def test_a_tile_that_would_be_all_halo_is_made_larger(room: Darkroom, picture: Path) -> None:
+    _, (made,) = drain(room, Finish(str(picture), (replace(X4, tile=32),)))
+    assert opened(made).size == (208, 160)
+
+
 def test_shrunk_first_it_has_the_same_size(room: Darkroom, picture: Path) -> None:
     _, (made,) = drain(room, Finish(str(picture), (replace(X4, shrink=0.5, scale=2),)))
     assert opened(made).size == (104, 80)

@@ -14,7 +14,7 @@ import upscalers
 from safetensors.torch import save_file
 from torch.nn import functional
 
-from engines import catalogue, identify, proposing
+from engines import catalogue, identify, kinds, proposing
 from engines.diffusion import nets
 from engines.diffusion.nets import Net, RRDBNet, SRVGGNetCompact
 from engines.entries import Local
@@ -383,3 +383,9 @@ def test_an_upscaler_whose_layers_do_not_tell_its_scale_is_refused(tmp_path: Pat
     save_file({name: torch.zeros(shape) for name, shape in shapes.items()}, tmp_path / "odd.safetensors")
     found = identify.path(tmp_path / "odd.safetensors")
     assert (found.kind, found.supported) == ("upscaler", False) and "don't tell how much" in found.why_not
+
+
+@pytest.mark.parametrize("name", ["body.05.weight", "body.3.weight", "body.٣.weight"])
+def test_a_crafted_header_is_no_crash(name: str) -> None:
+    shapes = {"body.0.weight": (4, 3, 3, 3), "body.1.weight": (4,), name: ()}
+    assert kinds.of(shapes).kind == "upscaler" and kinds.of(shapes).scale in (0, 1)

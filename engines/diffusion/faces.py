@@ -159,7 +159,9 @@ def restore(
         paste(after[..., :3], made.clamp(-1, 1) / 2 + 0.5, to_frame, strength)
         yield Restored(number, len(faces))
     del before  # the picture that is returned takes its place in memory
-    return Image.fromarray(after)
+    result = Image.fromarray(after)
+    result.info = dict(picture.info)  # a colour profile, above all
+    return result
 
 
 def _mask(z: torch.Tensor, side: int) -> torch.Tensor:

@@ -162,7 +162,7 @@ def _enlarged(
     yield Finishing(job_id, what, 0.0)
     room.residency.make_room({key}, WORKING)
     budget = max(min(int(devices.free_memory(room.device) * SHARE), WORKING), LEAST)
-    tile = (step.tile, step.tile) if step.tile else None
+    tile = (max(step.tile, upscaling.least(net)),) * 2 if step.tile else None
     work = upscaling.upscale(picture, net, room.device, size=wanted, tile=tile, budget=budget, stop=stop)
     return (yield from _watched(room, job_id, what, key, work))
 

@@ -232,6 +232,11 @@ def tile_for(net: Net, size: tuple[int, int], budget: int, halo: int, bands: int
     return wide, tall
 
 
+def least(net: Net) -> int:
+    """Pixels of the smallest tile that leaves anything beside halos of HALO."""
+    return 2 * _up(HALO, net.align) + _up(INNER, net.align)
+
+
 def shrunk(tile: tuple[int, int], size: tuple[int, int], halo: int, align: int) -> tuple[int, int] | None:
     """The next smaller tiles for a picture of `size`: half as wide and half as high beside their halos, or None when
     that is INNER or less already."""
