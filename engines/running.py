@@ -46,7 +46,7 @@ class Run:
         "What they had loaded."
         self._broken: dict[tuple[object, ...], dict[Point, str]] = {}
         self.seen: set[object] = set()
-        "Failures that were told."
+        "What was told already: failures, and notes."
 
     @property
     def over(self) -> bool:
@@ -96,14 +96,14 @@ class Run:
         """
         cell = self._end(job_id)
         told = self._failures.setdefault(cell.contender, [])
-        told.append((message, _prompt(cell)))
+        told.append((message, cell.prompt))
         alike = list(takewhile(lambda one: one[0] == message, reversed(told)))
         others = [one for one in (*self._waiting, *self._sent.values()) if one.contender == cell.contender]
         at = [prompt for _, prompt in alike]
-        elsewhere = {_prompt(one) for one in others} - set(at)
+        elsewhere = {one.prompt for one in others} - set(at)
         gone: set[int] = set()
-        if at.count(_prompt(cell)) >= ALIKE:
-            gone |= {one.number for one in others if _prompt(one) == _prompt(cell)}
+        if at.count(cell.prompt) >= ALIKE:
+            gone |= {one.number for one in others if one.prompt == cell.prompt}
         if len(set(at)) >= PROMPTS or (not elsewhere and len(at) >= min(ALIKE, self._asked[cell.contender])):
             gone |= {one.number for one in others}
             gone |= self._given_up(cell, message)
@@ -142,7 +142,3 @@ class Run:
         self._sent.pop(cell.number, None)
         self.ended += 1
         return cell
-
-
-def _prompt(cell: Cell) -> str:
-    return dict(cell.block).get("prompt", "")

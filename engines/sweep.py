@@ -56,6 +56,11 @@ class Cell:
         return tuple(pair for pair in self.point if pair[0] in BLOCK)
 
     @property
+    def prompt(self) -> str:
+        """What was asked for, as it was typed; empty where there is no such axis."""
+        return dict(self.point).get("prompt", "")
+
+    @property
     def contender(self) -> tuple[tuple[str, str], ...]:
         """What is compared."""
         return tuple(pair for pair in self.point if pair[0] not in BLOCK)

@@ -490,11 +490,5 @@ def test_a_colour_profile_is_kept() -> None:
     picture = Image.new("RGB", (700, 600), GREY)
     face = draw(picture, placed(200, 0, 350, 300))
     picture.info["icc_profile"] = b"a profile"
-    work = restore(picture, [face], lambda x: x, 1.0, CPU, torch.float32, lambda: False)
-    while True:
-        try:
-            next(work)
-        except StopIteration as end:
-            made = end.value
-            break
+    _, made = run(picture, [face])
     assert made is not picture and made.info["icc_profile"] == b"a profile"

@@ -96,16 +96,11 @@ def trials(done: Sweep, scorer: str) -> list[Trial]:
     return [
         Trial(
             cell.contender, cell.block, cell.picture.scores[scorer], seconds(cell.picture), cell.picture.peak,
-            prompt(cell),
+            cell.prompt,
         )
         for cell in done.cells
         if cell.picture is not None and scorer in cell.picture.scores
     ]  # fmt: skip
-
-
-def prompt(cell: Cell) -> str:
-    """What was asked for, as it was asked for."""
-    return dict(cell.block).get("prompt", "")
 
 
 def seconds(picture: Picture) -> float:
@@ -159,7 +154,7 @@ def doubts(done: Sweep, ranks: Sequence[Rank]) -> tuple[str, ...]:
         told.append(
             f"with fewer than {FEW} pairs of prompt and seed an interval is narrower than what is known: {few} here"
         )
-    if 1 < (prompts := len({prompt(cell) for cell in done.cells})) < FEW:
+    if 1 < (prompts := len({cell.prompt for cell in done.cells})) < FEW:
         told.append(f"{prompts} prompts are too few to speak of others: who is better is better at these")
     if least < most:
         told.append(f"who was scored in fewer pairs than {most} stands behind all others")

@@ -34,7 +34,7 @@ def make(engine: Engine, store: Store, wanted: Sweep, as_json: bool) -> bool:
     """
     progress, started = Progress(), time.monotonic()
     run = Run(wanted)
-    several = len({prompt for cell in wanted.cells for axis, prompt in cell.point if axis == "prompt"}) > 1
+    several = len({cell.prompt for cell in wanted.cells}) > 1
     lasting: Failed | None = None
     wrong = True
     try:
@@ -97,7 +97,7 @@ def _tell(cell: Cell, picture: Picture | None, run: Run, several: bool, as_json:
         emit({"cell": cell.number, "point": dict(cell.point), "picture": picture.to_json() if picture else None})
     elif picture is not None:
         score = "".join(f" · {name} {value:.2f}" for name, value in picture.scores.items())
-        prompt = f" · {one_line(dict(cell.point).get('prompt', ''), 30)}" if several else ""
+        prompt = f" · {one_line(cell.prompt, 30)}" if several else ""
         where = f"{grids.told(cell.contender)}{prompt} · seed {picture.request.seed}{score}"
         made = len(run.sweep.cells) - run.of
         print(f"{made + run.ended}/{made + run.of}  {one_line(where, 120)}", file=sys.stderr)
