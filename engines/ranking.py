@@ -91,6 +91,8 @@ class Rank:
     "A picture, the median; NaN where no picture tells."
     peak: int = 0
     "Bytes of memory that one of its pictures took at most; 0 where none tells."
+    prompts: int = 1
+    "How many different ones its blocks are of."
 
     @property
     def rate(self) -> float:
@@ -158,6 +160,7 @@ def _rank(
     return Rank(
         contender, place, len(own), len(both), count, mean, low, high, behind, behind_low, behind_high, wins,
         place == 1 or unsure, seconds, max(trial.peak for trial in own.values()),
+        len({trial.prompt for trial in own.values()}),
     )  # fmt: skip
 
 

@@ -39,11 +39,9 @@ class Run:
         self._jobs: dict[JobId, Cell] = {}
         self._failures: dict[Point, list[tuple[str, str]]] = {}
         self._asked = Counter(cell.contender for cell in wanted.open)
-        made = [cell for cell in wanted.cells if cell.picture is not None]
-        self._sound: set[Point] = {cell.contender for cell in made}
-        "Contenders that have made something, now or earlier."
-        self._sound_models = {loaded(cell.request) for cell in made}
-        "What they had loaded."
+        made = (cell for cell in wanted.cells if cell.picture is not None)
+        self._sound = {loaded(cell.request) for cell in made}
+        "Models that have made something, now or earlier, with what was loaded with them."
         self._broken: dict[tuple[object, ...], dict[Point, str]] = {}
         self.seen: set[object] = set()
         "What was told already: failures, and notes."
@@ -81,8 +79,7 @@ class Run:
     def done(self, job_id: JobId) -> Cell:
         """A cell's job has ended well."""
         cell = self._end(job_id)
-        self._sound.add(cell.contender)
-        self._sound_models.add(loaded(cell.request))
+        self._sound.add(loaded(cell.request))
         self._failures.pop(cell.contender, None)
         self._broken.pop(loaded(cell.request), None)
         return cell
@@ -115,7 +112,7 @@ class Run:
     def _given_up(self, cell: Cell, message: str) -> set[int]:
         """A contender that fails at everything; the cells of its model, if that is what is broken."""
         which = loaded(cell.request)
-        if cell.contender in self._sound or which in self._sound_models:
+        if which in self._sound:
             return set()
         broken = self._broken.setdefault(which, {})
         broken[cell.contender] = message

@@ -85,7 +85,7 @@ class Sweep:
     cells: tuple[Cell, ...]
     "All of them."
     left_out: tuple[tuple[str, str], ...] = ()
-    "(contender, why) of those that were asked for and could not be drawn at all."
+    "(who, why) of contenders that were asked for and could not be drawn at all, and of scorers that could not judge."
 
     @property
     def open(self) -> tuple[Cell, ...]:
@@ -150,9 +150,14 @@ def numbers(store: Store) -> list[tuple[int, str, int, int, float]]:
     return [(r["id"], str(_told(r["told"]).get("title", "")), r["cells"], r["made"], r["created"]) for r in rows]
 
 
-def made(store: Store, id: int) -> int:
-    """How many cells of a sweep have a picture."""
-    return int(store.query("SELECT count(picture_id) FROM cells WHERE sweep_id = ?", id)[0][0])
+def progress(store: Store, id: int) -> tuple[int, int]:
+    """How many cells of a sweep have a picture, and of how many it is known why they have none."""
+    (row,) = store.query(
+        "SELECT count(picture_id) AS made, count(CASE WHEN picture_id IS NULL AND message != '' THEN 1 END) AS failed "
+        "FROM cells WHERE sweep_id = ?",
+        id,
+    )
+    return int(row["made"]), int(row["failed"])
 
 
 def load(store: Store, id: int | None = None) -> Sweep:
@@ -215,6 +220,12 @@ def mark(store: Store, id: int | None, starts: int = 0) -> None:
             db.execute("INSERT INTO meta VALUES ('sweep', ?)", (f"{id} {starts}",))
 
 
+def settle(store: Store, id: int) -> None:
+    """Forgets how often a workbench has begun with this sweep, if it is the marked one: it is left in order."""
+    with store.transaction() as db:
+        db.execute("UPDATE meta SET value = ? WHERE key = 'sweep' AND value LIKE ?", (f"{id} 0", f"{id} %"))
+
+
 def marked(store: Store) -> tuple[int, int] | None:
     """(sweep, starts) as `mark` wrote them; None where no sweep was left in the middle."""
     for row in store.query("SELECT value FROM meta WHERE key = 'sweep'"):
@@ -224,27 +235,39 @@ def marked(store: Store) -> tuple[int, int] | None:
     return None
 
 
+class AllGone(StorageError):
+    """A folder has none of a sweep's pictures any more: its disk is away, or somebody deleted them all."""
+
+
 def gone(sweep: Sweep) -> tuple[Cell, ...]:
     """Cells whose picture is not where it was, or no whole PNG any more; the disk is asked for both ends of each file.
     Raises StorageError if it doesn't answer."""
     return tuple(cell for cell in sweep.cells if cell.picture is not None and not _there(Path(cell.picture.path)))
 
 
-def deleted(sweep: Sweep) -> tuple[Cell, ...]:
+def deleted(sweep: Sweep, sure: bool = False) -> tuple[Cell, ...]:
     """Those of `gone` that somebody deleted or damaged.
 
+    Args:
+        sweep: as it is written down.
+        sure: whether somebody said that all of a folder's pictures were deleted indeed.
+
     Raises:
-        StorageError: all of a folder's pictures are gone, as if its disk were not mounted; or the disk doesn't answer.
+        AllGone: all of a folder's pictures are gone, as if its disk were not mounted.
+        StorageError: the disk doesn't answer.
     """
     lost = gone(sweep)
+    if sure:
+        return lost
     left = {cell.number for cell in lost}
     kept = {_folder(cell) for cell in sweep.cells if cell.picture is not None and cell.number not in left}
     for folder, count in Counter(map(_folder, lost)).items():
         if folder not in kept and (count > 1 or not _any(folder)):
             every = f"all {count} pictures" if count > 1 else "the picture"
             told = f"{every} of sweep {sweep.id} in {folder} {'are' if count > 1 else 'is'} gone"
-            hint = f"is its disk there? If you deleted them, safelight sweep --remove {sweep.id} forgets the sweep"
-            raise StorageError(told, hint)
+            again, forget = f"safelight sweep --resume {sweep.id} --yes", f"--remove {sweep.id}"
+            hint = f"is its disk there? If you deleted them: {again} makes them again, {forget} forgets the sweep"
+            raise AllGone(told, hint)
     return lost
 
 
@@ -276,10 +299,10 @@ def _any(folder: Path) -> bool:
     return False
 
 
-def reopen(store: Store, sweep: Sweep) -> tuple[Sweep, int]:
-    """Opens the cells whose picture was deleted, so that they are made again; and how many these are. Raises as
-    `deleted` does."""
-    lost = deleted(sweep)
+def reopen(store: Store, sweep: Sweep, sure: bool = False) -> tuple[Sweep, int]:
+    """Opens the cells whose picture was deleted, so that they are made again; and how many these are. Takes and raises
+    what `deleted` does."""
+    lost = deleted(sweep, sure)
     if not lost:
         return sweep, 0
     with store.transaction() as db:

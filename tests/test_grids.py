@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from fake_engine import catalogue
+from PIL import Image
 
 from engines.catalogue import Catalogue
 from engines.errors import InvalidRequest
@@ -44,6 +45,22 @@ def test_an_axis_and_stacks_of_loras() -> None:
     with pytest.raises(InvalidRequest, match="guidance has no values"):
         grids.values("guidance", " , ")
     assert grids.stacks(["none", "pixel:0.5", "pixel + glow:2", "none"]) == ((), ("pixel:0.5",), ("pixel", "glow:2"))
+
+
+def test_what_draws_the_same_is_told(known: Catalogue, tmp_path: Path) -> None:
+    settings = (("guidance", ("1", "3")), ("rescale", ("0", "0.5")))
+    planned = grids.plan(Grid(("a cat",), ("mini",), (7, 9), settings), known)
+    same = "mini · guidance 1 · rescale 0.5 draws the same as mini · guidance 1 · rescale 0: what differs doesn't act"
+    assert [note for note in planned.notes if "draws the same" in note] == [f"{same} there"]
+    Image.new("RGB", (64, 64)).save(tmp_path / "begin.png")
+    base = Draft(init=str(tmp_path / "begin.png"))
+    settings = (("steps", ("4",)), ("strength", ("0.3", "0.4", "0.45", "0.9", "1")))
+    planned = grids.plan(Grid(("a cat",), ("mini",), (7,), settings, base=base), known)
+    told = [note for note in planned.notes if "draws the same" in note]
+    assert len(told) == 2 and "strength 0.4 " in told[0] and "strength 0.45 " in told[1] and len(planned.cells) == 5
+    settings = (("guidance", ("0", "0.1", "0.2", "0.3", "0.4", "0.5")),)
+    planned = grids.plan(Grid(("a cat",), ("mini",), (7,), settings), known)
+    assert planned.notes[-1] == "and 2 more draw the same as others"
 
 
 def test_all_combinations_are_made_model_after_model(known: Catalogue) -> None:

@@ -78,6 +78,15 @@ def test_who_has_fewer_blocks_does_not_lead() -> None:
     assert not ranks[1].tie and ranks[2].tie
 
 
+def test_who_shares_no_block_with_the_first_widens_nothing() -> None:
+    some = trials(a=FEW, b=[x - 0.3 * (i % 2) for i, x in enumerate(FEW)])
+    strangers = [Trial(f"c{i}", f"elsewhere {i}", 1.0, 1.0) for i in range(20)]
+    alone, among = by_name(rank(some))["b"], by_name(rank([*some, *strangers]))["b"]
+    assert (alone.behind_low, alone.behind_high) == (among.behind_low, among.behind_high)
+    rivals = trials(**{f"c{i}": [x - 9 for x in FEW] for i in range(20)})
+    assert by_name(rank([*some, *rivals]))["b"].behind_high > alone.behind_high
+
+
 def test_what_is_no_number_is_left_out_and_the_later_of_two_counts() -> None:
     (only,) = rank([Trial("a", 1, math.nan, 1.0), Trial("a", 2, 5.0, 1.0), Trial("a", 2, 7.0, 3.0)])
     assert (only.count, only.mean, only.seconds, only.rate) == (1, 7.0, 3.0, 7 / 3)

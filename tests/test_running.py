@@ -69,12 +69,6 @@ def test_a_bad_setting_costs_itself_alone() -> None:
     assert len([1 for one in asked if one[0] == 1]) < 12 and len([1 for one in asked if one[0] != 1]) == 24
 
 
-@pytest.mark.parametrize("prompts", [1, 2])
-def test_the_last_cells_of_a_sound_contender_say_nothing_of_its_model(prompts: int) -> None:
-    asked = tried(grid(4, prompts, 3), lambda request: request.guidance_scale < 2 and request.prompt == "p1")
-    assert len([1 for one in asked if one[0] > 1]) == 2 * prompts * 3
-
-
 @pytest.mark.parametrize("seeds", [1, 4])
 def test_a_bad_scheduler_does_not_cost_the_model_its_others(seeds: int) -> None:
     """Three guidances of it fail before anything succeeds."""

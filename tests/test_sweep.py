@@ -233,7 +233,7 @@ def test_a_sweep_is_forgotten_and_its_pictures_are_not(store: Store, tmp_path: P
 def test_what_makes_numbers_unsure_is_told(store: Store, tmp_path: Path) -> None:
     done = finished(store, tmp_path / "pictures")
     ranks = ranking.rank(runs.trials(done, "fake"))
-    assert runs.doubts(done, ranks) == () and runs.unranked(done, ranks) == () and runs.stars(done) == {}
+    assert len(runs.doubts(done, ranks)) == 1 and runs.unranked(done, ranks) == () and runs.stars(done) == {}
     few = replace(done, cells=tuple(cell for cell in done.cells if cell.request.seed < 2))
     one = replace(done, cells=tuple(cell for cell in done.cells if cell.request.seed < 1))
     assert [runs.ties(rank) for rank in ranking.rank(runs.trials(few, "fake"))] == [True, None], (
@@ -241,16 +241,51 @@ def test_what_makes_numbers_unsure_is_told(store: Store, tmp_path: Path) -> None
     )
     first, second = ranking.rank(runs.trials(one, "fake"))
     assert (runs.mark(first), runs.wins(first)) == ("1", "") and (runs.mark(second), runs.wins(second)) == ("?", "?")
-    (told,) = runs.doubts(few, ranking.rank(runs.trials(few, "fake")))
-    assert told.startswith("with fewer than 5 pairs") and told.endswith("2 here")
+    told, _ = runs.doubts(few, ranking.rank(runs.trials(few, "fake")))
+    assert told.startswith("with fewer than 5 prompts, or pairs") and told.endswith("2 here")
     less = tuple(replace(cell, picture=None) if cell.number == 0 else cell for cell in done.cells)
-    (told,) = runs.doubts(replace(done, cells=less), ranking.rank(runs.trials(replace(done, cells=less), "fake")))
+    _, told = runs.doubts(replace(done, cells=less), ranking.rank(runs.trials(replace(done, cells=less), "fake")))
     assert told == "who was scored in fewer pairs than 6 stands behind all others"
     none = tuple(replace(cell, picture=None) if cell.request.model == "m1" else cell for cell in done.cells)
     ranks = ranking.rank(runs.trials(replace(done, cells=none), "fake"))
     assert runs.unranked(replace(done, cells=none), ranks) == ((("model", "m1"),),)
     (page,) = report.write(replace(done, cells=none), tmp_path / "page.html")
     assert "<td>–</td><td>m1</td><td>0</td>" in page.read_text() and "1 contender without a score" in page.read_text()
+
+
+def test_prompts_count_as_far_as_they_were_scored(store: Store, tmp_path: Path) -> None:
+    done = finished(store, tmp_path / "pictures")
+    one = "one prompt says nothing of others: who is better is better at this one"
+    assert one in runs.doubts(done, ranking.rank(runs.trials(done, "fake")))
+    cells = tuple(
+        replace(cell, point=tuple((a, f"p{cell.request.seed}" if a == "prompt" else v) for a, v in cell.point))
+        for cell in done.cells
+    )
+    assert runs.doubts(replace(done, cells=cells), ranking.rank(runs.trials(replace(done, cells=cells), "fake"))) == ()
+    cells = tuple(replace(cell, picture=None) if cell.request.seed > 1 else cell for cell in cells)
+    told = runs.doubts(replace(done, cells=cells), ranking.rank(runs.trials(replace(done, cells=cells), "fake")))
+    assert "2 prompts are too few to speak of others: who is better is better at these" in told
+
+
+def test_what_kept_a_scorer_is_over_when_it_has_scored_all_that_it_can(store: Store, tmp_path: Path) -> None:
+    done = replace(finished(store, tmp_path / "pictures"), left_out=(("scorer fake", "no room"),))
+    assert runs.missing(done) == ()
+    first = done.cells[0]
+    assert first.picture is not None
+    bare = replace(first.picture, request=replace(first.request, prompt=" "), scores={})
+    some = replace(done, cells=(replace(first, picture=bare), *done.cells[1:]))
+    assert runs.missing(some) == (), "it reads a prompt, and there is none"
+    assert runs.missing(some, {"fake"}) == (("scorer fake", "no room"),), "it reads none, and could have"
+
+
+def test_a_sweep_is_asked_after_without_being_in_the_way(store: Store) -> None:
+    id = sweep.begin(store, grid(1, 1), "apples").id
+    assert not runs.taken(store, id)
+    with runs.alone(store, id):
+        assert runs.taken(store, id)
+        with pytest.raises(InvalidRequest, match="is being made already"), runs.alone(store, id):
+            pass
+    assert not runs.taken(store, id)
 
 
 def test_stars_stand_in_the_report_apart_from_scores(store: Store, tmp_path: Path) -> None:

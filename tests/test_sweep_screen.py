@@ -55,6 +55,7 @@ class Room(FakeDarkroom):
         self.catalogue: Any = None
         self.loader: Any = self
         self.of_scorer: dict[str, Exception] = {}
+        self.gates: dict[str, threading.Semaphore] = {}
         self.damaged = ""
         self.note = ""
 
@@ -63,6 +64,8 @@ class Room(FakeDarkroom):
         if isinstance(request, Warm):
             return ()
         if isinstance(request, Score):
+            if request.scorer in self.gates:
+                self.gates[request.scorer].acquire()
             if request.scorer in self.of_scorer:
                 raise self.of_scorer[request.scorer]
             for path in request.pictures:
@@ -262,6 +265,23 @@ def test_the_command_of_a_marked_sweep_makes_the_same_cells(home: Path, marked: 
 # ── making ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+def test_a_negative_prompt_that_is_blank_and_encoded_is_so_in_the_command(home: Path) -> None:
+    for blank, told in (("empty", ["--negative", ""]), ("zeros", [])):
+        draft = Draft(prompt="a red apple", model="mini", blank_negative=blank)
+        words = shlex.split(marking.command(marking.grid(Marked(), draft), ()))
+        at = words.index("--negative") if "--negative" in words else 0
+        assert words[at : at + 2] * bool(at) == told
+    from tui import sweep_command
+    from tui.session import Session
+
+    class Plain:
+        settings = Settings()
+
+    for negative, blank in ((None, "zeros"), ("", "empty")):
+        base = sweep_command._base(cast(Session, Plain()), (), negative, "", False)
+        assert (base.negative_prompt, base.blank_negative) == ("", blank)
+
+
 async def test_a_picture_is_made_between_two_cells(desk: Desk) -> None:
     desk.draft()
     id = desk.begin(1, 5)
@@ -341,7 +361,9 @@ async def test_a_sweep_that_brings_the_program_down_is_set_aside(desk: Desk) -> 
         assert not desk.app.workbench.conductor.busy and not desk.made(id)
 
 
-async def test_a_sweep_that_another_program_makes_is_left_to_it(desk: Desk) -> None:
+async def test_a_sweep_that_another_program_makes_is_left_to_it(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tui import sweep_screen
+
     id = desk.begin(1, 2)
     with runs.alone(desk.store, id):
         async with desk.app.run_test(size=WIDE) as pilot:
@@ -350,6 +372,14 @@ async def test_a_sweep_that_another_program_makes_is_left_to_it(desk: Desk) -> N
             await pilot.press("space")
             await until(pilot, lambda: "is being made already" in desk.said())
             assert not desk.app.workbench.conductor.busy
+            title = desk.screen.query_one("#sweep-title", Static)
+            await until(pilot, lambda: str(title.render()).strip().endswith("0/2 · another program makes it"))
+        monkeypatch.setattr(sweep_screen, "LOOK_AGAIN", 0.05)
+    async with desk.open().run_test(size=WIDE) as pilot:
+        await pilot.press("f8")
+        await shown(pilot, desk, id)
+        title = desk.screen.query_one("#sweep-title", Static)
+        await until(pilot, lambda: str(title.render()).strip().endswith("0/2 · space makes the rest"))
 
 
 async def test_what_another_program_makes_meanwhile_comes_in(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -365,6 +395,10 @@ async def test_what_another_program_makes_meanwhile_comes_in(desk: Desk, monkeyp
         desk.store.finish(job.id, [replace(made, scores={"fake-clip": 30.0})])
         await until(pilot, lambda: board.made == 1 and board.ranks.get("fake-clip"))
         assert desk.screen.shown is board
+        sweep.fail(desk.store, id, [0, 1], "no such thing")
+        await until(pilot, lambda: board.progress == (1, 1))
+        missing = desk.screen.query_one("#sweep-missing", Static)
+        await until(pilot, lambda: "no such thing" in str(missing.render()))
 
 
 async def test_what_fails_is_told_once_and_the_rest_goes_on(desk: Desk) -> None:
@@ -540,6 +574,13 @@ async def test_deleted_pictures_are_made_again_and_told(desk: Desk) -> None:
         conductor.go_on(id)
         await until(pilot, lambda: "are gone" in desk.said())
         assert not conductor.busy and desk.made(id) == 3, "its disk may be away"
+        await pilot.press("f8")
+        await shown(pilot, desk, id)
+        await pilot.press("space")
+        await until(pilot, lambda: "space once more makes them again" in desk.said())
+        assert not conductor.busy and len(desk.room.drawn) == 4
+        await pilot.press("space")
+        await until(pilot, lambda: not conductor.busy and len(desk.room.drawn) == 7 and Path(one).exists())
 
 
 async def test_the_screen_tells_what_was_deleted_and_space_makes_it(desk: Desk) -> None:
@@ -597,6 +638,30 @@ async def test_a_recipe_that_was_taken_back_with_a_picture_is_not_every_models(d
     assert {cell.request.model: cell.request.num_inference_steps for cell in planned.cells} == {
         "mini": mini.num_inference_steps, "quick": quick.num_inference_steps,
     }  # fmt: skip
+
+
+async def test_scores_count_as_something_that_came_of_a_sweep(desk: Desk) -> None:
+    """It was started twice and went down; that it scores is enough to be started again."""
+    desk.draft()
+    id = desk.begin(1, 2, ("fake-clip", "other"))
+    async with desk.app.run_test(size=WIDE) as pilot:
+        conductor = desk.app.workbench.conductor
+        desk.room.of_scorer["other"] = InvalidRequest("not today")
+        conductor.go_on(id)
+        await until(pilot, lambda: not conductor.busy and desk.made(id) == 2)
+        with desk.store.transaction() as db:
+            db.execute("DELETE FROM scores")
+    desk.close()
+    desk.room.gates["fake-clip"] = desk.room.gates["other"] = threading.Semaphore(0)
+    again = desk.open()
+    sweep.mark(desk.store, id, 1)
+    async with again.run_test(size=WIDE) as pilot:
+        await until(pilot, lambda: desk.engine._computing.running)
+        assert sweep.marked(desk.store) == (id, 1)
+        desk.room.gates["fake-clip"].release()
+        await until(pilot, lambda: sweep.marked(desk.store) == (id, 0))
+        desk.room.gates["other"].release()
+        await until(pilot, lambda: sweep.marked(desk.store) is None)
 
 
 async def test_scores_that_are_missing_are_made_up_for(desk: Desk) -> None:
@@ -731,6 +796,34 @@ async def test_the_board_sorts_and_the_sheet_follows_its_order(filled: Desk) -> 
         await pilot.press("s")
         assert "by contender" in str(desk.screen.board.border_subtitle)
         assert desk.screen.board.order == sorted(places, key=lambda number: board.names[number])
+
+
+async def test_who_looks_at_pictures_stays_with_them_whoever_comes_to_lead(filled: Desk) -> None:
+    async with filled.app.run_test(size=WIDE) as pilot:
+        await pilot.press("f8")
+        board = await shown(pilot, filled, 1)
+        await until(pilot, lambda: filled.screen.board.chosen is not None and board.ranks.get("fake-clip"))
+        await pilot.press("enter")
+        first = filled.screen.board.chosen
+        assert first is not None
+        other = next(cell for cell in board.now().cells if board.place(cell.number)[0] != first.number)  # type: ignore[index]
+        for cell in board.now().cells:
+            if cell.contender == other.contender and cell.picture is not None:
+                filled.screen.picture_scored(cell.picture.path, "fake-clip", 1e6)
+        await until(pilot, lambda: filled.screen.board.order[0] != first.number)
+        assert filled.screen.board.chosen is not None and filled.screen.board.chosen.number == first.number
+        assert filled.screen.at is not None and filled.screen.at[0] == first.number
+
+
+def test_a_rating_outlives_a_reading_that_began_before_it(filled: Desk) -> None:
+    board = Board(sweep.load(filled.store, 1))
+    cell = board.cell(0, 0)
+    assert cell is not None and cell.picture is not None
+    board.rate(cell.number, 4)
+    board.put(cell.number, cell.picture)
+    assert (now := board.cell(0, 0)) is not None and now.picture is not None and now.picture.rating == 4
+    board.put(cell.number, replace(cell.picture, id=999))
+    assert (now := board.cell(0, 0)) is not None and now.picture is not None and now.picture.rating is None, "another"
 
 
 async def test_one_pane_at_a_time_where_there_is_no_room_for_two(filled: Desk) -> None:
@@ -899,6 +992,9 @@ def test_short_names_are_values_without_what_all_begin_with() -> None:
 
 
 async def test_a_large_sweep_is_read_while_it_is_made(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tui import sweep_screen
+
+    monkeypatch.setattr(sweep_screen, "LOOK_AGAIN", 3600.0)
     id = desk.begin(1, 30)
     load = sweep.load
 

@@ -241,8 +241,9 @@ class SafelightApp(App[None]):
         closing.start()
         try:
             await self.workbench.form.save()
-            await self.workbench.conductor.put_away()
             until = time.monotonic() + CLOSING
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.workbench.conductor.put_away(), CLOSING)
             while closing.is_alive() and time.monotonic() < until:
                 await asyncio.sleep(0.02)
         finally:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
@@ -47,10 +47,16 @@ class Standing:
 
 class Board:
     """The cells of a sweep by contender and block. Ranks are computed by whoever has the time (`rank`), and shown when
-    they are there."""
+    they are there.
 
-    def __init__(self, sweep: Sweep) -> None:
+    Args:
+        sweep: as it was read.
+        wordless: the scorers that judge pictures without a prompt, too.
+    """
+
+    def __init__(self, sweep: Sweep, wordless: Container[str] = ()) -> None:
         self.sweep = sweep
+        self._wordless = wordless
         cells = sweep.cells
         contenders: dict[Point, int] = {}
         blocks: dict[Point, int] = {}
@@ -69,6 +75,8 @@ class Board:
         self.blocks = list(runs.names(blocks).values())
         "Of the blocks, by number."
         self._numbers = contenders
+        self._judged: dict[int, tuple[int, int | None]] = {}
+        "By cell, of which picture a person has told on this board what it is worth."
         self.ranks: dict[str, tuple[Rank, ...]] = {}
         "By scorer."
         self.gone: frozenset[int] = frozenset()
@@ -82,6 +90,12 @@ class Board:
         """Pictures that there are."""
         return sum(cell.picture is not None for cell in self._cells.values())
 
+    @property
+    def progress(self) -> tuple[int, int]:
+        """Pictures that there are, and cells of which it is known why they have none."""
+        made = self.made
+        return made, sum(cell.picture is None and bool(cell.message) for cell in self._cells.values())
+
     def cell(self, contender: int, block: int) -> Cell | None:
         """The cell of a contender in a block."""
         number = self._at.get((contender, block))
@@ -94,6 +108,8 @@ class Board:
     def put(self, number: int, picture: Picture | None, message: str = "") -> None:
         """What has become of a cell."""
         cell = self._cells.get(number)
+        if picture is not None and (judged := self._judged.get(number, (-1, None)))[0] == picture.id:
+            picture = replace(picture, rating=judged[1])  # it may have been read before that was written down
         if cell is not None:
             self._cells[number] = replace(cell, picture=picture or cell.picture, message=message)
             if picture is not None:
@@ -111,6 +127,7 @@ class Board:
         """A person has judged a cell's picture."""
         cell = self._cells[number]
         if cell.picture is not None:
+            self._judged[number] = (cell.picture.id, rating)
             self._cells[number] = replace(cell, picture=replace(cell.picture, rating=rating))
 
     def now(self) -> Sweep:
@@ -118,8 +135,8 @@ class Board:
         return replace(self.sweep, cells=tuple(self._cells[number] for number in sorted(self._cells)))
 
     def missing(self) -> tuple[tuple[str, str], ...]:
-        """(contender, why) of what has no pictures."""
-        return runs.missing(self.now())
+        """(who, why) of contenders without pictures, and of scorers that have not scored."""
+        return runs.missing(self.now(), self._wordless)
 
     def standings(self, scorer: str) -> list[Standing]:
         """All contenders, as they are made."""

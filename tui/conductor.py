@@ -90,7 +90,8 @@ class Conductor:
         "How often it was begun, and nothing came of it."
         self._counted = False
         "Whether this time is one of them: from its first cell on."
-        self._opening = False
+        self._opening = 0
+        "The sweep that is just read, to be made."
         self._resting = False
         self._lane = asyncio.Lock()
         self._marking = asyncio.Lock()
@@ -102,6 +103,11 @@ class Conductor:
     def busy(self) -> bool:
         """Whether a sweep is made, or its pictures are scored."""
         return self.run is not None
+
+    @property
+    def holds(self) -> bool:
+        """Whether other programs are kept from a sweep: one is made, or its last picture is still being ended."""
+        return self._lock is not None
 
     @property
     def left(self) -> int:
@@ -131,20 +137,25 @@ class Conductor:
             return [Progress(job, "waiting", step=made, of=all, title=f"paused at {made}/{all}: {title}")]
         return [Progress(job, "running", step=made, of=all, doing=self._doing, title=title)]
 
-    def go_on(self, id: int) -> None:
-        """Begins or goes on with a sweep; one that is made already goes on as it does."""
+    def go_on(self, id: int, sure: bool = False) -> None:
+        """Begins or goes on with a sweep; one that is made already goes on as it does.
+
+        Args:
+            id: which.
+            sure: whether pictures are made again where all of them are gone, as if a disk were away.
+        """
         if self.run is None:
-            self._spawn(self._go_on(id, 0))
+            self._spawn(self._go_on(id, 0, sure))
         elif self.run.sweep.id != id:
             self._notify(f"sweep {self.run.sweep.id} is being made; pause it first")
 
-    async def _go_on(self, id: int, starts: int) -> None:
+    async def _go_on(self, id: int, starts: int, sure: bool = False) -> None:
         if self._opening:
             return
         if self._lock is not None:
             self._notify("the last picture is still being ended; try again in a moment")
             return
-        self._opening = True
+        self._opening = id
 
         def opened() -> tuple[ExitStack, Sweep, int]:
             stack = ExitStack()
@@ -152,7 +163,7 @@ class Conductor:
                 stack.enter_context(runs.alone(self.store, id))
                 wanted = sweep.load(self.store, id)
                 folder = wanted.cells[0].request.folder if wanted.cells else None
-                wanted, lost = sweep.reopen(self.store, wanted)
+                wanted, lost = sweep.reopen(self.store, wanted, sure)
                 kept = folders.refuges(self.pictures, self.store.path.parent)
                 wanted = sweep.find_again(self.store, wanted, Path(folder) if folder else self.pictures, kept)
                 sweep.mark(self.store, id, starts)
@@ -167,7 +178,7 @@ class Conductor:
             self._tell(e)
             return
         finally:
-            self._opening = False
+            self._opening = 0
         self._lock, self.run, self._doing, self._starts = stack, Run(wanted), "", starts
         self._counted = False
         self._paused = None
@@ -217,16 +228,12 @@ class Conductor:
 
     async def put_away(self) -> None:
         """Leaving in order is no going down: the next time the sweep goes on as if it were the first."""
-        if self.run is None and not self._opening:
+        id = self.run.sweep.id if self.run is not None else self._opening
+        if not id:
             return
-
-        def mark() -> None:
-            if (found := sweep.marked(self.store)) is not None and found[1]:
-                sweep.mark(self.store, found[0])
-
         try:
             async with self._marking:
-                await asyncio.to_thread(mark)
+                await asyncio.to_thread(sweep.settle, self.store, id)
         except SafelightError as e:
             log.warning("%s", e.message)
 

@@ -31,6 +31,8 @@ NUMBERS = {
 "Those of them whose values are numbers, and their ranges."
 MOST_SEEDS = 10_000
 "Of one sweep."
+ALIKE = 3
+"How many pairs of contenders that draw the same are told one by one."
 Point = tuple[tuple[str, str], ...]
 
 
@@ -67,7 +69,7 @@ class Planned:
     cells: tuple[Cell, ...]
     "In the order in which they are made."
     left_out: tuple[tuple[str, str], ...]
-    "(contender, why) of those that can't be drawn."
+    "(who, why) of contenders that can't be drawn, and of scorers that can't judge."
     notes: tuple[str, ...]
     "What is worth knowing, each once."
 
@@ -190,7 +192,32 @@ def plan(grid: Grid, catalogue: Catalogue, folder: str = "", all_models: bool = 
         cells += [(point, replace(request, folder=folder, preview_every=0)) for point, request in found]
     if not cells and first is not None:
         raise first
-    return Planned(tuple(sweep.in_order(cells)), tuple(left_out.items()), tuple(notes))
+    planned = tuple(sweep.in_order(cells))
+    return Planned(planned, tuple(left_out.items()), (*notes, *_alike(planned)))
+
+
+def _alike(cells: Sequence[Cell]) -> Iterator[str]:
+    """Contenders that differ in nothing that acts, a line each: they are made, and ranked, as any others."""
+    first: dict[tuple[Point, Generate], Point] = {}
+    found: dict[tuple[Point, Point], None] = {}
+    for cell in cells:
+        other = first.setdefault((cell.block, _acting(cell.request)), cell.contender)
+        if other != cell.contender:
+            found[other, cell.contender] = None
+    for one, two in list(found)[:ALIKE]:
+        yield f"{told(two)} draws the same as {told(one)}: what differs doesn't act there"
+    if len(found) > ALIKE:
+        yield f"and {len(found) - ALIKE} more draw the same as others"
+
+
+def _acting(request: Generate) -> Generate:
+    """A request without what doesn't act: a rescale without guidance, and what of a strength is no whole step."""
+    request = replace(request, overrides=())
+    if request.guidance_scale <= 1:
+        request = replace(request, guidance_scale=1.0, guidance_rescale=0.0)
+    if request.init is not None and request.strength > 0:
+        request = replace(request, strength=float(max(1, int(request.num_inference_steps * request.strength))))
+    return request
 
 
 def _weighings(grid: Grid) -> tuple[tuple[Point, tuple[str, ...]], ...]:

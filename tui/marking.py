@@ -123,7 +123,7 @@ def command(wanted: Grid, scorers: Sequence[str]) -> str:
         words += ["--lora", "+".join(stack) or "none"]
     for part in wanted.parts:
         words += ["--part", f"{part.words}={','.join(part.weights)}"]
-    if base.negative_prompt.strip():
+    if base.negative_prompt.strip() or base.blank_negative == "empty":
         words += ["--negative", base.negative_prompt]
     if base.syntax.strip():
         words += ["--syntax", base.syntax]

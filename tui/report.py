@@ -11,7 +11,7 @@ import io
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from urllib.parse import quote
@@ -48,7 +48,7 @@ Boards = Mapping[str, Sequence[Rank]]
 Names = Mapping[grids.Point, str]
 "What tells contenders from each other."
 Missing = Sequence[tuple[str, str]]
-"(contender, why it has no pictures)."
+"(who, why) of contenders without pictures, and of scorers that have not scored."
 
 
 def check(path: Path) -> None:
@@ -60,8 +60,13 @@ def check(path: Path) -> None:
         raise InvalidRequest(f"{path} is a folder", "name a file", "report")
 
 
-def write(done: Sweep, path: Path) -> tuple[Path, ...]:
+def write(done: Sweep, path: Path, wordless: Container[str] = ()) -> tuple[Path, ...]:
     """Writes the report and what lies beside it; the files, the report first.
+
+    Args:
+        done: the sweep.
+        path: the report's; its ending says which kind.
+        wordless: the scorers that judge pictures without a prompt, too.
 
     Raises:
         InvalidRequest: the name is no report's.
@@ -70,7 +75,7 @@ def write(done: Sweep, path: Path) -> tuple[Path, ...]:
     check(path)
     boards = {scorer: ranking.rank(runs.trials(done, scorer)) for scorer in done.scorers}
     ranks = next(iter(boards.values()), ())
-    missing = [*runs.missing(done)]
+    missing = [*runs.missing(done, wordless)]
     try:
         if lost := len(sweep.deleted(done)):
             told = f"{wording.plural(lost, 'file')} {'was' if lost == 1 else 'were'} deleted or damaged"
@@ -202,7 +207,7 @@ def _legend() -> str:
         "The interval of the mean and of what a contender is behind the first are the percentile bootstrap's, over "
         "pairs of prompt and seed, those of one prompt together where there are five prompts or more; the latter is "
         "widened for the number of contenders. = can't be told from the first: that interval holds 0. ? too few "
-        "pairs to tell. wins: in which share of the pairs it beats the first."
+        "prompts or pairs to tell. wins: in which share of the pairs it beats the first."
     )
 
 

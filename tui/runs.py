@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from collections.abc import Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import cast
 
 from engines import folders
@@ -19,6 +21,8 @@ from tui import grids, wording
 
 BYTES = 1_600_000
 "Of a picture of a megapixel, as PNG, for the estimate; others in proportion."
+TRIES, AGAIN = 3, 0.05
+"How often, and seconds apart, a lock is tried before it counts as held."
 TOGETHER = 16
 "Pictures that one request has scored: what waits for it waits for so many."
 
@@ -26,20 +30,49 @@ TOGETHER = 16
 @contextmanager
 def alone(store: Store, id: int) -> Iterator[None]:
     """Keeps other programs from making the same sweep at the same time. Raises InvalidRequest if one does."""
-    place = folders.make(store.path.parent / "sweeps") / f"{id}.lock"
+    place = folders.make(_lock(store, id).parent) / _lock(store, id).name
     lock = os.open(place, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
     try:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            told = f"sweep {id} is being made already"
-            raise InvalidRequest(told, "wait for it, or stop it first", "sweep") from None
+            for _ in range(TRIES):
+                if _locked(lock, fcntl.LOCK_EX):
+                    break
+                time.sleep(AGAIN)  # somebody may just be asking whether it is made
+            else:
+                told = f"sweep {id} is being made already"
+                raise InvalidRequest(told, "wait for it, or stop it first", "sweep")
         except OSError as e:
             told = f"{place} can't be locked: {e.strerror or e}"
             raise StorageError(told, "set SAFELIGHT_HOME to a folder on a local disk") from e
         yield
     finally:
         os.close(lock)
+
+
+def taken(store: Store, id: int) -> bool:
+    """Whether a program makes the sweep now: this one, or another."""
+    try:
+        lock = os.open(_lock(store, id), os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False  # nobody ever has
+    try:
+        return not _locked(lock, fcntl.LOCK_SH)
+    except OSError:
+        return False
+    finally:
+        os.close(lock)
+
+
+def _lock(store: Store, id: int) -> Path:
+    return store.path.parent / "sweeps" / f"{id}.lock"
+
+
+def _locked(lock: int, how: int) -> bool:
+    try:
+        fcntl.flock(lock, how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def estimate(store: Store, cells: Sequence[Cell]) -> str:
@@ -118,14 +151,15 @@ def stars(done: Sweep) -> dict[grids.Point, tuple[float, int]]:
 
 
 def ties(rank: Rank) -> bool | None:
-    """Whether it can't be told from the first; None where too few pairs say that it can, or one alone says anything."""
+    """Whether it can't be told from the first; None where too few prompts or pairs say that it can, or one pair alone
+    says anything."""
     if rank.shared < 2 and rank.place > 1:
         return None
     return True if rank.tie else None if rank.units < FEW else False
 
 
 def mark(rank: Rank) -> str:
-    """Its place; = where it can't be told from the first, ? where there are too few pairs to tell by."""
+    """Its place; = where it can't be told from the first, ? where there are too few prompts or pairs to tell by."""
     if rank.place == 1:
         return "1"
     return {None: "?", True: "=", False: str(rank.place)}[ties(rank)]
@@ -150,11 +184,14 @@ def doubts(done: Sweep, ranks: Sequence[Rank]) -> tuple[str, ...]:
         return ()
     told = []
     least, most = min(rank.count for rank in ranks), max(rank.count for rank in ranks)
-    if (few := min(rank.shared for rank in ranks)) < FEW:
+    if (few := min(rank.units for rank in ranks)) < FEW:
         told.append(
-            f"with fewer than {FEW} pairs of prompt and seed an interval is narrower than what is known: {few} here"
+            f"with fewer than {FEW} prompts, or pairs of prompt and seed, an interval is narrower than what is known: "
+            f"{few} here"
         )
-    if 1 < (prompts := len({cell.prompt for cell in done.cells})) < FEW:
+    if (prompts := max(rank.prompts for rank in ranks)) == 1:
+        told.append("one prompt says nothing of others: who is better is better at this one")
+    elif prompts < FEW:
         told.append(f"{prompts} prompts are too few to speak of others: who is better is better at these")
     if least < most:
         told.append(f"who was scored in fewer pairs than {most} stands behind all others")
@@ -165,11 +202,15 @@ def doubts(done: Sweep, ranks: Sequence[Rank]) -> tuple[str, ...]:
     return tuple(told)
 
 
-def missing(done: Sweep) -> tuple[tuple[str, str], ...]:
-    """(contender, why) of what has no pictures, and (scorer, why) of who has not scored them, each once."""
+def missing(done: Sweep, wordless: Container[str] = ()) -> tuple[tuple[str, str], ...]:
+    """(contender, why) of what has no pictures, and (scorer, why) of who has not scored them, each once.
+
+    Args:
+        wordless: as in `judgements`.
+    """
     failed = ((grids.told(cell.contender), cell.message) for cell in done.open if cell.message)
     noted = {who for who, _ in done.left_out}
-    over = {who for id in done.scorers if (who := f"scorer {id}") in noted and _all(done, id)}
+    over = {who for id in done.scorers if (who := f"scorer {id}") in noted and _all(done, id, id in wordless)}
     left_out = (pair for pair in done.left_out if pair[0] not in over)
     return tuple(dict.fromkeys([*left_out, *failed]))
 
@@ -179,11 +220,11 @@ def told(who: str, why: str) -> str:
     return why if why.startswith(who) else f"{who}: {why}"
 
 
-def _all(done: Sweep, scorer: str) -> bool:
+def _all(done: Sweep, scorer: str, wordless: bool) -> bool:
     """Whether somebody has scored all that it can: what once kept it from that is over."""
     made = [cell.picture for cell in done.cells if cell.picture is not None]
     scored = [picture for picture in made if scorer in picture.scores]
-    return bool(scored) and all(scorer in one.scores or not one.request.prompt.strip() for one in made)
+    return bool(scored) and all(scorer in one.scores or not (wordless or one.request.prompt.strip()) for one in made)
 
 
 def point(rank: Rank) -> grids.Point:

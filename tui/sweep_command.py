@@ -42,7 +42,9 @@ def sweep(
     seeds: Annotated[
         str | None, typer.Option("--seeds", metavar="N|A,B,…", help="How many seeds, or which; 4.")
     ] = None,
-    negative: Annotated[str, typer.Option("-n", "--negative", metavar="TEXT", help="What to stay away from.")] = "",
+    negative: Annotated[
+        str | None, typer.Option("-n", "--negative", metavar="TEXT", help="What to stay away from; '' is encoded.")
+    ] = None,
     guidance: Annotated[str, typer.Option("--guidance", metavar="X,…", help="Guidance scales.")] = "",
     rescale: Annotated[str, typer.Option("--guidance-rescale", metavar="X,…", help="Guidance rescales.")] = "",
     steps: Annotated[str, typer.Option("--steps", metavar="N,…", help="Numbers of steps.")] = "",
@@ -125,13 +127,13 @@ def sweep(
         if remove:
             last = remove.strip().lower() == "last"
             return _remove(store, sweeps.load(store).id if last else _number(remove))
-        varied = (prompts, models, lora, part, negative, *axes.values())
+        varied = (prompts, models, lora, part, negative is not None, *axes.values())
         if resume:
             if any((*varied, study, seeds, syntax, scorer, out, override, init, variation_seed)):
                 raise InvalidRequest("a sweep that is resumed has its cells already", "leave everything else out")
             wanted = sweeps.load(store, None if resume.strip().lower() == "last" else _number(resume))
             if dry_run:
-                lost = sweeps.deleted(wanted)
+                lost = sweeps.deleted(wanted, sure=yes)
                 making.say(
                     [f"{wording.plural(len(lost), 'picture')} deleted or damaged: counted as not made"] * bool(lost)
                 )
@@ -174,7 +176,7 @@ def sweep(
             except NothingAsked:
                 sweeps.remove(store, wanted.id)  # there is nothing to go on with
                 raise
-        return _make(session, store, wanted, json, page)
+        return _make(session, store, wanted, json, page, sure=yes)
 
 
 def _again(arguments: Sequence[str], variation_seed: str) -> list[str]:
@@ -206,14 +208,18 @@ def _page(written: str) -> Path:
     return page
 
 
-def _base(session: Session, judges: tuple[str, ...], negative: str, syntax: str, override: bool) -> Draft:
+def _base(session: Session, judges: tuple[str, ...], negative: str | None, syntax: str, override: bool) -> Draft:
     """What all cells have alike."""
     from tui.draft import Draft
 
     return Draft(
-        negative_prompt=negative, syntax=syntax, score=(*judges, "")[0], override="yes" if override else "",
-        blank_negative=session.settings.blank_negative, precision=session.settings.precision,
-    )  # fmt: skip
+        negative_prompt=negative or "",
+        syntax=syntax,
+        score=(*judges, "")[0],
+        override="yes" if override else "",
+        blank_negative=session.settings.blank_negative if negative is None else "empty",
+        precision=session.settings.precision,
+    )
 
 
 def _grid(
@@ -265,8 +271,10 @@ def _lost(catalogue: Catalogue, judges: Sequence[str]) -> Missing:
 
 
 def _planned(session: Session, grid: Grid, gone: Missing, out: str, dry_run: bool) -> Planned:
-    """The cells, with what is worth knowing told; with what is `gone`, too. Raises as `grids.plan` does, and
-    StorageError if pictures can't be saved where they should be."""
+    """The cells, with what is worth knowing told; with the scorers that are `gone`, too.
+
+    Raises as `grids.plan` does, and StorageError if pictures can't be saved where they should be.
+    """
     from tui import grids, making
 
     folder = Path(out).expanduser().absolute() if out else session.pictures
@@ -307,8 +315,16 @@ def _estimate(store: Store, cells: Sequence[Cell]) -> None:
     print(f"note: {runs.estimate(store, cells)}", file=sys.stderr)
 
 
-def _make(session: Session, store: Store, wanted: Sweep, json: bool, page: Path | None) -> int:
+def _make(session: Session, store: Store, wanted: Sweep, json: bool, page: Path | None, sure: bool = False) -> int:
     """Makes what is not made yet, judges, ranks, and writes the page if there is to be one.
+
+    Args:
+        session: what the command runs in.
+        store: where the sweep is written down.
+        wanted: the sweep.
+        json: whether programs read what comes of it.
+        page: the report's file.
+        sure: as in `sweep.deleted`.
 
     Raises:
         NothingMade: no cell could be made.
@@ -320,21 +336,21 @@ def _make(session: Session, store: Store, wanted: Sweep, json: bool, page: Path 
 
     with runs.alone(store, wanted.id):
         wanted = sweeps.load(store, wanted.id)  # another program may have made some of it
-        wanted, lost = sweeps.reopen(store, wanted)
+        wanted, lost = sweeps.reopen(store, wanted, sure)
         making.say(
             [f"{wording.plural(lost, 'picture')} of it {'was' if lost == 1 else 'were'} deleted or damaged: made again"]
             * bool(lost)
         )
         pictures, data = session.pictures, session.folders.data
         wanted = sweeps.find_again(store, wanted, _folder(wanted, pictures), folders.refuges(pictures, data))
+        wordless = runs.wordless(session.catalogue)
         try:
             wrong = sweeping.make(session.engine("command", store), store, wanted, json)
-            wordless = runs.wordless(session.catalogue)
             sweeping.judge(session.engine("command", store), store, sweeps.load(store, wanted.id), wordless)
         finally:
             done = sweeps.load(store, wanted.id)
-            sweeping.show(done, json)
-        for path in report.write(done, page) if page is not None else ():
+            sweeping.show(done, json, wordless)
+        for path in report.write(done, page, wordless) if page is not None else ():
             print(f"note: written: {path}", file=sys.stderr)
     if not any(cell.picture for cell in done.cells):
         told = f"no picture of sweep {done.id} could be made"

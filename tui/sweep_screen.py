@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -90,6 +90,10 @@ class SweepScreen(Screen[None]):
         self._shown: Board | None = None
         self._scorer = ""
         self._standings: Sequence[Standing] = ()
+        self._elsewhere = False
+        "Whether another program makes it."
+        self._asked = 0
+        "The sweep whose pictures are all gone, and of which somebody was asked whether they are to be made again."
         self._stale = False
         self._ranking = False
         self._opening = 0
@@ -153,7 +157,7 @@ class SweepScreen(Screen[None]):
 
     async def _read_and_show(self, id: int | None) -> None:
         running = self._conductor.run
-        store = self._conductor.store
+        store, wordless = self._conductor.store, self._conductor.wordless
         if id is None and running is not None:
             id = running.sweep.id
 
@@ -161,7 +165,7 @@ class SweepScreen(Screen[None]):
             which = id
             if which is None:
                 which = next((row[0] for row in sweep.numbers(store)), None)
-            return None if which is None else Board(sweep.load(store, which))
+            return None if which is None else Board(sweep.load(store, which), wordless)
 
         try:
             found = await asyncio.to_thread(read)
@@ -172,7 +176,7 @@ class SweepScreen(Screen[None]):
             return
         if not self.is_attached:
             return
-        self._shown = found
+        self._shown, self._elsewhere = found, False
         if found is not None:
             self._scorer = next(iter(found.sweep.scorers), "")
         self._show()
@@ -207,14 +211,20 @@ class SweepScreen(Screen[None]):
             self.run_worker(self._catch_up(board), group="again", exclusive=True)
 
     async def _catch_up(self, board: Board, whole: bool = False) -> None:
-        def read() -> Sweep | None:
-            made = sweep.made(self._conductor.store, board.sweep.id)
-            return sweep.load(self._conductor.store, board.sweep.id) if whole or made != board.made else None
+        mine = self._conductor.holds
+
+        def read() -> tuple[bool, Sweep | None]:
+            store, id = self._conductor.store, board.sweep.id
+            changed = whole or sweep.progress(store, id) != board.progress
+            return not mine and runs.taken(store, id), sweep.load(store, id) if changed else None
 
         try:
-            found = await asyncio.to_thread(read)
+            elsewhere, found = await asyncio.to_thread(read)
         except SafelightError:
             return  # the next look may tell
+        if board is self._shown and elsewhere != self._elsewhere:
+            self._elsewhere = elsewhere
+            self._title()
         for cell in found.cells if found is not None else ():
             board.put(cell.number, cell.picture, cell.message)
         if found is not None and board is self._shown:
@@ -281,7 +291,10 @@ class SweepScreen(Screen[None]):
             state = self._conductor.words if mine else f"{board.made}/{len(board.sweep.cells)}"
             state += f" · {len(board.gone)} deleted or damaged" if board.gone else ""
             left += len(board.gone)
-            state += "" if mine or not left else f" · {keys.shown(keys.BY_ID['pause'], self._keymap)} makes the rest"
+            if self._elsewhere and not mine:
+                state += " · another program makes it"
+            elif left and not mine:
+                state += f" · {keys.shown(keys.BY_ID['pause'], self._keymap)} makes the rest"
             text = f"{board.sweep.id} · {one_line(board.sweep.title)}"
             text = f"{one_line(text, max(10, self.size.width - len(state) - 6))} · {state}"
         self.query_one("#sweep-title", Static).update(Content(f" {text}"), layout=False)
@@ -344,17 +357,26 @@ class SweepScreen(Screen[None]):
     async def _go_on(self, board: Board) -> None:
         """Makes what is missing, if anything is: also pictures that were deleted, and scores."""
 
+        sure = self._asked == board.sweep.id
+
         def open_() -> bool:
             now = board.now()
-            return bool(now.open or runs.judgements(now, self._conductor.wordless) or sweep.deleted(now))
+            lost = sweep.deleted(now, sure)
+            return bool(lost or now.open or runs.judgements(now, self._conductor.wordless))
 
         try:
             wanted = await asyncio.to_thread(open_)
+        except sweep.AllGone as e:
+            self._asked = board.sweep.id
+            again = f"{keys.shown(keys.BY_ID['pause'], self._keymap)} once more makes them again"
+            self._tell(sweep.AllGone(e.message, f"is their disk there? If you deleted them, {again}"))
+            return
         except SafelightError as e:
             self._tell(e)
             return
+        self._asked = 0
         if wanted:
-            self._conductor.go_on(board.sweep.id)
+            self._conductor.go_on(board.sweep.id, sure)
         else:
             self.notify("all of its pictures are made and scored", timeout=3, markup=False)
 
@@ -376,7 +398,7 @@ class SweepScreen(Screen[None]):
         folder = Path(cells[0].request.folder or self._conductor.pictures) if cells else self._conductor.pictures
         path = folder / f"sweep-{board.sweep.id}.html"
         try:
-            await asyncio.to_thread(_write, board, path)
+            await asyncio.to_thread(_write, board, path, self._conductor.wordless)
         except SafelightError as e:
             self._tell(e)
             return
@@ -473,7 +495,7 @@ def _ranks(board: Board) -> dict[str, tuple[Rank, ...]]:
     return boards.rank(board.now())
 
 
-def _write(board: Board, path: Path) -> None:
+def _write(board: Board, path: Path, wordless: Container[str]) -> None:
     from tui import report  # with Pillow behind it, which takes its time to be imported
 
-    report.write(board.now(), path)
+    report.write(board.now(), path, wordless)

@@ -161,10 +161,14 @@ def judge(engine: Engine, store: Store, done: Sweep, wordless: Container[str] = 
 # ── the leaderboard ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def show(done: Sweep, as_json: bool) -> None:
-    """The leaderboard of each scorer, and what is missing and why."""
+def show(done: Sweep, as_json: bool, wordless: Container[str] = ()) -> None:
+    """The leaderboard of each scorer, and what is missing and why.
+
+    Args:
+        wordless: as in `runs.judgements`.
+    """
     boards = {scorer: ranking.rank(runs.trials(done, scorer)) for scorer in done.scorers}
-    gone = runs.missing(done)
+    gone = runs.missing(done, wordless)
     if as_json:
         emit(
             {
@@ -196,7 +200,7 @@ def show(done: Sweep, as_json: bool) -> None:
             "= can't be told from the first: the interval of their difference, widened for so many contenders, holds 0"
         )
     if "?" in marks:
-        print("? too few pairs to tell it from the first")
+        print("? too few prompts or pairs to tell it from the first")
     for point, (mean, count) in runs.stars(done).items():
         print(f"by hand: {one_line(names[point], 60)} {mean:.1f} stars, of {wording.plural(count, 'picture')}")
     if not boards:
