@@ -10,6 +10,8 @@ MAX_STEPS = 1000
 "Denoising steps."
 MAX_GUIDANCE = 100.0
 "Classifier-free guidance."
+MAX_IMAGE = 1 << 28
+"Pixels of a file that is taken, and of a result: 16384x16384, in Pillow 1 GiB. What is made can be opened again."
 
 
 def check_number(what: str, value: float, low: float, high: float, field: str) -> None:

@@ -11,21 +11,26 @@ from PIL import Image, ImageCms, ImageOps
 
 from engines.errors import InvalidRequest
 
+STILLS = ("MPO", "PSD")
+"Formats whose further frames are no motion: what a camera kept beside the picture, and the layers of one."
 
-def prepare(picture: Image.Image) -> Image.Image:
+
+def prepare(picture: Image.Image, name: str = "the picture") -> Image.Image:
     """A picture in mode RGB, RGBA, L or LA with 8 bits a band, upright.
 
     Turned as its EXIF orientation says. Palettes, CMYK, YCbCr and the like become RGB, by their colour profile where
     CMYK has one; black and white becomes L; a colour that stands for transparency becomes a band. 16 bits become 8 by
     their upper half, rounded; floating-point levels are taken as 0 … 1. An RGB or grey picture's colour profile stays.
 
+    Args:
+        picture: as it was opened; of a format of STILLS its first frame is taken.
+        name: of its file, for messages.
+
     Raises:
         InvalidRequest: it is animated, damaged or cut short, or has numbers that are no levels.
     """
-    if (frames := getattr(picture, "n_frames", 1)) > 1:
-        raise InvalidRequest(
-            f"the picture is animated: it has {frames} frames", "save one of them and take that", "picture"
-        )
+    if (frames := getattr(picture, "n_frames", 1)) > 1 and getattr(picture, "format", None) not in STILLS:
+        raise InvalidRequest(f"{name} is animated: it has {frames} frames", "save one of them and take that", "picture")
     try:
         picture.load()
         picture = ImageOps.exif_transpose(picture)  # a copy, in any case
@@ -34,7 +39,7 @@ def prepare(picture: Image.Image) -> Image.Image:
     except (OSError, SyntaxError, ValueError, EOFError) as e:
         text = " ".join(str(e).split())
         raise InvalidRequest(
-            f"the picture can't be read: {text[:80]}", "it may be cut short: save it again", "picture"
+            f"{name} can't be read: {text[:80]}", "it may be cut short: save it again", "picture"
         ) from e
     kept = profile if made.mode[:1] == picture.mode[:1] and picture.mode in ("L", "LA", "RGB", "RGBA") else None
     made.info = {"icc_profile": kept} if kept else {}

@@ -15,8 +15,8 @@ MAX_SCALE = 16.0
 "How many times as long a side may become in one step."
 MAX_TILE = 2048
 "Pixels of a tile's side."
-MAX_FINISH = 8
-"Steps of one request."
+MAX_FINISH = 64
+"Steps that a picture goes through in all, whether in one job or in many."
 MAX_NOISE = 350
 "Of the diffusion upscaler: the level that its low_res_scheduler was trained up to (its model card; max_noise_level)."
 
@@ -121,7 +121,8 @@ KINDS: dict[str, type[Upscale] | type[Restore] | type[Hires]] = {"upscale": Upsc
 def check(steps: tuple[Step, ...]) -> None:
     """Raises InvalidRequest for a step that can't be done, or too many of them."""
     if len(steps) > MAX_FINISH:
-        raise InvalidRequest(f"{len(steps)} steps of finishing; at most {MAX_FINISH} are done", "", "finish")
+        told = f"{len(steps)} steps of finishing; at most {MAX_FINISH} are done"
+        raise InvalidRequest(told, "begin anew with a file that tells of none", "finish")
     for step in steps:
         step.validate()
 

@@ -74,7 +74,7 @@ def test_steps_are_read_and_written(known: catalogue.Catalogue, text: str, steps
         ("hires tile=32", "tile must be 64 to 2048"),
         ("upscale tile=many", "tile must be a whole number"),
         ("upscale tile=9", "tile must be 32 to"),
-        (", ".join(["hires"] * 9), ""),
+        (", ".join(["hires"] * 65), "65 steps of finishing; at most 64 are done"),
     ],
 )
 def test_what_can_not_be_done_is_one_line(known: catalogue.Catalogue, text: str, told: str) -> None:

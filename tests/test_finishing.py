@@ -347,6 +347,8 @@ class Face:
 
 
 class Green(torch.nn.Module):
+    shape = gfpgan.FULL
+
     def forward(self, face: torch.Tensor) -> torch.Tensor:
         return torch.tensor([-1.0, 1.0, -1.0]).view(1, 3, 1, 1).expand_as(face)
 
@@ -364,7 +366,7 @@ def faces(room: Darkroom, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Ca
     monkeypatch.setattr(gfpgan, "load", lambda *a: Green())
 
     def use(sees: bool) -> Restore:
-        monkeypatch.setattr(detecting, "YuNet", lambda path: Face(sees))
+        monkeypatch.setattr(detecting, "YuNet", lambda path, sha256: Face(sees))
         room.residency.forget()
         return Restore("green")
 
@@ -380,9 +382,56 @@ def test_a_face_is_drawn_anew_at_a_strength(room: Darkroom, faces: Callable[[boo
         image = np.asarray(opened(made)).astype(int)
         greens.append(image[128, 128, 1])
         assert (image[0, 0] == 90).all() and Path(made.path).name.startswith("grey-faces")
-        assert [e.what for e in events if isinstance(e, Finishing)] == ["looking for faces", "face 1 of 1", "saving"]
+        doing = [e for e in events if isinstance(e, Finishing)]
+        assert list(dict.fromkeys(e.what for e in doing)) == ["looking for faces", "face 1 of 1", "saving"]
+        looks = [e.fraction for e in doing if e.what == "looking for faces"]
+        assert len(looks) > 4 and all(0 <= (fraction or 0) < 1 for fraction in looks), "each look is told"
         assert "face restorer green sha256" in made.made_with
     assert abs(greens[0] - 172) <= 1 and greens[1] == 255
+
+
+def test_faces_are_tried_again_with_all_else_gone_where_memory_runs_out(
+    room: Darkroom, faces: Callable[[bool], Restore], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once while the net is loaded, and once while it draws."""
+    Image.new("RGB", (256, 256), (90, 90, 90)).save(tmp_path / "grey.png")
+    step = faces(True)
+    drain(room, APPLE)
+    assert room.residency.used > 0
+    real, seen = Green.forward, []
+
+    def loads(*rest: Any) -> Green:
+        seen.append(("loads", room.residency.used))
+        if len(seen) == 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return Green()
+
+    def draws(self: Green, face: torch.Tensor) -> torch.Tensor:
+        seen.append(("draws", room.residency.used))
+        if len(seen) == 3:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(self, face)
+
+    monkeypatch.setattr(gfpgan, "load", loads)
+    monkeypatch.setattr(Green, "forward", draws)
+    _, (made,) = drain(room, Finish(str(tmp_path / "grey.png"), (step,)))
+    assert [what for what, _ in seen] == ["loads", "loads", "draws", "draws"]
+    assert seen[0][1] > 0 == seen[1][1], "the model that drew before was let go"
+    assert np.asarray(opened(made))[128, 128, 1] == 255
+
+
+def test_a_net_for_faces_of_another_size_is_refused(
+    room: Darkroom, faces: Callable[[bool], Restore], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Image.new("RGB", (256, 256), (90, 90, 90)).save(tmp_path / "grey.png")
+    step = faces(True)
+    small = replace(
+        gfpgan.FULL, encoder=gfpgan.FULL.encoder[:7], decoder=gfpgan.FULL.decoder[:7],
+        modulated=gfpgan.FULL.modulated[:6],
+    )  # fmt: skip
+    monkeypatch.setattr(Green, "shape", small)
+    with pytest.raises(LoadError, match=r"takes faces of 256 px, and they are cut out in 512 px"):
+        drain(room, Finish(str(tmp_path / "grey.png"), (step,)))
 
 
 def test_a_picture_without_a_face_is_left_alone_and_that_is_told(
@@ -410,6 +459,162 @@ def test_without_opencv_the_line_says_how_to_get_it(
     monkeypatch.setattr(room, "catalogue", known)
     with pytest.raises(LoadError, match="faces are found with OpenCV"):
         drain(room, Finish(str(picture), (Restore("r"),)))
+
+
+# ── memory, and sizes ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_room_is_made_before_a_network_is_loaded(
+    room: Darkroom, picture: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from engines.diffusion import nets
+
+    drain(room, APPLE)
+    room.residency.drop({key for key in room.residency.held() if "upscaler" in str(key)})
+    real, held = nets.load, []
+    monkeypatch.setattr(nets, "load", lambda *a: held.append(room.residency.used) or real(*a))
+    monkeypatch.setattr(room.residency, "limit", 1)
+    drain(room, Finish(str(picture), (X4,)))
+    assert held == [0]
+
+
+def test_what_other_work_holds_is_let_go_when_the_smallest_tile_is_too_large(
+    room: Darkroom, picture: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drain(room, APPLE)
+    real, tries = upscaling.upscale, []
+
+    def upscale(*rest: Any, **how: Any) -> Any:
+        tries.append(room.residency.used)
+        if len(tries) == 1:
+            raise OutOfMemory("the GPU's memory is used up", "make it smaller")
+        return (yield from real(*rest, **how))
+
+    monkeypatch.setattr(upscaling, "upscale", upscale)
+    _, (made,) = drain(room, Finish(str(picture), (X4,)))
+    assert opened(made).size == (208, 160) and tries[0] > tries[1] > 0, "the network itself stays"
+    tries.clear()
+    with pytest.raises(OutOfMemory):  # nothing else is held now: it would fail again
+        drain(room, Finish(str(picture), (X4,)))
+    assert len(tries) == 1
+
+
+def test_a_network_that_overflows_in_half_precision_is_not_tried_in_it_again(
+    room: Darkroom, picture: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from engines.diffusion import finishing
+
+    monkeypatch.setattr(finishing, "_dtypes", lambda room: (torch.bfloat16, torch.float32))
+    real, seen = upscaling.upscale, []
+
+    def upscale(picture: Any, net: Any, *rest: Any, **how: Any) -> Any:
+        seen.append(next(net.parameters()).dtype)
+        if seen[-1] == torch.bfloat16:
+            raise LoadError("the upscaler gave numbers that are not finite", "try fp32")
+        return (yield from real(picture, net, *rest, **how))
+
+    monkeypatch.setattr(upscaling, "upscale", upscale)
+    monkeypatch.setattr(room, "overflowing", set())
+    events, _ = drain(room, Finish(str(picture), (X4,)))
+    assert next(e.text for e in events if isinstance(e, Noted)).endswith("overflows in bf16: in fp32 from now on")
+    events, _ = drain(room, Finish(str(picture), (X4,)))
+    assert seen == [torch.bfloat16, torch.float32, torch.float32] and not any(isinstance(e, Noted) for e in events)
+
+
+@pytest.mark.parametrize("step", [Hires(16, 0.3, "mini-x4"), Hires(16, 0.3), Upscale("mini-x4", 16), Upscale("slow")])
+def test_what_would_be_too_large_is_refused_before_anything_is_made(
+    room: Darkroom, tmp_path: Path, step: Step, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Image.new("L", (5000, 4000)).save(tmp_path / "wide.png")
+    slow = Upscaler("slow", "Slow", "diffusion", Local(tmp_path / "wide.png"), 4, "x")
+    known = replace(room.catalogue, upscalers={**room.catalogue.upscalers, "slow": slow})
+    monkeypatch.setattr(room, "catalogue", known)
+    monkeypatch.setattr(Image.Image, "resize", lambda *a, **k: pytest.fail("it was made larger"))
+    wanted = replace(APPLE, init=str(tmp_path / "wide.png"), strength=0.0, finish=(step,))
+    with pytest.raises(InvalidRequest, match=r"can't be made|made on the way|from 16 to"):
+        drain(room, wanted)
+
+
+def test_a_picture_of_a_batch_that_fails_keeps_no_other_from_its_steps(
+    room: Darkroom, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, seen = upscaling.upscale, []
+
+    def upscale(*rest: Any, **how: Any) -> Any:
+        seen.append(1)
+        if len(seen) in fails:
+            raise LoadError("the upscaler gave numbers that are not finite", "try fp32")
+        return (yield from real(*rest, **how))
+
+    monkeypatch.setattr(upscaling, "upscale", upscale)
+    job = Job(1, replace(APPLE, batch_size=3, finish=(X4,)), None, 0.0)
+    for fails, told in (({1}, "the upscaler gave"), ({1, 3}, "2 of 3 pictures are not finished; the first: the up")):
+        seen.clear()
+        made: list[Made] = []
+        with pytest.raises(LoadError) as failed:
+            made.extend(m for m in room.develop(job, lambda: False, time.perf_counter()) if isinstance(m, Made))
+        assert failed.value.message.startswith(told) and "-1.png" not in told
+        assert [m.width for m in made] == [64] * 3 + [256] * (3 - len(fails))
+
+
+def test_a_picture_can_be_finished_often(room: Darkroom, picture: Path) -> None:
+    path = str(picture)
+    for _ in range(10):
+        _, (made,) = drain(room, Finish(path, (Upscale("mini-x4", 1),)))
+        path = made.path
+    told = metadata.read(Path(path))
+    assert told is not None and len(told[0].finish) == 10 and told[0] == replace(made.request, init="stripes.png")
+    request = replace(made.request, finish=made.request.finish * 7)
+    with pytest.raises(InvalidRequest, match="70 steps of finishing; at most 64"):
+        request.validate()
+
+
+# ── what is typed over a file ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_file_that_is_taken_as_it_is_is_finished_by_the_typed_prompt_and_model(room: Darkroom, picture: Path) -> None:
+    _, (apple,) = drain(room, APPLE)
+    for path in (str(picture), apple.path):
+        typed = replace(APPLE, prompt="a blue cat", init=path, strength=0.0, finish=(Hires(1, 0.5),), seed=3)
+        _, (made,) = drain(room, typed)
+        told = made.request
+        assert (told.prompt, told.model, told.seed, told.init) == ("a blue cat", APPLE.model, 3, path)
+        assert not told.drawn and told.finish == typed.finish
+    _, (made,) = drain(room, replace(APPLE, prompt="", init=apple.path, strength=0.0, finish=(Hires(1, 0.5),)))
+    assert made.request.prompt == APPLE.prompt, "nothing was typed: as the file tells"
+
+
+def test_what_a_camera_keeps_beside_a_picture_is_no_animation(room: Darkroom, tmp_path: Path) -> None:
+    one, two = (Image.new("RGB", (24, 16), colour) for colour in ("red", "blue"))
+    one.save(tmp_path / "camera.jpg", "MPO", save_all=True, append_images=[two])
+    _, (made,) = drain(room, Finish(str(tmp_path / "camera.jpg"), (X4,)))
+    assert opened(made).size == (96, 64) and opened(made).getpixel((40, 30))[0] > 200  # type: ignore[index]
+    one.quantize(4).save(tmp_path / "moving.gif", save_all=True, append_images=[two.quantize(4)])
+    with pytest.raises(InvalidRequest, match=r"moving\.gif is animated: it has 2 frames"):
+        drain(room, Finish(str(tmp_path / "moving.gif"), (X4,)))
+
+
+def test_a_picture_to_begin_with_is_read_in_tiles_where_memory_runs_out(
+    room: Darkroom, picture: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from engines.diffusion import pieces
+
+    over = replace(APPLE, width=128, height=128, init=str(picture), strength=0.3)
+    _, (plain,) = drain(room, over)
+    monkeypatch.setattr(planning, "LEAST_TILE", 64)
+    real, sides = pieces.encode, []
+
+    def encode(vae: Any, levels: torch.Tensor, tile: int, *rest: Any, **more: Any) -> Any:
+        sides.append(tile)
+        if tile >= 16:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(vae, levels, tile, *rest, **more)
+
+    monkeypatch.setattr(pieces, "encode", encode)
+    events, (tiled,) = drain(room, over)
+    assert sides[0] == 16 > sides[-1], "latents: the whole first"
+    assert any("while reading the picture" in e.text for e in events if isinstance(e, Noted))
+    assert np.abs(np.asarray(opened(tiled)).astype(int) - np.asarray(opened(plain)).astype(int)).mean() < 10
 
 
 # ── in the queue ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -486,7 +691,7 @@ def test_numbers_out_of_range_are_refused(step: Step) -> None:
 
 
 def test_a_request_needs_something_to_do() -> None:
-    for request in (Finish("", (X4,)), Finish("a.png", ()), Finish("a.png", (X4,) * 9), Finish("a\0", (X4,))):
+    for request in (Finish("", (X4,)), Finish("a.png", ()), Finish("a.png", (X4,) * 65), Finish("a\0", (X4,))):
         with pytest.raises(InvalidRequest):
             request.validate()
     for wrong in (replace(APPLE, init=""), replace(APPLE, init="a", strength=1.1)):

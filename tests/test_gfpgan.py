@@ -121,6 +121,15 @@ def test_names_and_shapes_are_those_of_the_released_file() -> None:
     assert 150 < rest / len(ours) < 350
 
 
+@pytest.mark.parametrize(
+    ("key", "shape"),
+    [("condition_scale.0.2.weight", (700, 256, 3, 3)), ("conv_body_first.weight", (10**6, 3, 1, 1))],
+)
+def test_layers_that_do_not_fit_each_other_are_refused(key: str, shape: tuple[int, ...]) -> None:
+    with pytest.raises(LoadError, match="layers don't fit each other"):
+        gfpgan.shape_of({**released(), key: shape}, "it")
+
+
 def test_it_computes_what_its_authors_implementation_computes(tiny: Gfpgan) -> None:
     """The numbers come from GFPGANv1Clean and StyleGAN2GeneratorCSFT of github.com/TencentARC/GFPGAN with the same
     weights, the same input and the stored noise."""

@@ -58,6 +58,27 @@ def test_compact_has_the_released_names(convs: int, numbers: int) -> None:
     assert sum(tensor.numel() for tensor in net.state_dict().values()) == numbers
 
 
+@pytest.mark.parametrize(
+    "shapes",
+    [
+        {f"body.{i}.rdb1.conv1.weight": (1, 1, 3, 3) for i in range(5000)}
+        | {"conv_first.weight": (1, 3, 3, 3), "conv_last.weight": (3, 1, 3, 3)},
+        {
+            "conv_first.weight": (10**6, 3, 1, 1),
+            "body.0.rdb1.conv1.weight": (1, 1, 3, 3),
+            "conv_last.weight": (3, 1, 3, 3),
+        },
+        {"body.0.weight": (1, 3, 3, 3), "body.1.weight": (1,), "body.9998.weight": (48, 1, 3, 3)},
+    ],
+)
+def test_what_a_header_makes_up_is_not_built(
+    shapes: dict[str, tuple[int, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nets.nn, "Conv2d", lambda *a, **k: pytest.fail("a layer was built"))
+    with pytest.raises(LoadError, match="tells of"):
+        nets.build(filled(shapes))
+
+
 @pytest.mark.parametrize("spell", [lambda state: upscalers.first_spelling(state, 2), upscalers.second_spelling])
 def test_older_spellings(spell: Callable[[Any], Any]) -> None:
     net = upscalers.rrdb(blocks=2)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
+import types
+from pathlib import Path
 
+import numpy as np
 import pytest
 from people import YUNET, Person, crowd
 from PIL import Image, ImageDraw
 
 from engines.diffusion import detecting
 from engines.diffusion.detecting import YuNet
+from engines.errors import LoadError
 
 EYES = 0.075
 "Of a head's height, how far above its middle the eyes are."
@@ -30,6 +35,30 @@ def check(picture: Image.Image, yunet: YuNet, *people: Person) -> None:
         y = person.y - EYES * person.size * math.cos(turn)
         eyes = (complex(*face.points[0]) + complex(*face.points[1]) for face in found)
         assert min(abs(pair / 2 - complex(x, y)) for pair in eyes) < 0.06 * person.size + 1, person
+
+
+def test_another_file_than_the_pinned_one_is_not_opened(tmp_path: Path) -> None:
+    other = tmp_path / YUNET.name
+    other.write_bytes(YUNET.read_bytes() + b"\0")
+    sha256 = hashlib.sha256(YUNET.read_bytes()).hexdigest()
+    YuNet(YUNET, sha256)
+    with pytest.raises(LoadError, match="is not the file that is meant"):
+        YuNet(other, sha256)
+
+
+def test_a_detector_that_fails_is_one_line(yunet: YuNet, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*given: object) -> None:
+        raise yunet._cv2.error("(-215:Assertion failed) something in function 'f'")
+
+    monkeypatch.setattr(yunet, "_net", types.SimpleNamespace(setInputSize=fails))
+    with pytest.raises(LoadError, match=r"the face detector failed at 9x6 pixels: \(-215"):
+        yunet(np.zeros((6, 9, 3), np.uint8))
+
+
+def test_a_search_tells_how_far_it_is(yunet: YuNet) -> None:
+    work = detecting.search(crowd((900, 500), Person(150, 300, 250), Person(100, 650, 250)), yunet)
+    looks = list(work)
+    assert [done for done, _ in looks] == list(range(len(looks))) and looks[-1] == (len(looks) - 1, len(looks))
 
 
 def test_large_and_small_people_are_found_in_one_picture(yunet: YuNet) -> None:

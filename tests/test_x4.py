@@ -12,7 +12,7 @@ import tiny_x4
 import torch
 from PIL import Image
 
-from engines.diffusion import pieces, x4
+from engines.diffusion import pieces, placing, x4
 from engines.diffusion.device import Device
 from engines.errors import LoadError, OutOfMemory, Stopped
 
@@ -134,6 +134,43 @@ def test_memory_that_runs_out_is_met_with_fewer_and_smaller_tiles(
         drained(model, art(160, 96), tile=128, num_inference_steps=1)
 
 
+def test_what_is_drawn_stays_when_the_decoder_runs_out_of_memory(
+    model: x4.Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, sides, looks = pieces.decode, [], []
+    predict = x4._Run._predict
+    monkeypatch.setattr(x4._Run, "_predict", lambda *a: looks.append(1) or predict(*a))
+
+    def decode(vae: Any, z: torch.Tensor, tile: int, *rest: Any) -> Any:
+        sides.append(tile)
+        if tile > 32:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return (yield from real(vae, z, tile, *rest))
+
+    monkeypatch.setattr(pieces, "decode", decode)
+    made, seen = drained(model, art(160, 96), tile=256, num_inference_steps=2)
+    assert made.shape == (384, 640, 3) and sides == [96, 48, 32] and len(looks) == 2
+    assert seen[-1].done == seen[-1].of
+    monkeypatch.setattr(pieces, "decode", lambda *a: (_ for _ in ()).throw(MemoryError()))
+    with pytest.raises(OutOfMemory):
+        drained(model, art(40, 40), num_inference_steps=1)
+
+
+def test_a_card_however_large_looks_at_few_tiles_at_once(model: x4.Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+    many = []
+    predict = x4._Run._predict
+    monkeypatch.setattr(
+        x4._Run, "_predict", lambda s, into, batch, *a: many.append(len(batch)) or predict(s, into, batch, *a)
+    )
+    drained(model, art(160, 160), tile=40, budget=1 << 44, num_inference_steps=1)
+    assert max(many) == x4.TOGETHER == 8 < sum(many)
+
+
+def test_the_side_of_a_tile_follows_the_budget_and_what_is_asked(model: x4.Parts) -> None:
+    assert x4.side_for(model, 0, 1, 9.0) == x4.TILE and x4.side_for(model, 0, 1 << 40, 9.0) == x4.LARGEST
+    assert x4.side_for(model, 100, 1, 9.0) == 96 and x4.side_for(model, 8, 1, 9.0) == 32
+
+
 def test_another_model_is_told_apart(tmp_path: Path, folder: Path) -> None:
     import json
     import shutil
@@ -203,6 +240,33 @@ def test_the_decoder_is_itself_again(model: x4.Parts) -> None:
         after = model.vae.decode(z, return_dict=False)[0]
     assert torch.equal(before, after)
     assert np.array_equal(decoded(model.vae, z, 64), after.numpy()), "what fits into one tile is decoded whole"
+
+
+def test_the_encoders_tiles_have_no_step_either(model: x4.Parts) -> None:
+    """Each tile by itself has statistics of its own: their latents are apart; these are not."""
+    vae, side, tile = model.vae, 96, 32
+    slope = torch.linspace(-1, 1, 4 * side)[None, :] + torch.linspace(-1, 1, 4 * side)[:, None]
+    levels = torch.stack([slope, -slope, slope**2 - 1])[None] / 2
+    with torch.inference_mode():
+        whole = vae.encode(levels).latent_dist.mode()
+    tiled = emptied(pieces.encode(vae, levels, tile))
+    assert tiled.shape == whole.shape
+    spread = float(whole.max() - whole.min())
+    apart = (tiled - whole)[0].mean(0).numpy()
+    blocks = np.stack([b.mean() for rows in np.array_split(apart, 4) for b in np.array_split(rows, 4, axis=1)])
+    with torch.inference_mode(), placing.decoding(vae, 4 * tile):
+        theirs = (vae.encode(levels).latent_dist.mode() - whole)[0].mean(0).numpy()
+    others = np.stack([b.mean() for rows in np.array_split(theirs, 4) for b in np.array_split(rows, 4, axis=1)])
+    assert np.ptp(blocks) < 0.03 * spread and np.ptp(blocks) < np.ptp(others) / 2
+    assert torch.equal(emptied(pieces.encode(vae, levels, side)), whole), "what fits into one tile is encoded whole"
+
+
+def emptied(work: Any) -> torch.Tensor:
+    while True:
+        try:
+            next(work)
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]
 
 
 def test_attention_never_sees_more_than_a_tile(model: x4.Parts, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +12,7 @@ from engines.errors import InvalidRequest
 from tui import making
 from tui import session as sessions
 from tui.arguments import Debug, Device, Json, Threads, Yes, typed
+from tui.clean import one_line
 
 Images = Annotated[list[Path], typer.Argument(metavar="IMAGE…", help="Picture files, ours or not.")]
 Out = Annotated[str, typer.Option("--out", metavar="DIR", help="Where the results are saved.")]
@@ -51,7 +53,9 @@ def upscale(
         ("denoise", denoise), ("tile", tile), ("shrink", shrink), ("noise", noise_level), ("guidance", guidance),
         ("steps", steps),
     )  # fmt: skip
-    words = [by, f"x{scale.strip().strip('x')}" if scale else "", *(f"{k}={v}" for k, v in settings if v)]
+    for name, value in (("with", by), ("scale", scale), *settings):
+        _check_word(name, value)
+    words = [by, f"x{scale.strip().strip('x')}" if scale else "", *(f"{k}={v.strip()}" for k, v in settings if v)]
     text = None if prompt is None else typed(prompt)
     return _finish(
         images, f"upscale {' '.join(filter(None, words))}", text, out, scorer, yes, device, threads, json, debug
@@ -73,10 +77,18 @@ def restore(
     debug: Debug = False,
 ) -> int:
     """Draw the faces of picture files anew."""
-    words = [by, f"strength={strength}" if strength else ""]
+    _check_word("with", by)
+    _check_word("strength", strength)
+    words = [by, f"strength={strength.strip()}" if strength else ""]
     return _finish(
         images, f"faces {' '.join(filter(None, words))}", None, out, scorer, yes, device, threads, json, debug
     )
+
+
+def _check_word(name: str, value: str) -> None:
+    """Raises InvalidRequest for what would be read as more than one word of a step."""
+    if re.search(r"[\s:,=]", value.strip()):
+        raise InvalidRequest(f"--{name} takes one word, not '{one_line(value, 40)}'", "leave out what follows it", name)
 
 
 def _finish(

@@ -20,11 +20,11 @@ from engines.diffusion import decoding, filing, finishing, judging, keeping, loa
 from engines.diffusion import device as devices
 from engines.diffusion.drawing import DrawingRoom, Start
 from engines.diffusion.previews import decode_tiny, to_pixels
-from engines.errors import InvalidRequest, OutOfMemory, SafelightError, Stopped
+from engines.errors import InvalidRequest, OutOfMemory, SafelightError, Stopped, StorageError
 from engines.events import Event, Finishing, Noted, Pixels, Sketched
 from engines.prompt import Prompt, parse
 from engines.requests import Convert, Finish, Generate, Job, Merge, Picture, Pull, Score, Seconds, Warm, taken
-from engines.steps import Hires, Restore, Step, Upscale
+from engines.steps import Hires, Restore, Step, Upscale, check
 from engines.store import Made
 
 SKETCH_SIDE = 1024
@@ -135,7 +135,7 @@ class Darkroom(DrawingRoom):
 
         bases = self._bases(job, request)
         if not bases and not request.drawn:
-            bases = [self._opened(str(request.init))]
+            bases = [self._taken(request)]
         if not bases:
             # 1 … 5 draw; a sketch is shown, and that is all
             drawn = yield from self._drawn(job, request, stop, clock)
@@ -166,8 +166,7 @@ class Darkroom(DrawingRoom):
             bases = [Base(m.path, image, m.request, m.made_with) for m, image in zip(made, drawn.images, strict=True)]
 
         # 8 finish: each result is a picture of its own
-        while bases:
-            yield from self._finished(job, bases.pop(0), request.finish, folder, request.score, stop)
+        yield from self._all_finished(job, bases, request.finish, folder, request.score, stop)
         yield self.vitals()
         return ()
 
@@ -205,7 +204,9 @@ class Darkroom(DrawingRoom):
         del components
         with clock.measure("encode"):
             conditioning = yield from self._conditioning(job, request, box, prompt, negative, stop)
-            begin = None if start is None else self._begin(_over(box[0], request), start)
+            begin, note = (None, "") if start is None else self._begin(_over(box[0], request), start)
+        if note:
+            yield Noted("warning", note, job.id)
 
         for name in tokens.unknown(prompt, box[0].embeddings):
             yield Noted("warning", f"no embedding {name} is here: it is read as words", job.id)
@@ -287,6 +288,32 @@ class Darkroom(DrawingRoom):
         yield self.vitals()
         return ()
 
+    def _all_finished(
+        self,
+        job: Job,
+        bases: list[Base],
+        steps: tuple[Step, ...],
+        folder: Path,
+        scorer: str | None,
+        stop: Callable[[], bool],
+    ) -> Generator[Event | Made, None, None]:
+        """Each picture's steps; one that fails keeps no other from its own, and is told at the end. Empties `bases`."""
+        failed: list[SafelightError] = []
+        count = len(bases)
+        while bases:
+            try:
+                yield from self._finished(job, bases.pop(0), steps, folder, scorer, stop)
+            except StorageError:
+                raise  # a full disk fails them all
+            except SafelightError as e:
+                failed.append(e)
+        if len(failed) == 1 or (failed and count == 1):
+            raise failed[0]
+        if failed:
+            first = failed[0]
+            first.message = f"{len(failed)} of {count} pictures are not finished; the first: {first.message}"
+            raise first
+
     def _finished(
         self,
         job: Job,
@@ -300,6 +327,7 @@ class Darkroom(DrawingRoom):
         prompt = parse(base.request.prompt)
         for number, step in enumerate(steps, 1):
             request = replace(base.request, finish=(*base.request.finish, step))
+            check(request.finish)
             if (there := _left(job.kept, request)) is not None:
                 base = Base(there.path, None, there.request, there.made_with)
                 continue
@@ -354,6 +382,17 @@ class Darkroom(DrawingRoom):
                 "finish",
             )
         width, height = (max(round(side * step.scale / 8) * 8, 16) for side in image.size)
+        again = replace(
+            request,
+            width=width,
+            height=height,
+            num_inference_steps=step.num_inference_steps or request.num_inference_steps,
+            strength=step.strength,
+            batch_size=1,
+            init=None,
+            finish=(),
+        )
+        again.validate()  # before anything as large as that is made
         made_with: dict[str, str] = {}
         start: Start
         if step.upscaler == "latent":
@@ -365,17 +404,6 @@ class Darkroom(DrawingRoom):
             start = finishing.fitted(larger, (width, height))
         else:
             start = finishing.fitted(image, (width, height))
-        again = replace(
-            request,
-            width=width,
-            height=height,
-            num_inference_steps=step.num_inference_steps or request.num_inference_steps,
-            strength=step.strength,
-            batch_size=1,
-            init=None,
-            finish=(),
-        )
-        again.validate()
         drawn = yield from self._large(job, again, step.tile, stop, clock, start)
         return drawn.images[0], {**made_with, **drawn.made_with}
 
@@ -403,7 +431,7 @@ class Darkroom(DrawingRoom):
     def _pixels(self, path: str) -> Image.Image:
         """A file's picture, upright. Raises InvalidRequest."""
         with judging.opened(Path(path)) as image:
-            return pictures.prepare(image)
+            return pictures.prepare(image, path)
 
     def _opened(self, path: str) -> Base:
         """A file, and what it tells of itself. Raises InvalidRequest."""
@@ -413,6 +441,17 @@ class Darkroom(DrawingRoom):
         if told is None:
             return Base(str(place), ready, taken(str(place), ready.width, ready.height), {})
         return Base(str(place), ready, replace(told[0], batch_size=1), told[1]["made_with"])
+
+    def _taken(self, request: Generate) -> Base:
+        """The file that a request begins with and leaves as it is. What its steps draw by is the request's prompt and
+        model, or, where that has no words, what the file tells of itself."""
+        base = self._opened(str(request.init))
+        if not parse(request.prompt).plain.strip() and base.request.model:
+            return base
+        assert base.image is not None
+        there = taken(base.path, base.image.width, base.image.height)
+        own = replace(request.single(0), init=base.path, width=there.width, height=there.height, finish=())
+        return replace(base, request=own, made_with={})
 
     def _bases(self, job: Job, request: Generate) -> list[Base]:
         """The pictures that an earlier try of the job drew, if all of them are still there."""

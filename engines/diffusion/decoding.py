@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import replace
 from typing import Any
 
@@ -102,7 +102,10 @@ def decode(vae: Any, latents: torch.Tensor, dtype: torch.dtype | None = None, ti
 
 def _pieced(vae: Any, z: torch.Tensor, side: int) -> torch.Tensor:
     """One picture, decoded in tiles of so many latents."""
-    work = pieces.decode(vae, z, side, area=side * side)
+    return _drained(pieces.decode(vae, z, side, area=side * side))
+
+
+def _drained(work: Generator[object, None, torch.Tensor]) -> torch.Tensor:
     while True:
         try:
             next(work)
@@ -110,34 +113,59 @@ def _pieced(vae: Any, z: torch.Tensor, side: int) -> torch.Tensor:
             return end.value  # type: ignore[no-any-return]
 
 
-def encode(components: Components, picture: Image.Image) -> torch.Tensor:
+def encode(
+    components: Components, picture: Image.Image, device: Device, forget: Callable[[], None]
+) -> tuple[torch.Tensor, str]:
     """The latents of a picture as the denoiser has them, (1, 4, height / 8, width / 8) in fp32: the most likely ones,
-    with nothing drawn, so that they depend on nothing but the picture. An overflow gets one more try in fp32.
+    with nothing drawn, so that they depend on nothing but the picture; and a note if it took a second try.
+
+    An overflow gets one more try in fp32, memory that runs out more in smaller and smaller tiles, as in `finish`.
 
     Args:
-        components: the VAE, and the plan that says whether it works in tiles.
+        components: the VAE, and the plan that says in how many pieces it works.
         picture: RGB, its sides multiples of 8.
+        device: whose memory may run out.
+        forget: lets go of everything that this picture doesn't need.
 
     Raises:
         LoadError: the latents are not finite, in fp32 too.
+        OutOfMemory: no tile is small enough.
     """
-    vae, plan = components.vae, components.plan
-    own = vae.dtype
+    vae, plan, note = components.vae, components.plan, ""
+    own = dtype = vae.dtype
     levels = torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1)[None].float() / 127.5 - 1
-    for dtype in dict.fromkeys((own, torch.float32)):
+    while True:
+        z = None
         try:
             vae.to(dtype)
-            with placing.decoding(vae, plan.tile if plan.vae == "tiled" else 0):
-                z = vae.encode(levels.to(vae.device, dtype)).latent_dist.mode().float()
+            factor = 2 ** (len(vae.config.block_out_channels) - 1)
+            tile = (plan.tile if plan.vae == "tiled" else max(picture.size)) // factor
+            z = _drained(pieces.encode(vae, levels.to(vae.device, dtype), tile, area=tile * tile)).to(vae.device)
+        except Exception as e:
+            if not devices.is_out_of_memory(e):
+                raise
         finally:
             vae.to(own)
+        # past the except, so that the frames of the failure are gone before their memory is asked for
+        if z is None:
+            forget()
+            lower = planning.next_rung(plan, "decoding")
+            if lower is None or (lower.vae == plan.vae == "tiled" and lower.tile == plan.tile):
+                raise devices.out_of_memory(device)
+            plan, note = lower, f"memory ran out while reading the picture to begin with; {lower.reasons[-1]}"
+            continue
         if torch.isfinite(z).all():
             mean, std = vae.config.get("latents_mean"), vae.config.get("latents_std")
             if mean is not None and std is not None:
                 shape = (1, z.shape[1], 1, 1)
-                return (z - z.new_tensor(mean).view(shape)) * vae.config.scaling_factor / z.new_tensor(std).view(shape)  # type: ignore[no-any-return]
-            return z * vae.config.scaling_factor  # type: ignore[no-any-return]
-    raise LoadError("the VAE gave numbers that are not finite for the picture to begin with", "try another VAE")
+                return (z - z.new_tensor(mean).view(shape)) * vae.config.scaling_factor / z.new_tensor(std).view(
+                    shape
+                ), note
+            return z * vae.config.scaling_factor, note
+        if dtype == torch.float32:
+            raise LoadError("the VAE gave numbers that are not finite for the picture to begin with", "try another VAE")
+        dtype = torch.float32
+        plan = planning.plan(replace(plan.ask, vae_dtype="fp32"))  # which takes twice as much memory
 
 
 def _not_finite(components: Components) -> LoadError:

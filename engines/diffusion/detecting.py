@@ -16,7 +16,7 @@ from __future__ import annotations
 import importlib
 import math
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from engines import headers
+from engines.diffusion import weights
 from engines.diffusion.aligning import SIDE, TEMPLATE, Point, Similarity, similarity
 from engines.errors import LoadError, Stopped
 
@@ -77,7 +78,20 @@ class Face:
 def find(
     picture: Image.Image, detect: Detect, stop: Callable[[], bool] = lambda: False, turned: bool = True
 ) -> list[Face]:
-    """The faces of a picture, the largest first.
+    """The faces of a picture, as `search` finds them."""
+    work = search(picture, detect, stop, turned)
+    while True:
+        try:
+            next(work)
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]
+
+
+def search(
+    picture: Image.Image, detect: Detect, stop: Callable[[], bool] = lambda: False, turned: bool = True
+) -> Generator[tuple[int, int], None, list[Face]]:
+    """The faces of a picture, the largest first; yields (looks done, looks in all), of which there may be more as more
+    is found.
 
     Args:
         picture: of any mode; transparency is not looked at.
@@ -92,11 +106,14 @@ def find(
     rgb = picture.convert("RGB")
     seen: list[Face] = []
     halvings = max(math.ceil(math.log2(max(rgb.size) / OVERLAP)), 0)
+    done, of = 0, sum(_looks(rgb.size, 2**level, turned) for level in range(halvings + 1))
     for level in range(halvings + 1):
         small = rgb.reduce(2**level) if level else rgb
         pixels: NDArray[np.uint8] = np.asarray(small)
         for x, y, window in _windows(pixels):
             for quarters in range(4 if turned and window.shape == pixels.shape else 1):
+                yield done, of
+                done += 1
                 if stop():
                     raise Stopped
                 for face in decode(detect(np.ascontiguousarray(np.rot90(window, quarters))), GLANCE):
@@ -104,8 +121,23 @@ def find(
                     if _cut((x, y), window.shape, pixels.shape, face) or (face.size > REACH and level < halvings):
                         continue  # whole in the next window, or small enough in the next copy
                     seen.append(_moved(face, 2**level, (x, y)))
-    studied = (_studied(rgb, face, detect) for face in merge(seen))
-    return sorted(merge([face for face in studied if face is not None]), key=lambda face: -face.size)
+    studied: list[Face] = []
+    of += len(maybe := merge(seen))
+    for face in maybe:
+        yield done, of
+        done += 1
+        if stop():
+            raise Stopped
+        if (known := _studied(rgb, face, detect)) is not None:
+            studied.append(known)
+    return sorted(merge(studied), key=lambda face: -face.size)
+
+
+def _looks(size: tuple[int, int], factor: int, turned: bool) -> int:
+    """How often a copy of a picture that is reduced by `factor` is looked at."""
+    width, height = (-(-side // factor) for side in size)
+    windows = len(_starts(width)) * len(_starts(height))
+    return windows * (4 if turned and windows == 1 else 1)
 
 
 def decode(rows: NDArray[np.float32], least: float = SCORE) -> list[Face]:
@@ -248,18 +280,21 @@ class YuNet:
 
     Args:
         file: opencv_zoo's face_detection_yunet_2026may.onnx, which OpenCV 5.0 was tried with.
+        sha256: what it must have, in hex; empty if that doesn't matter.
         score: the least that is told.
 
     Raises:
-        LoadError: OpenCV is not installed, or the file is missing or not YuNet's.
+        LoadError: OpenCV is not installed, or the file is missing, not the one that is meant, or not YuNet's.
     """
 
-    def __init__(self, file: Path, score: float = GLANCE) -> None:
+    def __init__(self, file: Path, sha256: str = "", score: float = GLANCE) -> None:
         self._cv2 = _opencv()
         headers.check_regular(file)
+        if sha256:
+            weights.check_file(file, sha256)
         try:
             self._net: Any = self._cv2.FaceDetectorYN.create(str(file), "", (32, 32), score, SAME)
-            self(np.zeros((32, 32, 3), np.uint8))  # whether it gives what a YuNet gives
+            self._net.detect(np.zeros((32, 32, 3), np.uint8))  # whether it gives what a YuNet gives
         except self._cv2.error as e:
             raise LoadError(
                 f"{headers.shown(file.name)} can't be used as a face detector: {_reason(e)}",
@@ -267,10 +302,14 @@ class YuNet:
             ) from e
 
     def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """As in Detect; it is shown the picture in OpenCV's order of channels, blue first."""
+        """As in Detect; it is shown the picture in OpenCV's order of channels, blue first. Raises LoadError."""
         height, width = pixels.shape[:2]
-        self._net.setInputSize((width, height))
-        _, rows = self._net.detect(np.ascontiguousarray(pixels[..., ::-1]))
+        try:
+            self._net.setInputSize((width, height))
+            _, rows = self._net.detect(np.ascontiguousarray(pixels[..., ::-1]))
+        except self._cv2.error as e:
+            told = f"the face detector failed at {width}x{height} pixels: {_reason(e)}"
+            raise LoadError(told, "safelight models verify tells whether its file is damaged") from e
         return np.zeros((0, 15), np.float32) if rows is None else np.asarray(rows, np.float32)
 
 

@@ -215,12 +215,13 @@ class DrawingRoom(Room):
                 pace.finish()
                 return step.latents
 
-    def _begin(self, components: loading.Components, start: Start) -> torch.Tensor:
-        """The latents of what a picture begins with, (1, 4, height / 8, width / 8) in the denoiser's dtype."""
+    def _begin(self, components: loading.Components, start: Start) -> tuple[torch.Tensor, str]:
+        """The latents of what a picture begins with, (1, 4, height / 8, width / 8) in the denoiser's dtype; and what is
+        to be told of it."""
         image, size = start if isinstance(start, tuple) else (start, start.size)
         with torch.inference_mode(), self.memory():
-            latents = decoding.encode(components, image)
+            latents, note = decoding.encode(components, image, self.device, lambda: self.forget(components.keys))
             if size != image.size:
                 shape = (size[1] // 8, size[0] // 8)
                 latents = torch.nn.functional.interpolate(latents, shape, mode="bicubic", align_corners=False)
-        return latents.to(components.dtype)
+        return latents.to(components.dtype), note

@@ -7,19 +7,22 @@ A step that is refused is refused before anything is drawn (`check`).
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Generator, Hashable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from PIL import Image, ImageOps
 
-from engines import presence
+from engines import headers, presence
 from engines.diffusion import detecting, faces, gfpgan, nets, others, upscaling, x4
 from engines.diffusion import device as devices
+from engines.diffusion.aligning import SIDE as FRAME
 from engines.diffusion.room import Room
 from engines.entries import HubFile, Upscaler
-from engines.errors import InvalidRequest, LoadError
+from engines.errors import InvalidRequest, LoadError, OutOfMemory
 from engines.events import Event, Finishing, Loading, Noted, Pixels, Previewed
 from engines.prompt import parse
 from engines.requests import Generate, JobId
@@ -84,24 +87,35 @@ def upscale(
     entry = room.catalogue.require_upscaler(step.upscaler)
     scale = step.scale or float(entry.scale)
     wanted = enlarged(picture.size, scale)
-    if step.shrink < 1:
-        picture = picture.resize(enlarged(picture.size, step.shrink), Image.Resampling.LANCZOS)
+    shrunk = enlarged(picture.size, step.shrink) if step.shrink < 1 else picture.size
+    if entry.kind == "diffusion":  # which is drawn once, in its own factor
+        upscaling.check(shrunk, entry.scale, (shrunk[0] * entry.scale, shrunk[1] * entry.scale))
+        upscaling.check(wanted, 1, wanted)
+    else:
+        upscaling.check(shrunk, entry.scale, wanted)
+    if shrunk != picture.size:
+        picture = picture.resize(shrunk, Image.Resampling.LANCZOS)
     yield Previewed(job_id, 0, preview(picture))
     if entry.kind == "diffusion":
         made = yield from _refined(room, job_id, picture, step, entry, request, stop)
         made = made if made.size == wanted else made.resize(wanted, Image.Resampling.LANCZOS)
         return made, {f"upscaler {entry.id} sha256": room.loader.hashes.get(_files(entry))}
-    for dtype in _dtypes(room):
-        key = ("upscaler", entry.id, str(entry.source.path), step.denoise if entry.weak else 1.0, dtype)
-        net = yield from _held(room, job_id, key, entry.title, lambda d=dtype: _net(room, entry, step.denoise, d))  # type: ignore[misc]
+    own = ("upscaler", entry.id, str(entry.source.path), step.denoise if entry.weak else 1.0)
+    for dtype in (torch.float32,) if own in room.overflowing else _dtypes(room):
+        key = (*own, dtype)
+        build = partial(_net, room, entry, step.denoise, dtype)
+        net = yield from _held(room, job_id, key, entry.title, build, _bytes(_files(entry)))
         try:
             made = yield from _enlarged(room, job_id, picture, net, wanted, step, key, stop)
         except LoadError:
-            if dtype == torch.float32:
+            if next(net.parameters()).dtype == torch.float32:
                 raise
-            yield Noted("info", f"{entry.title} overflows in {devices.NAMES[dtype]}: again in fp32", job_id)
         else:
             return made, {f"upscaler {entry.id} sha256": room.loader.hashes.get(_files(entry))}
+        del net
+        room.overflowing.add(own)
+        room.residency.drop({key})
+        yield Noted("info", f"{entry.title} overflows in {devices.NAMES[dtype]}: in fp32 from now on", job_id)
     raise AssertionError("fp32 is the last")
 
 
@@ -127,25 +141,30 @@ def _refined(
             module.to(device.torch)
         return made
 
-    model = yield from _held(room, job_id, key, entry.title, build)
+    model = yield from _held(room, job_id, key, entry.title, build, _bytes(_files(entry)))
     what = f"drawing {picture.width * 4}x{picture.height * 4}"
-    side = step.tile or x4.TILE
-    all, half = (x4.evaluations(enlarged(picture.size, s), side, step.num_inference_steps) for s in (1, 0.5))
-    if all > half:
-        told = f"{all:,} evaluations of tiles of {side} px; made half as large first, it were {half:,} (shrink 0.5)"
-        yield Noted("info", told, job_id)
     yield Finishing(job_id, what, 0.0)
     room.residency.make_room({key}, WORKING)
     budget = max(int(devices.free_memory(device) * SHARE), LEAST)
     if device.torch.type != "cuda":
         budget = min(budget, WORKING)
-    text, negative = (parse(t or "").plain for t in (step.prompt or request.prompt, request.negative_prompt))
-    work = x4.refine(
-        model, picture, device, prompt=text, negative_prompt=negative, num_inference_steps=step.num_inference_steps,
-        guidance_scale=step.guidance_scale, noise_level=step.noise_level, seed=request.seed, tile=step.tile,
-        budget=budget, stop=stop,
-    )  # fmt: skip
-    return (yield from _watched(room, job_id, what, key, work))
+    side = x4.side_for(model, step.tile, budget, step.guidance_scale)
+    all, half = (x4.evaluations(enlarged(picture.size, s), side, step.num_inference_steps) for s in (1, 0.5))
+    if all > half:
+        told = f"{all:,} evaluations of tiles of {side} px; made half as large first, it were {half:,} (shrink 0.5)"
+        yield Noted("info", told, job_id)
+    prompt = request.prompt if step.prompt is None else step.prompt
+    text, negative = (parse(t or "").plain for t in (prompt, request.negative_prompt))
+
+    def work() -> Generator[Event, None, Image.Image]:
+        steps = x4.refine(
+            model, picture, device, prompt=text, negative_prompt=negative,
+            num_inference_steps=step.num_inference_steps, guidance_scale=step.guidance_scale,
+            noise_level=step.noise_level, seed=request.seed, tile=step.tile, budget=budget, stop=stop,
+        )  # fmt: skip
+        return (yield from _watched(room, job_id, what, key, steps))
+
+    return (yield from _once_more(room, key, work))
 
 
 def _enlarged(
@@ -163,8 +182,27 @@ def _enlarged(
     room.residency.make_room({key}, WORKING)
     budget = max(min(int(devices.free_memory(room.device) * SHARE), WORKING), LEAST)
     tile = (max(step.tile, upscaling.least(net)),) * 2 if step.tile else None
-    work = upscaling.upscale(picture, net, room.device, size=wanted, tile=tile, budget=budget, stop=stop)
-    return (yield from _watched(room, job_id, what, key, work))
+
+    def work() -> Generator[Event, None, Image.Image]:
+        tiles = upscaling.upscale(picture, net, room.device, size=wanted, tile=tile, budget=budget, stop=stop)
+        return (yield from _watched(room, job_id, what, key, tiles))
+
+    return (yield from _once_more(room, key, work))
+
+
+def _once_more(
+    room: Room, key: Hashable, work: Callable[[], Generator[Event, None, Image.Image]]
+) -> Generator[Event, None, Image.Image]:
+    """What some work returns; where memory runs out in spite of the smallest tile, it begins once more when all that
+    other work holds is gone."""
+    others = room.residency.used_besides({key})
+    try:
+        return (yield from work())
+    except OutOfMemory:
+        if not others:
+            raise
+    room.forget({key})
+    return (yield from work())
 
 
 def _watched(
@@ -212,9 +250,22 @@ def _known(path: Path, sha256: str) -> nets.Net:
 def _face_net(path: Path, sha256: str) -> torch.nn.Module:
     """A face restorer; the same."""
     try:
-        return gfpgan.load(path, torch.float32, sha256)
+        net = gfpgan.load(path, torch.float32, sha256)
     except nets.Unknown:
         return others.face_restorer(path, sha256)
+    if net.shape.side != FRAME:
+        told = f"{path.name} takes faces of {net.shape.side} px, and they are cut out in {FRAME} px"
+        raise LoadError(headers.shown(told), "choose GFPGANv1.4.pth")
+    return net
+
+
+def _bytes(paths: tuple[Path, ...]) -> int:
+    """Of some files, about what their weights take; 0 for what is missing, which is told when it is read."""
+    total = 0
+    for path in paths:
+        with contextlib.suppress(OSError):
+            total += path.stat().st_size
+    return total
 
 
 def _files(entry: Upscaler) -> tuple[Path, ...]:
@@ -237,24 +288,38 @@ def restore(
     """A picture with its faces drawn anew; the very same where there is none, which is told."""
     entry = room.catalogue.require_face_restorer(step.restorer)
     yield Previewed(job_id, 0, preview(picture))
-    yield Finishing(job_id, "looking for faces")
-    found = detecting.find(picture, _detector(room, step), stop)
+    found = yield from _found(room, job_id, picture, _detector(room, step), stop)
     made_with: dict[str, str] = {}
     net: Any = None
+    key = ("faces", entry.id, str(entry.file.path), torch.float32)
     if found and step.strength > 0:
-        key = ("faces", entry.id, str(entry.file.path), torch.float32)
         net = yield from _held(
             room,
             job_id,
             key,
             entry.title,
             lambda: _face_net(entry.file.path, _sha256(entry.file)).to(room.device.torch),
+            _bytes((entry.file.path,)),
         )
+        room.residency.make_room({key}, WORKING)
         made_with = {f"face restorer {entry.id} sha256": room.loader.hashes.get((entry.file.path,))}
-    work = faces.restore(picture, found, net, step.strength, room.device, torch.float32, stop)
+
+    def patient(face: torch.Tensor) -> torch.Tensor:
+        made: torch.Tensor | None = None
+        try:
+            made = net(face)
+        except Exception as e:
+            if not devices.is_out_of_memory(e):
+                raise
+        if made is None:  # past the except, so that what its frames held is gone
+            room.forget({key})
+            made = net(face)
+        return made
+
+    work = faces.restore(picture, found, patient, step.strength, room.device, torch.float32, stop)
     while True:
         try:
-            with room.memory():
+            with room.residency.using({key}), room.memory():
                 progress = next(work)
         except StopIteration as end:
             return end.value, made_with
@@ -264,26 +329,56 @@ def restore(
             yield Finishing(job_id, f"face {progress.number} of {progress.of}", progress.number / progress.of)
 
 
+def _found(
+    room: Room, job_id: JobId, picture: Image.Image, detect: detecting.Detect, stop: Callable[[], bool]
+) -> Generator[Event, None, list[detecting.Face]]:
+    """The faces of a picture, with how far the search is."""
+    what = "looking for faces"
+    yield Finishing(job_id, what, 0.0)
+    work = detecting.search(picture, detect, stop)
+    while True:
+        try:
+            with room.memory():
+                done, of = next(work)
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]
+        yield Finishing(job_id, what, done / of)
+
+
 def _detector(room: Room, step: Restore) -> detecting.Detect:
     """What finds faces, from memory where it is held. Raises LoadError."""
     known = room.catalogue
     entry = known.require_face_detector(step.detector) if step.detector else known.default_face_detector()
     key = ("face detector", entry.id, str(entry.file.path))
-    return room.residency.get(key, lambda: detecting.YuNet(entry.file.path))
+    return room.residency.get(key, lambda: detecting.YuNet(entry.file.path, _sha256(entry.file)))
 
 
 # ── both ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def _held(
-    room: Room, job_id: JobId, key: Hashable, title: str, build: Callable[[], Any]
+    room: Room, job_id: JobId, key: Hashable, title: str, build: Callable[[], Any], size: int
 ) -> Generator[Event, None, Any]:
-    """A network from memory, or loaded, with an event if it has to be."""
+    """A network from memory, or loaded, with an event if it has to be; once more with all else gone where memory runs
+    out.
+
+    Args:
+        size: bytes that are made room for before it is loaded, about what it takes.
+    """
     if key not in room.residency:
         yield Loading(job_id, title)
-    with room.memory():
+        room.residency.make_room({key}, size)
+    net = None
+    try:
         net = room.residency.get(key, build)
-        room.residency.make_room({key})
+    except Exception as e:
+        if not devices.is_out_of_memory(e):
+            raise
+    if net is None:  # past the except, so that what its frames held is gone
+        room.forget({key})
+        with room.memory():
+            net = room.residency.get(key, build)
+    room.residency.make_room({key})
     return net
 
 

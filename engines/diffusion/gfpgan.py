@@ -36,6 +36,8 @@ EPSILON = 1e-8
 "Added to a sum of squares before its root is divided by, as in StyleGAN2."
 LEAST, MOST = 8, 1024
 "Pixels a side between which a net's pictures can be."
+WIDEST = 4096
+"Channels of a layer, at most."
 _OF_ALL = "stylegan_decoder.constant_input.weight"
 AGAIN = "download it again, or choose GFPGANv1.4.pth"
 
@@ -367,6 +369,9 @@ def shape_of(found: Mapping[str, tuple[int, ...]], name: str) -> Shape:
         mapping=mapping,
         modulated=tuple(side(f"condition_scale.{i}.2.weight", 0, 4) for i in range(levels)),
     )
+    widths = (*shape.encoder, *shape.decoder, style, mapping)
+    if max(widths) > WIDEST or any(a > b for a, b in zip(shape.modulated, shape.decoder[1:], strict=True)):
+        raise LoadError(f"{name} is no GFPGANv1Clean: its layers don't fit each other", "choose GFPGANv1.4.pth")
     if side("final_linear.weight", 0, 2) == style:
         raise LoadError(
             f"{name} has one latent code for all layers, as no released GFPGANv1Clean has", "choose GFPGANv1.4.pth"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from PIL import Image
@@ -13,6 +13,7 @@ from engines.diffusion import device as devices
 from engines.diffusion.room import Room
 from engines.errors import InvalidRequest, SafelightError, Stopped
 from engines.events import Event, Loading, Noted, Scored
+from engines.limits import MAX_IMAGE
 from engines.prompt import parse
 from engines.requests import JobId, Score
 
@@ -20,8 +21,6 @@ log = logging.getLogger(__name__)
 
 JUDGED, JUDGED_PIXELS = 16, 32_000_000
 "Pictures, and pixels, that are held and judged at once: 100 MB."
-MAX_IMAGE = 64_000_000
-"Pixels of a file that is taken; a larger one is refused by its header."
 
 
 def judged(room: Room, scorer: str, images: list[Image.Image], text: str) -> tuple[list[float], str]:
@@ -74,18 +73,19 @@ def score(room: Room, job_id: JobId, request: Score, stop: Callable[[], bool]) -
 def opened(path: Path) -> Iterator[Image.Image]:
     """A picture file from anywhere, judged by its header before its pixels are decoded. Raises InvalidRequest."""
     Image.MAX_IMAGE_PIXELS = None  # the header is checked here, with words of our own
-    try:
-        with Image.open(path) as image:
+    with ExitStack() as stack:
+        try:
+            image = stack.enter_context(Image.open(path))
             if image.width * image.height > MAX_IMAGE:
                 raise InvalidRequest(
                     f"{path} has {image.width}x{image.height} pixels", f"at most {MAX_IMAGE // 10**6} megapixels"
                 )
             image.load()
-    except SafelightError:
-        raise
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError) as e:
-        raise InvalidRequest(f"{path} can't be read as a picture", "PNG, JPEG and WebP files can") from e
-    yield image  # outside, so that the picture is not blamed for what is done with it
+        except SafelightError:
+            raise
+        except (OSError, SyntaxError, ValueError, EOFError, IndexError) as e:
+            raise InvalidRequest(f"{path} can't be read as a picture", "PNG, JPEG and WebP files can") from e
+        yield image  # outside of the try, so that the picture is not blamed for what is done with it
 
 
 def _batches(paths: Sequence[str], bad: list[SafelightError]) -> Iterator[tuple[list[str], list[Image.Image]]]:

@@ -25,6 +25,8 @@ from engines.diffusion.weights import read
 from engines.errors import LoadError
 from engines.headers import shown
 
+DEEPEST, WIDEST = 256, 4096
+"Blocks, or convolutions in a row, and channels of a network, at most; 32 and 64 in what was released."
 KNOWN = "ESRGAN's and Real-ESRGAN's RRDBNet and SRVGGNetCompact are known"
 
 
@@ -332,6 +334,8 @@ def _empty(state: State, name: str) -> Net:
         fold = {colours: 1, 4 * colours: 2, 16 * colours: 4}.get(into, 0)
         if colours not in (1, 3) or not fold or ups > 4 or fold > 2**ups:
             raise LoadError(f"{name} is an RRDBNet from {into} channels to {colours}: of what, isn't known", KNOWN)
+        if not 1 <= blocks <= DEEPEST or max(features, growth) > WIDEST:
+            raise LoadError(f"{name} tells of {blocks:,} blocks of {features:,} channels", KNOWN)
         return RRDBNet(colours, features, growth, blocks, ups, fold)
     features, colours = sides("body.0.weight")[:2]
     sides("body.1.weight", 1)
@@ -339,6 +343,8 @@ def _empty(state: State, name: str) -> Net:
     scale = math.isqrt(max(sides(f"body.{last}.weight")[0] // colours, 1))
     if colours not in (1, 3) or last < 2 or last % 2:
         raise unknown
+    if last > 2 * DEEPEST or features > WIDEST:
+        raise LoadError(f"{name} tells of {last:,} layers of {features:,} channels", KNOWN)
     return SRVGGNetCompact(colours, features, last // 2 - 1, scale)
 
 

@@ -1,9 +1,10 @@
-"""A VAE's decoder in tiles that no tone step gives away.
+"""A VAE in tiles that no tone step gives away.
 
 Each tile of a picture has statistics of its own, and a decoder normalizes by them (GroupNorm): so the same sky comes
 out lighter in one tile than in the next. Here the statistics are taken once, from samples that are spread over the
 whole picture, at its own resolution, as if they were one; every tile is then normalized by these. What the decoder's
-attention sees is a tile at most, so that nothing grows with the square of the picture, whatever computes it.
+attention sees is a tile at most, so that nothing grows with the square of the picture, whatever computes it. The
+encoder is the decoder turned round, and is treated alike.
 """
 
 from __future__ import annotations
@@ -47,34 +48,78 @@ def decode(
     Raises:
         Stopped: `stop` said so.
     """
-    height, width = z.shape[-2:]
-    if max(height, width) <= tile:
+
+    def run(part: torch.Tensor) -> torch.Tensor:
+        return vae.decode(part, return_dict=False)[0].float().cpu()  # type: ignore[no-any-return]
+
+    size = z.shape[-1], z.shape[-2]
+    return (yield from _tiled(vae, vae.decoder, z, size, tile, run, stop, area))
+
+
+def encode(
+    vae: Any, levels: torch.Tensor, tile: int, stop: Callable[[], bool] = never, area: int = 0
+) -> Generator[tuple[int, int], None, torch.Tensor]:
+    """(1, 3, k·h, k·w) in −1 … 1 → (1, c, h, w) latents as the VAE has them, the most likely ones, float32 on the CPU.
+
+    All else as in `decode`: the encoder normalizes as the decoder does.
+
+    Args:
+        levels: on the VAE's device and in its dtype, its sides multiples of k.
+    """
+
+    def run(part: torch.Tensor) -> torch.Tensor:
+        return vae.encode(part).latent_dist.mode().float().cpu()  # type: ignore[no-any-return]
+
+    factor = 2 ** (len(vae.config.block_out_channels) - 1)
+    size = levels.shape[-1] // factor, levels.shape[-2] // factor
+    return (yield from _tiled(vae, vae.encoder, levels, size, tile, run, stop, area))
+
+
+def _tiled(
+    vae: Any,
+    network: nn.Module,
+    source: torch.Tensor,
+    size: tuple[int, int],
+    tile: int,
+    run: Callable[[torch.Tensor], torch.Tensor],
+    stop: Callable[[], bool],
+    area: int,
+) -> Generator[tuple[int, int], None, torch.Tensor]:
+    """What `run` makes of the source, put together from tiles; places are counted in latents.
+
+    Args:
+        network: the part of the VAE that runs, whose norms are given their statistics.
+        source: (1, c, i·h, i·w), where i is 1 for latents and the VAE's factor for pixels.
+        size: (w, h) in latents.
+    """
+    width, height = size
+    into = source.shape[-1] // width
+    if max(size) <= tile:
         yield 0, 1
         with torch.inference_mode():
-            whole: torch.Tensor = vae.decode(z, return_dict=False)[0].float().cpu()
+            whole = run(source)
         yield 1, 1
         return whole
     halo = min(HALO, (tile - 1) // 3)
-    parts = list(tiling.tiles((width, height), (tile, tile), halo, min(FEATHER, halo)))
-    factor = 0
-    canvas = torch.empty(0)
-    measured = _Statistics([module for module in vae.decoder.modules() if isinstance(module, nn.GroupNorm)])
+    parts = list(tiling.tiles(size, (tile, tile), halo, min(FEATHER, halo)))
+    measured = _Statistics([module for module in network.modules() if isinstance(module, nn.GroupNorm)])
     slicing, vae.use_slicing = vae.use_slicing, False  # one sample after another, each would be measured alone
     try:
         with torch.inference_mode():
-            measured(lambda: vae.decode(_samples(z, *_squares(area)), return_dict=False))
+            measured(lambda: run(_samples(source, size, *_squares(area))))
     finally:
         vae.use_slicing = slicing
-    # between tiles the decoder is itself again: whoever drains this may do other things meanwhile
+    canvas: torch.Tensor | None = None
+    # between tiles the network is itself again: whoever drains this may do other things meanwhile
     for number, part in enumerate(parts):
         yield number, len(parts)
         if stop():
             raise Stopped
         x, y = part.x, part.y
         with torch.inference_mode(), measured.applied():
-            made = vae.decode(z[..., y.start : y.end, x.start : x.end], return_dict=False)[0].float().cpu()
-        if not factor:
-            factor = made.shape[-1] // (x.end - x.start)
+            made = run(source[..., y.start * into : y.end * into, x.start * into : x.end * into])
+        factor = made.shape[-1] // (x.end - x.start)
+        if canvas is None:
             canvas = torch.zeros(1, made.shape[1], height * factor, width * factor)
         across, down = (torch.from_numpy(tiling.weights(span, factor)) for span in (x, y))
         kept = made[
@@ -85,6 +130,7 @@ def decode(
         place = canvas[..., y.low * factor : y.high * factor, x.low * factor : x.high * factor]
         place += kept * down[:, None] * across
     yield len(parts), len(parts)
+    assert canvas is not None
     return canvas
 
 
@@ -95,20 +141,27 @@ def _squares(area: int) -> tuple[int, int]:
     return 4, max(8, math.isqrt(area) // 4)
 
 
-def _samples(z: torch.Tensor, many: int, side: int) -> torch.Tensor:
-    """Squares of the latents, evenly spread, (n, c, side, side)."""
-    height, width = z.shape[-2:]
+def _samples(source: torch.Tensor, size: tuple[int, int], many: int, side: int) -> torch.Tensor:
+    """Squares of the source, evenly spread, each of `side` latents a side, (n, c, i·side, i·side)."""
+    width, height = size
+    into = source.shape[-1] // width
 
     def starts(length: int, own: int) -> list[int]:
         count = min(many, -(-length // own))
         return [round(i * (length - own) / max(count - 1, 1)) for i in range(count)]
 
     high, wide = min(side, height), min(side, width)
-    return torch.cat([z[..., y : y + high, x : x + wide] for y in starts(height, high) for x in starts(width, wide)])
+    return torch.cat(
+        [
+            source[..., y * into : (y + high) * into, x * into : (x + wide) * into]
+            for y in starts(height, high)
+            for x in starts(width, wide)
+        ]
+    )
 
 
 class _Statistics:
-    """What a decoder's norms measured, and how it is used."""
+    """What a network's norms measured, and how it is used."""
 
     def __init__(self, norms: list[nn.GroupNorm]) -> None:
         self._norms = norms

@@ -41,6 +41,8 @@ class Room:
         ram = int(machine.memory().available * RAM_SHARE)
         self.residency = Residency(limit, ram, self.device.torch)
         self.loader = loading.Loader(catalogue, self.device, self.residency, cache)
+        self.overflowing: set[Hashable] = set()
+        "Networks that gave numbers that are not finite in half precision."
         self._precision = ""
         self._told: dict[str, tuple[str, ...]] = {}  # by model, so that one is not told anew after another's turn
         self._ready: dict[str, frozenset[Hashable]] = {}

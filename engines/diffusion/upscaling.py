@@ -34,6 +34,7 @@ from engines.diffusion.device import Device
 from engines.diffusion.mixing import never
 from engines.diffusion.nets import Net
 from engines.errors import InvalidRequest, LoadError, OutOfMemory, Stopped
+from engines.limits import MAX_IMAGE
 
 HALO = 16
 """Pixels. Measured with the only trained network that is at hand, the embedded one (radius 12), on a picture of sixteen
@@ -50,8 +51,6 @@ LARGEST = 512
 "Pixels of a tile beside its halos, at most: a GPU is busy with that, and a stop is looked at between tiles."
 LUMA = (0.299, 0.587, 0.114)
 "What a grey picture's three bands become one by, as Pillow does it (ITU-R BT.601)."
-MOST = 1 << 29
-"Pixels of a result; in Pillow they take 2 GiB."
 
 Alpha = Literal["lanczos", "net"]
 "How transparency is enlarged: by resampling, or by the network as a grey picture."
@@ -127,13 +126,8 @@ def upscale(
     """
     picture = pictures.prepare(picture)
     size = (picture.width * net.scale, picture.height * net.scale) if size is None else size
-    if min(size) < 1 or math.prod(size) > MOST:
-        raise InvalidRequest(f"a picture of {size[0]}x{size[1]} can't be made", "ask for a smaller factor", "size")
+    check(picture.size, net.scale, size)
     sizes = passes(picture.size, net.scale, size)
-    if math.prod(sizes[-1]) > MOST:
-        raise InvalidRequest(
-            f"the network makes {sizes[-1][0]}x{sizes[-1][1]} pixels on the way", "ask for a smaller factor", "size"
-        )
     if feather is None:
         feather = 0 if halo >= net.radius else halo
     if tile is None:
@@ -188,6 +182,16 @@ def passes(size: tuple[int, int], scale: int, wanted: tuple[int, int]) -> list[t
     while scale > 1 and (sizes[-1][0] < wanted[0] or sizes[-1][1] < wanted[1]):
         sizes.append((sizes[-1][0] * scale, sizes[-1][1] * scale))
     return sizes
+
+
+def check(size: tuple[int, int], scale: int, wanted: tuple[int, int]) -> None:
+    """Raises InvalidRequest if a network of factor `scale` would make more than MAX_IMAGE pixels of a picture, for a
+    result or on the way to it."""
+    if min(wanted) < 1 or math.prod(wanted) > MAX_IMAGE:
+        raise InvalidRequest(f"a picture of {wanted[0]}x{wanted[1]} can't be made", "ask for a smaller factor", "size")
+    way = passes(size, scale, wanted)[-1]
+    if math.prod(way) > MAX_IMAGE:
+        raise InvalidRequest(f"{way[0]}x{way[1]} pixels would be made on the way", "ask for a smaller factor", "size")
 
 
 def pixel_bytes(net: Net, bands: int = 3) -> int:

@@ -35,8 +35,7 @@ def read(path: Path, sha256: str = "") -> dict[str, torch.Tensor]:
         header = headers.read(path)
         try:
             if sha256:
-                with path.open("rb") as f:
-                    _check_hash(name, hashlib.file_digest(f, "sha256").hexdigest(), sha256)
+                check_file(path, sha256)
             with safe_open(path, framework="pt") as file:
                 return {key: file.get_tensor(key) for key in header.tensors}
         except OSError as e:
@@ -55,6 +54,16 @@ def read(path: Path, sha256: str = "") -> dict[str, torch.Tensor]:
         raise LoadError(f"{name} can't be read: {e.strerror or e}", "name another file") from e
     _check_hash(name, hashlib.sha256(content).hexdigest(), sha256)
     return _unpickled(content, name)
+
+
+def check_file(path: Path, sha256: str) -> None:
+    """Raises LoadError if a file is not the one that is meant, or can't be read."""
+    try:
+        with path.open("rb") as f:
+            found = hashlib.file_digest(f, "sha256").hexdigest()
+    except OSError as e:
+        raise LoadError(f"{shown(path.name)} can't be read: {e.strerror or e}", "name another file") from e
+    _check_hash(shown(path.name), found, sha256)
 
 
 def _check_hash(name: str, found: str, wanted: str) -> None:

@@ -33,6 +33,13 @@ TILE = 128
 "Pixels of a tile's side where LARGEST takes too much memory."
 LARGEST = 256
 "Pixels of a tile's side, at most."
+DECODED = 96
+"""Latents of a tile's side in the decoder, at most: where its attention is materialised, it asks for the square of what
+a tile holds, 340 MB in fp32. In the UNet's own tiles of 256 it were 17 GB."""
+LEAST_DECODED = 32
+"The same where memory runs out, at least."
+TOGETHER = 8
+"Tiles that are looked at at once, at most: a GPU is busy with that, and a stop is looked at between them."
 HALO, FEATHER = 16, 16
 "Pixels around a tile that are thrown away, and over which tiles are blended."
 VALUES = 6000
@@ -149,23 +156,32 @@ def refine(
     picture = pictures.prepare(picture)
     alpha = picture.getchannel("A") if "A" in picture.mode else None
     rgb = picture.convert("RGB")
-    side = tile or (LARGEST if budget >= _needs(model, LARGEST, guidance_scale) else TILE)
-    # no smaller than the UNet's own measure, beside whatever halo is left then
-    side = max(side // ALIGN * ALIGN, 4 * ALIGN)
-    together = max(1, budget // _needs(model, side, guidance_scale))
+    side = side_for(model, tile, budget, guidance_scale)
+    together = max(1, min(TOGETHER, budget // _needs(model, side, guidance_scale)))
+    decoded = max(LEAST_DECODED, min(DECODED, side // 2))
+    drawn: torch.Tensor | None = None
     while True:
         made = None
+        run = _Run(model, rgb, device, side, together, decoded, stop)
         try:
-            run = _Run(model, rgb, device, side, together, stop)
-            made = yield from run.all(prompt, negative_prompt, num_inference_steps, guidance_scale, noise_level, seed)
+            if drawn is None:
+                drawn = yield from run.draw(
+                    prompt, negative_prompt, num_inference_steps, guidance_scale, noise_level, seed
+                )
+            made = yield from run.decode(drawn, num_inference_steps)
         except Exception as e:
             if not devices.is_out_of_memory(e):
                 raise
         # past the except, so that the frames of the failure are gone before their memory is asked for
         if made is not None:
             break
+        del run
         devices.release(device)
-        if together > 1:
+        if drawn is not None:  # what is drawn stays
+            if decoded <= LEAST_DECODED:
+                raise devices.out_of_memory(device)
+            decoded = max(LEAST_DECODED, decoded // 2)
+        elif together > 1:
             together = max(1, together // 2)
         elif side > 8 * ALIGN:
             side = max(8 * ALIGN, side // 2 // ALIGN * ALIGN)
@@ -175,6 +191,18 @@ def refine(
         made.putalpha(alpha.resize(made.size, Image.Resampling.LANCZOS))
     made.info = {k: v for k, v in picture.info.items() if k == "icc_profile" and picture.mode.startswith("RGB")}
     return made
+
+
+def side_for(model: Parts, tile: int, budget: int, guidance_scale: float) -> int:
+    """Pixels of the small picture's tiles.
+
+    Args:
+        model, budget, guidance_scale: as `refine` takes them.
+        tile: what is wanted; 0 for what the budget allows.
+    """
+    side = tile or (LARGEST if budget >= _needs(model, LARGEST, guidance_scale) else TILE)
+    # no smaller than the UNet's own measure, beside whatever halo is left then
+    return max(side // ALIGN * ALIGN, 4 * ALIGN)
 
 
 def _needs(model: Parts, side: int, guidance_scale: float) -> int:
@@ -198,11 +226,19 @@ class _Run:
     """One picture."""
 
     def __init__(
-        self, model: Parts, picture: Image.Image, device: Device, side: int, together: int, stop: Callable[[], bool]
+        self,
+        model: Parts,
+        picture: Image.Image,
+        device: Device,
+        side: int,
+        together: int,
+        decoded: int,
+        stop: Callable[[], bool],
     ) -> None:
         self.model = model
         self.device = device.torch
         self.together = together
+        self.decoded = decoded
         self.stop = stop
         self.side = side
         self.size = picture.size
@@ -216,10 +252,10 @@ class _Run:
         halo = _halo(side)
         self.parts = list(tiling.tiles((width, height), (side, side), halo, min(FEATHER, halo), ALIGN))
 
-    def all(
+    def draw(
         self, prompt: str, negative: str, steps: int, guidance: float, noise_level: int, seed: int
-    ) -> Generator[Progress, None, Image.Image]:
-        """From noise to pixels."""
+    ) -> Generator[Progress, None, torch.Tensor]:
+        """From noise to latents, (1, c, h, w) as the UNet has them."""
         from diffusers import DDIMScheduler, DDPMScheduler
 
         model, dtype = self.model, self.model.unet.dtype
@@ -236,11 +272,7 @@ class _Run:
         guided = guidance > 1
         text = self._encoded([negative, prompt] if guided else [prompt])
         batches = [self.parts[i : i + self.together] for i in range(0, len(self.parts), self.together)]
-        pieces_of = max(self.side // 2, 32)
-        decoding = 1 if max(height, width) <= pieces_of else tiling.count(
-            (width, height), (pieces_of, pieces_of), min(pieces.HALO, (pieces_of - 1) // 3)
-        )  # fmt: skip
-        of = steps * len(batches) + decoding
+        of = steps * len(batches) + self._pieces
         for step, t in enumerate(scheduler.timesteps):
             predicted = torch.zeros(shape, device=self.device, dtype=torch.float32)
             for number, batch in enumerate(batches):
@@ -248,15 +280,30 @@ class _Run:
                 if self.stop():
                     raise Stopped
                 with torch.inference_mode():
-                    self._predict(
-                        predicted, batch, scheduler.scale_model_input(latents, t), seen, t, text, level, guidance
-                    )
+                    scaled = scheduler.scale_model_input(latents, t)
+                    self._predict(predicted, batch, scaled, seen, t, text, level, guidance)
             with torch.inference_mode():
                 latents = scheduler.step(predicted.to(dtype), t, latents, return_dict=False)[0]
         if not torch.isfinite(latents).all():
             raise LoadError("the upscaler gave numbers that are not finite", "try --precision fp32, or fewer steps")
+        drawn: torch.Tensor = latents
+        return drawn
+
+    @property
+    def _pieces(self) -> int:
+        """Tiles of the decoder."""
+        height, width = self.levels.shape[-2:]
+        side = self.decoded
+        if max(height, width) <= side:
+            return 1
+        return tiling.count((width, height), (side, side), min(pieces.HALO, (side - 1) // 3))
+
+    def decode(self, latents: torch.Tensor, steps: int) -> Generator[Progress, None, Image.Image]:
+        """From latents to pixels; `steps` is what there was before, for the progress."""
+        model, height, decoding = self.model, self.levels.shape[-2], self._pieces
+        of = steps * -(-len(self.parts) // self.together) + decoding
         z = latents.to(model.vae.dtype) / model.vae.config.scaling_factor
-        work = pieces.decode(model.vae, z, pieces_of, self.stop)
+        work = pieces.decode(model.vae, z, self.decoded, self.stop, self.decoded**2)
         while True:
             try:
                 done, _ = next(work)
@@ -282,8 +329,8 @@ class _Run:
         guidance: float,
     ) -> None:
         """Adds what the UNet says of some tiles, by their weights."""
-        both = torch.cat([latents, seen], dim=1)
-        tiles = torch.cat([both[..., p.y.start : p.y.end, p.x.start : p.x.end] for p in batch])
+        places = [(..., slice(p.y.start, p.y.end), slice(p.x.start, p.x.end)) for p in batch]
+        tiles = torch.cat([torch.cat([latents[at], seen[at]], dim=1) for at in places])
         guided = len(text) == 2
         said = self.model.unet(
             torch.cat([tiles, tiles]) if guided else tiles,
