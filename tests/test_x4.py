@@ -71,6 +71,18 @@ def test_a_picture_of_one_tile_is_the_pipelines(
     assert (seen[-1].done, seen[-1].of) == (4, 4)
 
 
+def test_words_are_weighed_and_long_prompts_read_to_their_end(model: x4.Parts) -> None:
+    picture, how = art(48, 32), {"guidance_scale": 7.0, "seed": 7, "num_inference_steps": 2}
+    plain, _ = drained(model, picture, prompt="a cat", **how)
+    same, _ = drained(model, picture, prompt="a (cat)1.0", **how)
+    heavy, _ = drained(model, picture, prompt="a (cat)1.6", **how)
+    assert np.array_equal(plain, same) and not np.array_equal(plain, heavy)
+    long = "a cat " + "in a wide meadow " * 30
+    one, _ = drained(model, picture, prompt=long + "at dawn", **how)
+    other, _ = drained(model, picture, prompt=long + "of dust", **how)
+    assert one.shape == plain.shape and not np.array_equal(one, other), "what stands behind 77 tokens counts"
+
+
 def test_tiles_are_drawn_together_or_one_by_one_alike(model: x4.Parts) -> None:
     picture = art(80, 56)
     one, seen = drained(model, picture, tile=40, budget=1, num_inference_steps=1)
@@ -154,6 +166,21 @@ def test_what_is_drawn_stays_when_the_decoder_runs_out_of_memory(
     monkeypatch.setattr(pieces, "decode", lambda *a: (_ for _ in ()).throw(MemoryError()))
     with pytest.raises(OutOfMemory):
         drained(model, art(40, 40), num_inference_steps=1)
+
+
+def test_it_is_shown_on_the_way_and_the_picture_is_the_same(model: x4.Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain, seen = drained(model, art(160, 96), num_inference_steps=6)
+    assert not any(progress.shown for progress in seen)
+    made, seen = drained(model, art(160, 96), num_inference_steps=6, preview_every=1)
+    shown = [progress.shown for progress in seen if progress.shown]
+    assert len(shown) >= 2 and {(p.width, p.height) for p in shown} == {(256, 152)} and np.array_equal(made, plain)
+    assert [p.done for p in seen] == sorted(p.done for p in seen)
+    last = np.frombuffer(shown[-1].data, np.uint8).reshape(152, 256, 3).astype(int)
+    small = np.asarray(Image.fromarray(made.astype(np.uint8)).resize((256, 152), Image.Resampling.BOX)).astype(int)
+    assert np.abs(last - small).mean() < 60
+    monkeypatch.setattr(x4._Small, "decode", lambda *a, **k: (_ for _ in ()).throw(MemoryError()))
+    made, seen = drained(model, art(160, 96), num_inference_steps=6, preview_every=1)
+    assert np.array_equal(made, plain) and not any(progress.shown for progress in seen)
 
 
 def test_a_card_however_large_looks_at_few_tiles_at_once(model: x4.Parts, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -204,10 +204,39 @@ class Conditioner:
         return tensor.to(device=self.device, dtype=self.dtype, copy=True)
 
 
-class _Side:
-    """One text encoder: its compel objects, and its outputs by tokens."""
+class Single:
+    """A text encoder alone, as Stable Diffusion 2's, of which the last hidden state is taken, normalized.
 
-    def __init__(self, place: int, speller: Speller, encoder: Any) -> None:
+    Args:
+        tokenizer: a CLIPTokenizer.
+        encoder: a CLIPTextModel.
+    """
+
+    def __init__(self, tokenizer: Any, encoder: Any) -> None:
+        width = encoder.config.hidden_size
+        self._side = _Side(0, Speller(tokenizer, Embeddings((width, width))), encoder, last=True)
+
+    def encode(self, *prompts: Prompt) -> torch.Tensor:
+        """(len(prompts), T, D) in fp32 on the CPU, all padded to the longest; T is 77 for each chunk.
+
+        Raises:
+            PromptError: one has too many parts below weight 1 to be held in memory.
+        """
+        with torch.inference_mode(False), torch.no_grad():
+            made = [self._side.embeds(prompt, 0) for prompt in prompts]
+            length = max(one.shape[1] for one in made)
+            return torch.cat([self._side.padded(one, length, 0) for one in made])
+
+
+class _Side:
+    """One text encoder: its compel objects, and its outputs by tokens.
+
+    Args:
+        last: take the last hidden state, which has gone through the last norm, and not the one before it.
+    """
+
+    def __init__(self, place: int, speller: Speller, encoder: Any, last: bool = False) -> None:
+        self.last = last
         self.place = place
         self.speller = speller
         self.encoder = encoder
@@ -292,7 +321,8 @@ class _Side:
                 known.to(device, torch.long), None if mask is None else mask.to(device), output_hidden_states=True
             )
         pooled = getattr(made, "text_embeds", None)
-        return made.hidden_states[-(skip + 2)].cpu(), None if pooled is None else pooled.cpu()
+        states = made.last_hidden_state if self.last else made.hidden_states[-(skip + 2)]
+        return states.cpu(), None if pooled is None else pooled.cpu()
 
     def compel_object(self, clause: Flat | Blend) -> Any:
         """The clause as compel's own object."""

@@ -24,7 +24,6 @@ from engines.diffusion.room import Room
 from engines.entries import HubFile, Upscaler
 from engines.errors import InvalidRequest, LoadError, OutOfMemory
 from engines.events import Event, Finishing, Loading, Noted, Pixels, Previewed
-from engines.prompt import parse
 from engines.requests import Generate, JobId
 from engines.steps import Hires, Restore, Step, Upscale, enlarged
 
@@ -154,13 +153,14 @@ def _refined(
         told = f"{all:,} evaluations of tiles of {side} px; made half as large first, it were {half:,} (shrink 0.5)"
         yield Noted("info", told, job_id)
     prompt = request.prompt if step.prompt is None else step.prompt
-    text, negative = (parse(t or "").plain for t in (prompt, request.negative_prompt))
+    text, negative = prompt, request.negative_prompt or ""
 
     def work() -> Generator[Event, None, Image.Image]:
         steps = x4.refine(
             model, picture, device, prompt=text, negative_prompt=negative,
             num_inference_steps=step.num_inference_steps, guidance_scale=step.guidance_scale,
-            noise_level=step.noise_level, seed=request.seed, tile=step.tile, budget=budget, stop=stop,
+            noise_level=step.noise_level, seed=request.seed, tile=step.tile, budget=budget,
+            preview_every=request.preview_every, stop=stop,
         )  # fmt: skip
         return (yield from _watched(room, job_id, what, key, steps))
 
@@ -221,6 +221,8 @@ def _watched(
         except StopIteration as end:
             return end.value  # type: ignore[no-any-return]
         yield Finishing(job_id, what, progress.done / progress.of)
+        if isinstance(progress, x4.Progress) and progress.shown is not None:
+            yield Previewed(job_id, 0, progress.shown)
 
 
 def _dtypes(room: Room) -> tuple[torch.dtype, ...]:

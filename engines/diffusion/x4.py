@@ -11,7 +11,7 @@ whole, its attention over a picture of 512x512 asks for 256 GiB where it is mate
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,9 +23,14 @@ from PIL import Image
 from engines import pictures
 from engines.diffusion import device as devices
 from engines.diffusion import pieces, tiling
+from engines.diffusion.conditioning import Single
 from engines.diffusion.device import Device
 from engines.diffusion.mixing import never
+from engines.diffusion.previews import Previews
+from engines.diffusion.sampling import Step
 from engines.errors import LoadError, Stopped
+from engines.events import Pixels
+from engines.prompt import parse
 
 ALIGN = 8
 "Pixels that a side has to be a multiple of: the UNet halves it three times."
@@ -38,6 +43,8 @@ DECODED = 96
 a tile holds, 340 MB in fp32. In the UNet's own tiles of 256 it were 17 GB."""
 LEAST_DECODED = 32
 "The same where memory runs out, at least."
+PREVIEW = 64
+"Latents a side that a preview is decoded from, at most."
 TOGETHER = 8
 "Tiles that are looked at at once, at most: a GPU is busy with that, and a stop is looked at between them."
 HALO, FEATHER = 16, 16
@@ -78,6 +85,8 @@ class Progress:
     "Evaluations and tiles."
     of: int
     "In all; more than before when memory ran out and tiles became smaller, and then `done` starts anew."
+    shown: Pixels | None = None
+    "How it looks so far, small, if a preview was due."
 
 
 def load(folder: Path, variant: str | None, dtype: torch.dtype, vae_dtype: torch.dtype) -> Parts:
@@ -130,6 +139,7 @@ def refine(
     seed: int = 0,
     tile: int = 0,
     budget: int = 2 << 30,
+    preview_every: int = 0,
     stop: Callable[[], bool] = never,
 ) -> Generator[Progress, None, Image.Image]:
     """Enlarges a picture four times; yields how far it is, and returns the result, in mode RGB or RGBA.
@@ -138,19 +148,21 @@ def refine(
         model: on `device`.
         picture: of any mode; it is not changed. Transparency is enlarged by resampling.
         device: for the words when its memory is used up.
-        prompt, negative_prompt: plain texts, of which 77 tokens are read.
+        prompt, negative_prompt: texts, weighed as compel has it, of any length.
         num_inference_steps: 1 or more.
         guidance_scale: acts above 1.
         noise_level: 0 … the low-resolution scheduler's last timestep; the card's pipeline takes 350 at most.
         seed: of the noise, which is drawn for the whole picture at once, on the CPU.
         tile: pixels of the small picture's tiles; 0 for what suits the budget.
         budget: bytes of the device's memory that evaluations may take, besides the weights.
+        preview_every: offer a preview every so many steps, within a share of the time (`previews`); 0 for none.
         stop: looked at before every evaluation.
 
     Raises:
         InvalidRequest: the picture is animated or damaged.
         OutOfMemory: the smallest tile is too large.
         LoadError: the numbers are not finite.
+        PromptError: a text has too many parts below weight 1.
         Stopped: `stop` said so.
     """
     picture = pictures.prepare(picture)
@@ -159,10 +171,11 @@ def refine(
     side = side_for(model, tile, budget, guidance_scale)
     together = max(1, min(TOGETHER, budget // _needs(model, side, guidance_scale)))
     decoded = max(LEAST_DECODED, min(DECODED, side // 2))
+    previews = Previews(_Small(model.vae) if preview_every else None, device.torch, preview_every)
     drawn: torch.Tensor | None = None
     while True:
         made = None
-        run = _Run(model, rgb, device, side, together, decoded, stop)
+        run = _Run(model, rgb, device, side, together, decoded, previews, stop)
         try:
             if drawn is None:
                 drawn = yield from run.draw(
@@ -222,6 +235,26 @@ def _halo(tile: int) -> int:
     return min(HALO, (tile - ALIGN) // 2 // ALIGN * ALIGN)
 
 
+class _Small:
+    """A VAE as previews take a decoder: it is shown latents that were made small."""
+
+    def __init__(self, vae: Any) -> None:
+        self._vae = vae
+
+    def parameters(self) -> Iterator[torch.Tensor]:
+        """The VAE's."""
+        return self._vae.parameters()  # type: ignore[no-any-return]
+
+    def decode(self, latents: torch.Tensor, return_dict: bool) -> tuple[torch.Tensor]:
+        """(1, c, h, w) → (1, 3, h', w') of PREVIEW latents a side at most."""
+        height, width = latents.shape[-2:]
+        share = min(1.0, PREVIEW / max(height, width))
+        size = max(round(height * share), 1), max(round(width * share), 1)
+        small = torch.nn.functional.interpolate(latents.float(), size=size, mode="area")
+        z = small.to(latents.dtype) / self._vae.config.scaling_factor
+        return (self._vae.decode(z, return_dict=False)[0],)
+
+
 class _Run:
     """One picture."""
 
@@ -233,12 +266,14 @@ class _Run:
         side: int,
         together: int,
         decoded: int,
+        previews: Previews,
         stop: Callable[[], bool],
     ) -> None:
         self.model = model
         self.device = device.torch
         self.together = together
         self.decoded = decoded
+        self.previews = previews
         self.stop = stop
         self.side = side
         self.size = picture.size
@@ -270,7 +305,8 @@ class _Run:
         shape = (1, model.vae.config.latent_channels, height, width)
         latents = torch.randn(shape, generator=noise).to(self.device, dtype) * scheduler.init_noise_sigma
         guided = guidance > 1
-        text = self._encoded([negative, prompt] if guided else [prompt])
+        texts = [parse(each) for each in ((negative, prompt) if guided else (prompt,))]
+        text = Single(model.tokenizer, model.text_encoder).encode(*texts).to(self.device, dtype)
         batches = [self.parts[i : i + self.together] for i in range(0, len(self.parts), self.together)]
         of = steps * len(batches) + self._pieces
         for step, t in enumerate(scheduler.timesteps):
@@ -283,11 +319,24 @@ class _Run:
                     scaled = scheduler.scale_model_input(latents, t)
                     self._predict(predicted, batch, scaled, seen, t, text, level, guidance)
             with torch.inference_mode():
-                latents = scheduler.step(predicted.to(dtype), t, latents, return_dict=False)[0]
+                latents, clean = scheduler.step(predicted.to(dtype), t, latents, return_dict=False)
+            if (shown := self._preview(Step(step + 1, steps, latents, clean))) is not None:
+                yield Progress((step + 1) * len(batches), of, shown)
         if not torch.isfinite(latents).all():
             raise LoadError("the upscaler gave numbers that are not finite", "try --precision fp32, or fewer steps")
         drawn: torch.Tensor = latents
         return drawn
+
+    def _preview(self, step: Step) -> Pixels | None:
+        """What it looks like, if that is due; nothing any more where there is no memory for it."""
+        try:
+            with torch.inference_mode():
+                return self.previews.after(step)
+        except Exception as e:
+            if not devices.is_out_of_memory(e):
+                raise
+        self.previews.decoder = None
+        return None
 
     @property
     def _pieces(self) -> int:
@@ -347,13 +396,3 @@ class _Run:
             across, down = (torch.from_numpy(tiling.weights(span)).to(self.device) for span in (x, y))
             kept = one[:, y.low - y.start : y.high - y.start, x.low - x.start : x.high - x.start]
             into[0, :, y.low : y.high, x.low : x.high] += kept * down[:, None] * across
-
-    def _encoded(self, texts: list[str]) -> torch.Tensor:
-        """(len(texts), 77, width): the last hidden states of a single encoder, as the card's pipeline takes them."""
-        tokenizer = self.model.tokenizer
-        ids = tokenizer(
-            texts, padding="max_length", max_length=tokenizer.model_max_length, truncation=True, return_tensors="pt"
-        ).input_ids
-        with torch.inference_mode():
-            states: torch.Tensor = self.model.text_encoder(ids.to(self.device))[0]
-        return states.to(self.model.unet.dtype)
