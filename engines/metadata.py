@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from engines import schedulers
 from engines.errors import InvalidRequest
+from engines.limits import MAX_IMAGE
 from engines.prompt import clean
 from engines.requests import Generate, Seconds, from_json, to_json
 from engines.store import Made
@@ -33,8 +34,6 @@ THUMBNAIL = 48
 "Pixels of the longer side of what the history shows."
 MAX_TEXT = 1_000_000
 "Characters of a text chunk that are read; longer ones are not ours."
-MAX_PIXELS = 8192 * 8192
-"Larger pictures are left alone, by what their header says: a few bytes can claim gigabytes of pixels."
 MAX_SCORE = 1e9
 "What is not smaller, as NaN and infinity are not, is no scorer's number."
 
@@ -62,7 +61,9 @@ def texts(request: Generate, made_with: dict[str, str], scores: dict[str, float]
         * varied
         + f", Mix: {json.dumps(', '.join(f'{weight:g}' for weight in request.mix))}" * bool(request.mix)
     )
-    return {"safelight": json.dumps(ours, ensure_ascii=False), "parameters": "\n".join(lines)}
+    told = {"safelight": json.dumps(ours, ensure_ascii=False)}
+    # of a file as it was there is nothing to tell
+    return {**told, "parameters": "\n".join(lines)} if request.drawn else told
 
 
 def found(folder: Path) -> list[tuple[Made, float]]:
@@ -180,7 +181,7 @@ def _names(request: Generate) -> list[str]:
 
 
 def _size_fits(width: int, height: int) -> bool:
-    return 0 < width * height <= MAX_PIXELS
+    return 0 < width * height <= MAX_IMAGE
 
 
 def _clean(value: Any) -> Any:

@@ -81,7 +81,13 @@ def refused(done: subprocess.CompletedProcess[str], code: int, says: str) -> Non
         (["upscale", "nothing.png"], "nothing.png is no file"),
         (["upscale"], "missing argument"),
         (["upscale", __file__, "--scale", "99"], "scale must be"),
-        (["upscale", __file__, "--scale", "2, faces"], "--scale takes one word, not '2, faces'"),
+        (["upscale", __file__, "--scale", "2, faces"], "scale must be a number, not '2, faces'"),
+        (["upscale", __file__, "--scale", "nan"], "scale must be 0.1 to 16, not nan"),
+        (["upscale", __file__, "--scale", "0"], "scale must be 0.1 to 16, not 0"),
+        (["generate", "x", "--upscale", "x2 x3"], "upscale is told two things for scale"),
+        (["generate", "x", "--upscale", "x0"], "scale must be above 0"),
+        (["restore", __file__, "--with", "nosuch", "--yes"], "no face restorer 'nosuch'"),
+        (["restore", __file__, "--strength", "2"], "strength must be 0 to 1"),
         (["upscale", __file__, "--denoise", "1 tile=64"], "--denoise takes one word"),
         (["restore", __file__, "--with", "a:0.5"], "--with takes one word"),
         (["restore", __file__], "not here: 349 MB to download"),
@@ -561,3 +567,8 @@ def test_a_picture_is_drawn_over_another_finished_and_files_are_enlarged(home: P
         (192, tmp_path / "out"), (384, tmp_path / "out"),
     ]  # fmt: skip
     assert [row["finish"][-1]["kind"] for row in rows] == ["upscale"] * 2 and None not in [r["parent"] for r in rows]
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    done = safelight("upscale", str(tmp_path / "bad.png"), base, "--denoise", "0.5", "--out", str(tmp_path / "out"))
+    assert done.returncode == 2 and len(done.stdout.splitlines()) == 1, done.stderr
+    assert "a picture failed, the rest goes on" in done.stderr and "bad.png can't be read" in done.stderr
+    assert "note: mini-x4 has no denoise: that does nothing" in done.stderr

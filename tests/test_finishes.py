@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from engines import catalogue
-from engines.entries import FaceDetector, FaceRestorer, Local, Upscaler
+from engines.entries import FaceDetector, FaceRestorer, Local, Model, Upscaler
 from engines.errors import InvalidRequest, SafelightError
 from engines.steps import Hires, Restore, Step, Upscale
 from tui import commands, draft, finishes, generate_command
@@ -81,6 +81,29 @@ def test_what_can_not_be_done_is_one_line(known: catalogue.Catalogue, text: str,
     with pytest.raises(SafelightError) as failed:
         draft.read(Draft("x", finish=text), known)
     assert told in failed.value.message and "\n" not in failed.value.message
+
+
+def test_what_does_nothing_and_what_a_model_was_not_made_for_is_told(known: catalogue.Catalogue) -> None:
+    def idle(text: str, prompt: str = "") -> list[str]:
+        steps = finishes.read(text, known)
+        return finishes.idle(finishes.told(steps, prompt) if prompt else steps, known)
+
+    assert idle("upscale mini-x4 x2 tile=64 shrink=0.5, hires, upscale mini-x4") == []
+    assert idle("upscale mini-x4 0.5") == ["mini-x4 has no denoise: that does nothing"]
+    (told,) = idle("upscale mini-x4 noise=30 steps=9", "a cat")
+    assert told == "mini-x4 has no steps or noise or prompt: they do nothing"
+    model = known.default_model()
+    small, large = (replace(model, recipe=replace(model.recipe, sizes=((side, side),))) for side in (128, 1024))
+
+    def beyond(text: str, model: Model, side: int) -> list[str]:
+        return finishes.beyond(finishes.read(text, known), (side, side), model)
+
+    (told,) = beyond("hires x2 0.4", small, 128)
+    assert "over 256x256 it may draw things twice" in told and not beyond("hires x1 0.4", small, 128)
+    assert not beyond("hires x2 0.4", large, 1024) and beyond("hires x2 0.6", large, 1024)
+    assert beyond("upscale mini-x4 x2, hires x1 0.4", small, 128), "what was made larger before"
+    asked = draft.read(Draft("a cat", strength="0.4"), known)
+    assert "a strength does nothing without a picture to begin with" in asked.notes
 
 
 def test_what_is_named_or_taken_can_be_fetched(known: catalogue.Catalogue) -> None:

@@ -132,6 +132,8 @@ def test_a_tile_that_would_be_all_halo_is_made_larger(room: Darkroom, picture: P
 def test_shrunk_first_it_has_the_same_size(room: Darkroom, picture: Path) -> None:
     _, (made,) = drain(room, Finish(str(picture), (replace(X4, shrink=0.5, scale=2),)))
     assert opened(made).size == (104, 80)
+    _, (made,) = drain(room, Finish(str(picture), (replace(X4, shrink=0.5),)))
+    assert opened(made).size == (104, 80), "its own factor, of what was left"
 
 
 @pytest.mark.parametrize("upscaler", ["", "latent", "mini-x4"])
@@ -233,7 +235,7 @@ def test_transparency_and_a_photographs_turn_are_kept(room: Darkroom, tmp_path: 
 def test_what_is_no_picture_is_one_line(room: Darkroom, tmp_path: Path, content: bytes | None) -> None:
     if content is not None:
         (tmp_path / "bad.png").write_bytes(content)
-    with pytest.raises(InvalidRequest, match="can't be read as a picture"):
+    with pytest.raises(InvalidRequest, match="is gone" if content is None else "can't be read as a picture"):
         drain(room, Finish(str(tmp_path / "bad.png"), (X4,)))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,10 @@ from PIL import Image
 from textual.pilot import Pilot
 from textual.widgets import Static
 
-from engines.requests import Finish
+from engines.requests import Finish, taken
 from engines.steps import Hires, Upscale
 from tui.choice import ChoiceList
+from tui.messages import TakeBack
 from tui.panes.closer import Closer
 from tui.pictures.images import Opened, Wish
 from tui.pictures.view import PictureView
@@ -105,6 +107,52 @@ async def test_pictures_to_come_are_finished_and_drawn_over(bench: Bench) -> Non
         request = bench.made[1]
         assert (request.init, request.strength) == (bench.store.made[0].path, 0.35)
         assert request.finish == (Hires(1.5, 0.4),)
+
+
+async def test_a_file_that_tells_no_model_is_drawn_over_by_the_forms_and_has_no_settings_to_take(bench: Bench) -> None:
+    async with bench.app.run_test(size=WIDE) as pilot:
+        await made(bench, pilot)
+        workbench, drawn = bench.app.workbench, bench.store.made[0]
+        stranger = replace(drawn, request=taken(drawn.path, drawn.width, drawn.height))
+        workbench.shown = stranger
+        workbench.form.choose(prompt="a blue dog")
+        await pilot.press("f12")
+        await until(pilot, lambda: len(bench.made) == 2)
+        request = bench.made[1]
+        assert (request.prompt, request.model, request.init) == ("a blue dog", drawn.request.model, drawn.path)
+        assert request.strength == 0.0 and request.finish == (Hires(2, 0.4),)
+        before = workbench.draft
+        workbench.post_message(TakeBack(stranger, "all"))
+        await until(pilot, lambda: "has no settings to take" in toasts(bench.app))
+        assert workbench.draft == before
+
+
+async def test_what_was_done_to_a_picture_is_not_done_to_all_that_follow(bench: Bench) -> None:
+    async with bench.app.run_test(size=WIDE) as pilot:
+        await made(bench, pilot)
+        await pilot.press("f12")
+        await until(pilot, lambda: len(bench.store.made) == 2)
+        large = bench.store.made[1]
+        assert large.request.finish
+        bench.app.workbench.post_message(TakeBack(large, "all"))
+        await until(pilot, lambda: "settings taken" in toasts(bench.app))
+        assert bench.app.workbench.draft.seed == str(large.request.seed) and not bench.app.workbench.draft.finish
+
+
+async def test_a_picture_that_was_made_of_none_has_nothing_to_flip_to(bench: Bench) -> None:
+    async with bench.app.run_test(size=WIDE) as pilot:
+        await made(bench, pilot)
+        await pilot.press("f12")
+        await until(pilot, lambda: len(bench.store.made) == 2)
+        await made(bench, pilot)
+        await until(pilot, lambda: bench.app.workbench.shown == bench.store.made[2])
+        await pilot.press("alt+j")
+        await until(pilot, lambda: isinstance(bench.app.screen, Closer) and "this" in closer_line(bench))
+        assert "flips" not in closer_line(bench)
+
+
+def closer_line(bench: Bench) -> str:
+    return str(bench.app.screen.query_one("#closer-line", Static).render())
 
 
 async def test_a_close_look_zooms_pans_and_flips_in_place(bench: Bench) -> None:

@@ -9,6 +9,7 @@ from textual import events
 from textual.drivers import linux_driver
 
 import tui.app  # noqa: F401
+from tui import keys as table
 from tui.keyboard import Keyboard
 
 KEYS = {
@@ -47,6 +48,25 @@ def test_keys_in_one_read_and_in_several_are_the_same_keys(pressed: tuple[str, .
 def test_escape_by_itself_and_before_a_sequence() -> None:
     assert keys("\x1b") == ["escape"]
     assert keys("\x1b", "\x1b[C") == ["escape", "right"]
+
+
+def test_every_key_of_the_table_with_alt_is_what_a_terminal_sends_for_it() -> None:
+    signs = {"full_stop": ".", "comma": ",", "slash": "/", "minus": "-", "equals_sign": "=", "semicolon": ";"}
+    wanted = [key for action in table.TABLE for key in action.keys.split(",") if key.startswith("alt+")]
+    plain = [(key, key.removeprefix("alt+")) for key in wanted]
+    letters = [(key, signs.get(name, name)) for key, name in plain if len(signs.get(name, name)) == 1]
+    assert len(letters) > 10 and ("alt+full_stop", ".") in letters
+    for key, letter in letters:
+        assert keys(f"\x1b{letter}") == [key]
+        assert keys(f"\x1b{letter}\x1b[C") == [key, "right"]
+
+
+def test_alt_with_a_sign_writes_nothing() -> None:
+    parser = Keyboard()
+    assert not list(parser.feed("\x1b."))
+    parser._timeout_time = 0.0
+    (event,) = parser.tick()
+    assert isinstance(event, events.Key) and event.key == "alt+full_stop" and not event.is_printable
 
 
 def test_a_paste_is_a_paste() -> None:

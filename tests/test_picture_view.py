@@ -251,7 +251,7 @@ def _truncated(path: Path) -> None:
         (lambda path: None, "the file is gone"),
         (lambda path: path.write_text("hello"), "it is no picture"),
         (lambda path: path.write_bytes(b""), "it is no picture"),
-        (_bomb, "more than 64 million pixels"),
+        (_bomb, "more than 268 million pixels"),
         (_truncated, "damaged"),
         (lambda path: path.mkdir(), "it is no file"),
         (os.mkfifo, "it is no file"),

@@ -30,11 +30,11 @@ def seed(text: str) -> int:
 
 def number(field: str, text: str, low: float, high: float, default: float) -> float:
     """A number from low to high; the default for an empty text. Raises InvalidRequest."""
-    text, name = text.strip().replace(",", "."), field.replace("_", " ")
+    text, name = text.strip(), field.replace("_", " ")
     if not text:
         return default
     try:
-        value = float(text)
+        value = float(text.replace(",", "."))
     except ValueError:
         raise InvalidRequest(f"{name} must be a number, not '{_said(text)}'", f"{low:g} to {high:g}", field) from None
     if not math.isfinite(value) or not low <= value <= high:

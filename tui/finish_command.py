@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from engines.errors import InvalidRequest
-from tui import making
+from engines.steps import MAX_SCALE
+from tui import fields, making
 from tui import session as sessions
 from tui.arguments import Debug, Device, Json, Threads, Yes, typed
 from tui.clean import one_line
@@ -48,14 +49,15 @@ def upscale(
     json: Json = False,
     debug: Debug = False,
 ) -> int:
-    """Enlarge picture files."""
+    """Enlarge picture files. Results go where pictures go, or into --out; no file is changed."""
     settings = (
         ("denoise", denoise), ("tile", tile), ("shrink", shrink), ("noise", noise_level), ("guidance", guidance),
         ("steps", steps),
     )  # fmt: skip
-    for name, value in (("with", by), ("scale", scale), *settings):
+    for name, value in (("with", by), *settings):
         _check_word(name, value)
-    words = [by, f"x{scale.strip().strip('x')}" if scale else "", *(f"{k}={v.strip()}" for k, v in settings if v)]
+    factor = fields.number("scale", scale.strip().strip("x×"), 0.1, MAX_SCALE, 0.0)
+    words = [by, f"x{fields.exact(factor)}" if factor else "", *(f"{k}={v.strip()}" for k, v in settings if v)]
     text = None if prompt is None else typed(prompt)
     return _finish(
         images, f"upscale {' '.join(filter(None, words))}", text, out, scorer, yes, device, threads, json, debug
@@ -76,7 +78,7 @@ def restore(
     json: Json = False,
     debug: Debug = False,
 ) -> int:
-    """Draw the faces of picture files anew."""
+    """Draw the faces of picture files anew. Results go where pictures go, or into --out; no file is changed."""
     _check_word("with", by)
     _check_word("strength", strength)
     words = [by, f"strength={strength.strip()}" if strength else ""]
@@ -113,10 +115,12 @@ def _finish(
     session = sessions.begin(debug, device, threads)
     making.say(session.notices)
     judges = [session.catalogue.scorer(scorer)] if scorer else []
+    finishes.read(text, session.catalogue, look=False)  # what is wrong is told before anything is fetched
     stocking.ensure(session, [*finishes.needs(text, session.catalogue), *judges], yes)
     steps = finishes.read(text, session.catalogue)
     if prompt is not None:
         steps = finishes.told(steps, prompt)
+    making.say(finishes.idle(steps, session.catalogue))
     folder = Path(out).expanduser().absolute() if out else session.pictures
     making.check_folder(session, folder, bool(out))
     requests = [Finish(str(path.absolute()), steps, str(folder), scorer or None) for path in images]

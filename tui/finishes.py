@@ -11,9 +11,9 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from engines.catalogue import Catalogue
-from engines.entries import Entry, FaceDetector, FaceRestorer
+from engines.entries import Entry, FaceDetector, FaceRestorer, Model
 from engines.errors import CatalogueError, InvalidRequest, LoadError
-from engines.steps import Hires, Restore, Step, Upscale
+from engines.steps import Hires, Restore, Step, Upscale, enlarged
 from tui import fields
 
 KINDS = {
@@ -36,6 +36,8 @@ NAMES = {
     "detector": "detector",
 }
 "What stands before '=' → a step's field."
+LARGE, BEARS = 512, 0.5
+"Pixels from which on models draw over larger pictures well, and at which strength they do."
 EXAMPLE = "for instance: hires x2 0.4, faces 0.8, upscale x4"
 
 _SCALE = re.compile(r"[x×](\d+(?:\.\d+)?)|(\d+(?:\.\d+)?)[x×]")
@@ -91,6 +93,47 @@ def told(steps: tuple[Step, ...], prompt: str) -> tuple[Step, ...]:
     return tuple(replace(step, prompt=prompt) if isinstance(step, Upscale) else step for step in steps)
 
 
+def idle(steps: tuple[Step, ...], catalogue: Catalogue) -> list[str]:
+    """What of the steps does nothing, a line each."""
+    told = []
+    for step in steps:
+        entry = catalogue.upscalers.get(step.upscaler) if isinstance(step, Upscale) else None
+        if entry is None or not isinstance(step, Upscale):
+            continue
+        blank = Upscale(step.upscaler)
+        changed = [short for short, field in NAMES.items() if getattr(step, field, 0) != getattr(blank, field, 0)]
+        none = [short for short in changed if short == "denoise" and entry.weak is None]
+        if entry.kind != "diffusion":
+            none += [short for short in changed if short in ("noise", "guidance", "steps")]
+            none += ["prompt"] if step.prompt else []
+        if none:
+            told.append(
+                f"{entry.id} has no {' or '.join(none)}: {'that does' if len(none) == 1 else 'they do'} nothing"
+            )
+    return told
+
+
+def beyond(steps: tuple[Step, ...], size: tuple[int, int], model: Model) -> list[str]:
+    """Hires passes that a model was not made for, a line each: it may draw things twice there.
+
+    Args:
+        steps: of finishing.
+        size: of the picture before them.
+        model: what draws over it.
+    """
+    told = []
+    trained = max(model.recipe.size)
+    bears = BEARS if trained >= LARGE else 0.0
+    for step in steps:
+        size = enlarged(size, getattr(step, "scale", 1.0) or 1.0)
+        if isinstance(step, Hires) and max(size) > trained and step.strength > bears:
+            told.append(
+                f"{model.id} was made for {trained} px: over {size[0]}x{size[1]} it may draw things twice; "
+                "a lower strength keeps more of the picture"
+            )
+    return told
+
+
 def text(steps: tuple[Step, ...]) -> str:
     """The text that `read` makes these steps of."""
     return ", ".join(_text(step) for step in steps)
@@ -98,6 +141,7 @@ def text(steps: tuple[Step, ...]) -> str:
 
 def _step(part: str, catalogue: Catalogue, look: bool) -> Step:
     kind, *words = re.split(r"[\s:]+", part.strip())
+    named: set[str] = set()
     match KINDS.get(kind.lower()):
         case "upscale":
             step: Step = Upscale("")
@@ -108,13 +152,16 @@ def _step(part: str, catalogue: Catalogue, look: bool) -> Step:
         case _:
             raise InvalidRequest(f"no step of finishing is called '{kind[:40]}'", f"upscale, faces or hires; {EXAMPLE}")
     for word in filter(None, words):
-        step = _with(step, word)
+        step, field = _with(step, word)
+        if field in named:
+            raise InvalidRequest(f"{_called(step)} is told two things for {field.replace('_', ' ')}", "leave one out")
+        named.add(field)
     step.validate()
     return _named(step, catalogue, look)
 
 
-def _with(step: Step, word: str) -> Step:
-    """The step with one more of its settings."""
+def _with(step: Step, word: str) -> tuple[Step, str]:
+    """The step with one more of its settings, and which that is."""
     known = {f.name for f in fields_of(step)}
     name, equals, value = word.partition("=")
     if equals:
@@ -122,16 +169,20 @@ def _with(step: Step, word: str) -> Step:
         if field not in known:
             able = ", ".join(short for short, long in NAMES.items() if long in known)
             raise InvalidRequest(f"{_called(step)} has no '{name[:40]}'", f"it takes {able}")
-        return _set(step, field, value, name)
+        return _set(step, field, value, name), field
     if (match := _SCALE.fullmatch(word.lower())) and "scale" in known:
-        return _set(step, "scale", match[1] or match[2], "scale")
+        factor = match[1] or match[2]
+        if float(factor) == 0:
+            raise InvalidRequest("scale must be above 0", "leave it out for the upscaler's own")
+        return _set(step, "scale", factor, "scale"), "scale"
     if _NUMBER.fullmatch(word):
-        return _set(step, "denoise" if isinstance(step, Upscale) else "strength", word, "strength")
+        field = "denoise" if isinstance(step, Upscale) else "strength"
+        return _set(step, field, word, "strength"), field
     match step:
         case Restore():
-            return replace(step, restorer=word)
+            return replace(step, restorer=word), "restorer"
         case _:
-            return replace(step, upscaler=word)
+            return replace(step, upscaler=word), "upscaler"
 
 
 def _set(step: Step, field: str, value: str, name: str) -> Step:

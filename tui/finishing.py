@@ -11,10 +11,12 @@ from textual import on
 from engines.entries import Entry
 from engines.errors import SafelightError
 from engines.requests import Finish, Picture, Request
-from engines.steps import Upscale
+from engines.steps import Hires, Step, Upscale
+from tui import draft as drafting
 from tui import finishes, picking
 from tui.clean import clean
 from tui.comparing import ComparingScreen
+from tui.draft import Draft
 from tui.messages import FinishRequested
 from tui.offers import Offer
 from tui.panes.closer import Closer, Look
@@ -23,6 +25,8 @@ FACES = "faces 0.8"
 "What one press asks for: a new face wholly put over the old one looks pasted."
 HIRES = "hires x2 0.4"
 "The same."
+LINE = 8
+"Pictures that a close look flips back through, at most."
 
 
 class FinishingScreen(ComparingScreen):
@@ -33,7 +37,7 @@ class FinishingScreen(ComparingScreen):
         raise NotImplementedError
 
     def made_of(self, picture: Picture) -> Picture | None:
-        """The picture that a picture was made of by its last step; waits for the disk, and may raise SafelightError."""
+        """The picture that a picture was made of by its last step; waits for the disk. Raises SafelightError."""
         raise NotImplementedError
 
     def action_upscale(self) -> None:
@@ -85,15 +89,31 @@ class FinishingScreen(ComparingScreen):
                 self.ask(wanted, None)
             return
         try:
-            steps = await asyncio.to_thread(finishes.read, text, self.catalogue)
+            request, steps, notes = await asyncio.to_thread(self._requested, picture, text, self.form.draft)
         except SafelightError as e:
             self.tell(e)
             return
         if self.gone:
             return
+        self.order(request)
+        told = "\n".join([f"{steps[0].told} · it comes into the history", *notes])
+        self.notify(clean(told), timeout=6 if notes else 3, markup=False)
+
+    def _requested(self, picture: Picture, text: str, draft: Draft) -> tuple[Request, tuple[Step, ...], list[str]]:
+        """What is done to a picture, by which steps, and what is worth knowing. One that tells no model is drawn over
+        by the form's, and its prompt. Waits for the disk. Raises SafelightError."""
+        steps = finishes.read(text, self.catalogue)
         steps = tuple(replace(s, prompt=picture.request.prompt) if isinstance(s, Upscale) else s for s in steps)
-        self.order(Finish(picture.path, steps, score=next(iter(picture.scores), None)))
-        self.notify(f"{steps[0].told} · it comes into the history", timeout=3, markup=False)
+        scorer, own = next(iter(picture.scores), None), picture.request.model
+        request: Request = Finish(picture.path, steps, score=scorer)
+        if not own and any(isinstance(step, Hires) for step in steps):
+            plain = replace(draft, init="", strength="", size="", finish="", count="", batch="")
+            (drawn,) = drafting.read(plain, self.catalogue).requests
+            request = replace(drawn, init=picture.path, strength=0.0, finish=steps, score=scorer)
+        notes = finishes.idle(steps, self.catalogue)
+        if (model := self.catalogue.models.get(own or draft.model)) is not None:
+            notes += finishes.beyond(steps, (picture.width, picture.height), model)
+        return request, steps, notes
 
     # ── for pictures that are made from now on ──────────────────────────────────────────────────────────────────
 
@@ -101,7 +121,7 @@ class FinishingScreen(ComparingScreen):
         """What shall be done to every picture when it is drawn."""
         self._offer(
             "finish",
-            lambda: picking.finishes(self.catalogue),
+            lambda: picking.finishes(self.catalogue, self.form.draft.finish),
             lambda text: self.form.choose(finish=text),
             value=self.form.draft.finish,
         )
@@ -140,7 +160,7 @@ class FinishingScreen(ComparingScreen):
     # ── a close look ────────────────────────────────────────────────────────────────────────────────────────────
 
     def action_closer(self) -> None:
-        """The shown picture as large as the terminal, beside what it was made of or the one before."""
+        """The shown picture as large as the terminal, and in its place what it was made of."""
         if self.shown is not None:
             self.run_worker(self._look_closer(self.shown), group="closer", exclusive=True)
         else:
@@ -148,12 +168,17 @@ class FinishingScreen(ComparingScreen):
 
     async def _look_closer(self, picture: Picture) -> None:
         try:
-            other = await asyncio.to_thread(self.made_of, picture) or self.before
+            others = await asyncio.to_thread(self._line_of, picture)
         except SafelightError as e:
             self.notify(clean(e.message), severity="warning", timeout=4, markup=False)
-            other = self.before
+            others = []
         if not self.gone:
-            looks = [Look(picture.path, "this")]
-            if other is not None and other.path != picture.path:
-                looks.append(Look(other.path, "before"))
-            self.app.push_screen(Closer(looks, self.mode))
+            named = [Look(one.path, f"{n} before" if n > 1 else "before") for n, one in enumerate(others, 1)]
+            self.app.push_screen(Closer([Look(picture.path, "this"), *named], self.mode))
+
+    def _line_of(self, picture: Picture) -> list[Picture]:
+        """What a picture was made of, and that of what, the nearest first."""
+        found: list[Picture] = []
+        while len(found) < LINE and (before := self.made_of(found[-1] if found else picture)) is not None:
+            found.append(before)
+        return found

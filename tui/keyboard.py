@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from textual._xterm_parser import XTermParser
+from textual.events import Key
 from textual.message import Message
 
 ESC = "\x1b"
@@ -16,6 +17,13 @@ class Keyboard(XTermParser):
     Textual takes ESC and a letter for Alt with that letter only when nothing follows for a tenth of a second. Where an
     arrow follows in the same read (`ESC w ESC [ C`), it writes `^w` into the text instead.
     """
+
+    def _sequence_to_key_events(self, sequence: str, alt: bool = False) -> Iterable[Key]:
+        """As in Textual, which takes Alt with a sign (`ESC .`) for the sign alone, and writes it."""
+        for event in super()._sequence_to_key_events(sequence, alt):
+            if alt and len(sequence) == 1 and sequence.isprintable() and not event.key.startswith("alt+"):
+                event = Key(f"alt+{event.key}", None)
+            yield event
 
     def feed(self, data: str) -> Iterable[Message]:
         """As in Parser."""

@@ -72,7 +72,9 @@ TABLE: tuple[Action, ...] = (
     Action("upscale", "f5", "upscale", "Enlarge the shown picture.", display="F5"),
     Action("faces", "f9", "mend faces", "Draw the faces of the shown picture anew."),
     Action("hires", "f12", "hires", "Make the shown picture twice as large and draw over it."),
-    Action("finish", "alt+full_stop", "finish", "Choose what is done to every picture when it is drawn."),
+    Action(
+        "finish", "alt+full_stop", "finish", "Choose what is done to every picture when it is drawn.", display="alt+."
+    ),
     Action("draw-over", "alt+q", "draw over", "Begin the next pictures with the shown one, at a strength."),
     Action("vary", "alt+y", "vary", "Make four pictures near the shown one, of noise a quarter of the way to others."),
     Action("guidance-series", "alt+s", "guidance series", "Make the picture at five guidances, all of one seed.",

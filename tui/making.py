@@ -37,7 +37,7 @@ from engines.events import (
     Stepped,
     Vitals,
 )
-from engines.requests import Generate, Picture, Request
+from engines.requests import Finish, Generate, Picture, Pull, Request
 from engines.store import Store
 from tui import shares, wording
 from tui.clean import one_line
@@ -161,7 +161,7 @@ def run(
     try:
         group = uuid.uuid4().hex[:12] if of > 1 else None
         progress.show("starting", now=True)
-        mine = {engine.submit(_unseen(request), group) for request in requests}
+        mine = {engine.submit(_unseen(request), group): request for request in requests}
         for event in engine.events():
             match event:
                 case Queued():
@@ -182,10 +182,12 @@ def run(
                     told = any(f.message == event.message for f in failures)
                     failures.append(event)
                     ended += 1
-                    if event.lasting:
+                    # of files that were named one by one, each may be wrong by itself
+                    if event.lasting and not (event.exit_code == 2 and isinstance(mine[job_id], Finish)):
                         break
                     if ended < of and not told:
-                        progress.say(f"note: a picture failed, the rest goes on: {event.message}")
+                        what = "download" if isinstance(mine[job_id], Pull) else "picture"
+                        progress.say(f"note: a {what} failed, the rest goes on: {event.message}")
                 case Cancelled(job_id) if job_id in mine:
                     ended += 1
                 case Scored(path=path, scorer=scorer, score=score):
@@ -209,7 +211,7 @@ def run(
             if ended >= of and then is not None:
                 more, then = then(made) if made else (), None
                 of += len(more)
-                mine |= {engine.submit(_unseen(request), group) for request in more}
+                mine |= {engine.submit(_unseen(request), group): request for request in more}
             if ended >= of:
                 break
     finally:
@@ -264,7 +266,8 @@ def _print(picture: Picture, as_json: bool) -> None:
     if as_json:
         emit(picture.to_json())
         return
-    print(picture.path, flush=True)
+    # a script is given the path as it is, a terminal without what it would obey
+    print(one_line(picture.path, 4096) if sys.stdout.isatty() else picture.path, flush=True)
     score = "".join(f" · {k} {v:.2f}" for k, v in picture.scores.items())
     r = picture.request
     took = wording.duration(picture.seconds.total)

@@ -12,6 +12,7 @@ from tui import stack
 from tui.draft import Draft
 from tui.offers import Offer
 from tui.stock import Having, Stock
+from tui.wording import bytes_
 
 _ABOUT: Mapping[str, str] = {
     "auto": "the device's best; UNet stored in fp8 only where memory is short",
@@ -104,10 +105,20 @@ def strengths() -> list[Offer]:
     return [Offer("", "off", "begin with noise alone"), *(Offer(name, name, text) for name, text in told.items())]
 
 
-def finishes(catalogue: Catalogue) -> list[Offer]:
-    """What may be done to every picture when it is drawn; the disk is asked."""
+def finishes(catalogue: Catalogue, now: str = "") -> list[Offer]:
+    """What may be done to every picture when it is drawn: what is done `now` first, then what can be done at once, then
+    what is fetched if one of it is drawn. The disk is asked."""
     larger = [offer.value for offer in upscalers(catalogue)]
     faces = any(not catalogue.missing(entry) for entry in catalogue.face_restorers.values())
     texts = ["hires x1.5 0.4", "hires x2 0.4", *(["faces 0.8"] if faces else []), *larger]
     texts += [f"hires x2 0.4, {'faces 0.8, ' if faces else ''}{one}" for one in larger[:1]]
-    return [Offer("", "nothing", "the picture as it is drawn"), *(Offer(text, text) for text in texts)]
+    offers = [Offer(text, text) for text in dict.fromkeys(texts)]
+    away = [(entry, f"upscale {entry.id}") for entry in catalogue.upscalers.values()]
+    away += [(entry, f"faces {entry.id} 0.8") for entry in catalogue.face_restorers.values()]  # type: ignore[misc]
+    for entry, text in away:
+        if catalogue.missing(entry) and catalogue.can_be_had(entry):
+            size = sum(size for _, size in catalogue.to_get(entry))
+            offers.append(Offer(text, text, entry.title, note=f"not here{f', {bytes_(size)}' if size else ''}"))
+    if now and now not in [offer.value for offer in offers]:
+        offers.insert(0, Offer(now, now, "as it is now"))
+    return [Offer("", "nothing", "the picture as it is drawn"), *offers]

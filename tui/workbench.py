@@ -405,7 +405,13 @@ class Workbench(FollowingScreen):
     @on(TakeBack)
     def _take_back(self, message: TakeBack) -> None:
         request, draft = message.picture.request, self.draft
+        if not request.model:
+            told = "this picture is a file as it was: it has no settings to take"
+            self.notify(f"{told} · alt+q begins with the shown one", timeout=4, markup=False)
+            return
         whole = Draft.from_request(request, keep=draft)
+        if request.drawn:  # what was done to it afterwards is no setting of its drawing
+            whole = replace(whole, finish=draft.finish)
         match message.what:
             case "all":
                 told, taken = "settings", whole

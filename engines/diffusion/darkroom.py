@@ -200,6 +200,8 @@ class Darkroom(DrawingRoom):
         # 3 encode the prompt; `box` alone holds the components, so that what is let go in need is gone
         if stop():
             raise Stopped
+        if start is not None:
+            yield Finishing(job.id, "encoding the picture to begin with")
         box = [components]
         del components
         with clock.measure("encode"):

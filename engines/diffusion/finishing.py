@@ -84,7 +84,7 @@ def upscale(
 ) -> Generator[Event, None, tuple[Image.Image, dict[str, str]]]:
     """A picture enlarged; by a network in the precision that suits the device, in fp32 where that overflows."""
     entry = room.catalogue.require_upscaler(step.upscaler)
-    scale = step.scale or float(entry.scale)
+    scale = step.scale or entry.scale * step.shrink
     wanted = enlarged(picture.size, scale)
     shrunk = enlarged(picture.size, step.shrink) if step.shrink < 1 else picture.size
     if entry.kind == "diffusion":  # which is drawn once, in its own factor

@@ -83,8 +83,10 @@ def opened(path: Path) -> Iterator[Image.Image]:
             image.load()
         except SafelightError:
             raise
+        except FileNotFoundError as e:
+            raise InvalidRequest(f"{path} is gone", "it was moved or deleted") from e
         except (OSError, SyntaxError, ValueError, EOFError, IndexError) as e:
-            raise InvalidRequest(f"{path} can't be read as a picture", "PNG, JPEG and WebP files can") from e
+            raise InvalidRequest(f"{path} can't be read as a picture", "PNG, JPEG, WebP, TIFF and BMP files can") from e
         yield image  # outside of the try, so that the picture is not blamed for what is done with it
 
 

@@ -52,6 +52,8 @@ LARGEST = 512
 LUMA = (0.299, 0.587, 0.114)
 "What a grey picture's three bands become one by, as Pillow does it (ITU-R BT.601)."
 
+_SMALLER = f"at most {MAX_IMAGE // 10**6} megapixels are made: ask for a smaller factor"
+
 Alpha = Literal["lanczos", "net"]
 "How transparency is enlarged: by resampling, or by the network as a grey picture."
 
@@ -188,10 +190,10 @@ def check(size: tuple[int, int], scale: int, wanted: tuple[int, int]) -> None:
     """Raises InvalidRequest if a network of factor `scale` would make more than MAX_IMAGE pixels of a picture, for a
     result or on the way to it."""
     if min(wanted) < 1 or math.prod(wanted) > MAX_IMAGE:
-        raise InvalidRequest(f"a picture of {wanted[0]}x{wanted[1]} can't be made", "ask for a smaller factor", "size")
+        raise InvalidRequest(f"a picture of {wanted[0]}x{wanted[1]} can't be made", _SMALLER, "size")
     way = passes(size, scale, wanted)[-1]
     if math.prod(way) > MAX_IMAGE:
-        raise InvalidRequest(f"{way[0]}x{way[1]} pixels would be made on the way", "ask for a smaller factor", "size")
+        raise InvalidRequest(f"{way[0]}x{way[1]} pixels would be made on the way", _SMALLER, "size")
 
 
 def pixel_bytes(net: Net, bands: int = 3) -> int:

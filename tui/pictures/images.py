@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engines.events import Pixels
+from engines.limits import MAX_IMAGE
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-MAX_PIXELS = 64_000_000
-"A header that promises more is not believed: a file of a few kilobytes could fill the memory."
 _BROKEN = (OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError, OverflowError, struct.error, zlib.error)
 "What PIL's readers raise for a damaged file."
 
@@ -37,12 +36,12 @@ def load(source: str | bytes, largest: int) -> Pixels:
             raise ValueError("the file is gone" if isinstance(error, FileNotFoundError) else _why(error)) from None
     try:
         with Image.open(source if isinstance(source, str) else io.BytesIO(source)) as image:
-            if image.width * image.height > MAX_PIXELS:
+            if image.width * image.height > MAX_IMAGE:
                 raise Image.DecompressionBombError
             image.draft("RGB", (largest, largest))  # a large JPEG is decoded small: much faster
             rgb = _as_rgb(image)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning, MemoryError):
-        raise ValueError(f"it has more than {MAX_PIXELS // 1_000_000} million pixels") from None
+        raise ValueError(f"it has more than {MAX_IMAGE // 1_000_000} million pixels") from None
     except UnidentifiedImageError:
         raise ValueError("it is no picture") from None
     except PermissionError as error:
@@ -128,6 +127,6 @@ class Opened:
         if path not in self._known:
             from PIL import Image
 
-            pixels = load(path, MAX_PIXELS)
+            pixels = load(path, MAX_IMAGE)
             self._known[path] = Image.frombytes("RGB", (pixels.width, pixels.height), pixels.data)
         return self._known[path]
