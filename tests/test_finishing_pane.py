@@ -115,11 +115,11 @@ async def test_a_file_that_tells_no_model_is_drawn_over_by_the_forms_and_has_no_
         workbench, drawn = bench.app.workbench, bench.store.made[0]
         stranger = replace(drawn, request=taken(drawn.path, drawn.width, drawn.height))
         workbench.shown = stranger
-        workbench.form.choose(prompt="a blue dog")
+        write(bench, " and a dog")
         await pilot.press("f12")
         await until(pilot, lambda: len(bench.made) == 2)
         request = bench.made[1]
-        assert (request.prompt, request.model, request.init) == ("a blue dog", drawn.request.model, drawn.path)
+        assert (request.prompt, request.model, request.init) == ("a cat and a dog", drawn.request.model, drawn.path)
         assert request.strength == 0.0 and request.finish == (Hires(2, 0.4),)
         before = workbench.draft
         workbench.post_message(TakeBack(stranger, "all"))
