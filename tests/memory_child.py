@@ -7,7 +7,8 @@ has the peak of one with 23; factors 4, 2 and 1). It prints one JSON object: MiB
 of what `need` says, and of the pictures.
 
 NET may also be x4: the diffusion upscaler with its decoder's true widths and a quarter of its UNet's, for one step,
-with attention that is materialised; `need` is then what one evaluation is reckoned with.
+with attention that is materialised; `need` is then what one evaluation is reckoned with. x4narrow has a tiny one's
+widths: what is left is what grows with the picture, if anything does.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ NETS = {
 }
 
 
-def diffusion(side: int, tile: int) -> None:
+def diffusion(side: int, tile: int, wide: bool) -> None:
     """As `main`, of the diffusion upscaler, in fp32."""
     import tiny_x4
     from diffusers import AutoencoderKL, UNet2DConditionModel
@@ -48,11 +49,13 @@ def diffusion(side: int, tile: int) -> None:
     cpu = device.choose("cpu")
     with tempfile.TemporaryDirectory() as folder:
         tiny = x4.load(tiny_x4.folder(Path(folder)), None, torch.float32, torch.float32)
-    more = {"block_out_channels": (64, 128, 128, 256), "layers_per_block": 2, "norm_num_groups": 32}
+    more: dict[str, object] = {"block_out_channels": (64, 128, 128, 256), "layers_per_block": 2, "norm_num_groups": 32}
     unet = UNet2DConditionModel.from_config({**tiny.unet.config, **more})
-    wide = {"block_out_channels": (128, 256, 512), "layers_per_block": 2, "norm_num_groups": 32}
-    vae = AutoencoderKL.from_config({**tiny.vae.config, **wide})
-    model = replace(tiny, unet=unet.eval().requires_grad_(False), vae=vae.eval().requires_grad_(False))
+    true = {"block_out_channels": (128, 256, 512), "layers_per_block": 2, "norm_num_groups": 32}
+    vae = AutoencoderKL.from_config({**tiny.vae.config, **true})
+    model = tiny
+    if wide:
+        model = replace(tiny, unet=unet.eval().requires_grad_(False), vae=vae.eval().requires_grad_(False))
     picture = Image.frombytes("RGB", (side,) * 2, np.random.default_rng(0).bytes(3 * side**2))
 
     def make(small: Image.Image, tile: int) -> None:
@@ -70,8 +73,8 @@ def diffusion(side: int, tile: int) -> None:
 
 
 def main(name: str, dtype: str, side: str, tile: str, wanted: str = "") -> None:
-    if name == "x4":
-        diffusion(int(side), int(tile))
+    if name in ("x4", "x4narrow"):
+        diffusion(int(side), int(tile), name == "x4")
         return
     cpu = device.choose("cpu")
     net = upscaling.place(NETS[name](), cpu, device.DTYPES[dtype])

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import subprocess
-import sys
 import threading
 import zlib
 from pathlib import Path
@@ -22,7 +20,7 @@ from textual.widgets import Label
 from engines.events import Pixels
 from tui.pictures import images, view
 from tui.pictures.halfblocks import Colours, fit
-from tui.pictures.view import PictureView, prepare, thumbnail_strips
+from tui.pictures.view import PictureView, thumbnail_strips
 
 RED, GREEN, BLUE = (220, 10, 10), (10, 200, 10), (10, 10, 220)
 
@@ -352,58 +350,6 @@ async def test_without_colours_there_is_still_a_picture(monkeypatch: pytest.Monk
         await settle(app, pilot)
         assert len(set(texts(app))) > 5
         assert "@" in texts(app)[9]
-
-
-def test_prepare_falls_back_with_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert prepare("halfblocks") == ("halfblocks", "")
-    mode, reason = prepare("woodcut\x1b")
-    assert mode == "halfblocks"
-    assert "woodcut" in reason
-    monkeypatch.setattr("sys.__stdin__", io.StringIO())
-    assert prepare("textual-image") == ("halfblocks", "textual-image needs a terminal")
-    assert PictureView(mode="textual-image").mode == "halfblocks"
-
-
-def test_prepare_survives_a_terminal_that_textual_image_does_not(tmp_path: Path) -> None:
-    """A terminal of 0 by 0 cells that answers nothing."""
-    code = "import sys; from tui.pictures.view import prepare; open(sys.argv[1], 'w').write(repr(prepare(sys.argv[2])))"
-    near, far = os.openpty()
-    try:
-        command = [sys.executable, "-c", code, str(tmp_path / "answer"), "textual-image"]
-        subprocess.run(command, stdin=far, stdout=far, stderr=subprocess.DEVNULL, check=True)
-    finally:
-        os.close(near)
-        os.close(far)
-    answer = (tmp_path / "answer").read_text()
-    assert "halfblocks" in answer
-    assert "does not start here" in answer
-
-
-async def test_textual_image_shows_files_and_half_blocks_show_previews(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    class Stand(Label):
-        """In the place of textual-image's widget."""
-
-        image: Image.Image | None = None
-
-    monkeypatch.setattr(view, "_image_widget", Stand)
-    _png(path := tmp_path / "a.png")
-    app = Shown()
-    app.view.mode = "textual-image"
-    async with app.run_test(size=(40, 20)) as pilot:
-        app.view.show_file(str(path))
-        await settle(app, pilot)
-        stand = app.view.query_one(Stand)
-        assert stand.display
-        assert stand.image is not None
-        assert stand.image.size == (40, 30)
-        assert box_of(app, GREEN) is None
-        app.view.show_pixels(flat(RED))
-        await settle(app, pilot)
-        hidden = not stand.display
-        assert hidden
-        assert box_of(app, RED) == (0, 0, 40, 20)
 
 
 @pytest.mark.parametrize("colours", ["truecolor", "256", "none"])

@@ -16,6 +16,7 @@ import termios
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import ClassVar
 
 import pyte
 import pytest
@@ -26,7 +27,8 @@ ENTER, CTRL_Q, ESCAPE = "\r", "\x11", "\x1b"
 
 
 def without_unknown(output: bytes) -> bytes:
-    """pyte doesn't know the private modes with '$' and '=' that Textual asks about."""
+    """pyte doesn't know the private modes with '$' and '=' that Textual asks about, and shows what it doesn't know."""
+    output = re.sub(rb"\x1b_G[^\x1b]*\x1b\\|\x1b\[>0q", b"", output)
     return output.replace(b"\x1b[?2026$p", b"").replace(b"\x1b[>1u", b"").replace(b"\x1b[<u", b"")
 
 
@@ -34,8 +36,18 @@ class Terminal:
     """A program on a pty, and the screen that it has drawn."""
 
     START = ("-m", "tui")
+    PLAIN: ClassVar[dict[bytes, bytes]] = {b"\x1b[c": b"\x1b[?62;22c"}
+    "What a terminal without pictures answers."
 
-    def __init__(self, *arguments: str, cols: int = 100, rows: int = 30, **environment: str) -> None:
+    def __init__(
+        self,
+        *arguments: str,
+        cols: int = 100,
+        rows: int = 30,
+        answers: dict[bytes, bytes] | None = None,
+        **environment: str,
+    ) -> None:
+        self.answers = self.PLAIN if answers is None else answers
         self.screen = pyte.Screen(cols, rows)
         self.stream = pyte.ByteStream(self.screen)
         self.output = b""
@@ -62,6 +74,9 @@ class Terminal:
             except OSError:
                 return
             self.output += data
+            for question, answer in self.answers.items():
+                if question in data:
+                    os.write(self.master, answer)
             self.stream.feed(without_unknown(data))
 
     def until(self, what: Callable[[], object], seconds: float = 60) -> None:
@@ -265,3 +280,69 @@ def test_progress_on_the_command_line_is_one_line_that_goes_away(
     lines = [line for line in terminal.text.splitlines() if line]
     assert len(lines) == 2
     assert lines[0].endswith(".png") and lines[1].startswith("  seed 7")
+
+
+# ── pictures ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+KITTY = {
+    b"\x1b[>0q": b"\x1bP>|kitty(0.41.1)\x1b\\",
+    b"a=q": b"\x1b_Gi=31;OK\x1b\\",
+    b"\x1b[16t": b"\x1b[6;20;10t",
+    b"\x1b[c": b"\x1b[?62;c",
+}
+
+
+def sequences(output: bytes) -> list[str]:
+    """What was said in kitty's protocol, without the question whether it is spoken, and without the data."""
+    said = re.findall(rb"\x1b_G([^;\x1b]*)", output)
+    return [keys.decode() for keys in said if b"a=q" not in keys]
+
+
+def test_a_picture_is_sent_once_to_a_kitty_and_none_is_left_there(
+    terminals: Callable[..., Terminal], home: Path
+) -> None:
+    """COLORTERM is not there, as over ssh."""
+    settings(home, model=FAST, score=False)
+    terminal = terminals(cols=120, rows=36, answers=KITTY, COLORTERM="")
+    terminal.until(lambda: "what to draw" in terminal.text)
+    terminal.type("a red apple" + ENTER)
+    placed = "\U0010eeee\u0305\u0305".encode()
+    terminal.until(lambda: re.search(r"seed \d+ · ", terminal.text) and placed in terminal.output)
+    terminal.until(lambda: len([s for s in sequences(terminal.output) if "a=T" in s]) >= 1)
+    for _ in range(20):
+        terminal.read()
+    numbers = [re.search(r"i=(\d+)", said)[1] for said in sequences(terminal.output) if "a=T" in said]  # type: ignore[index]
+    number = int(numbers[-1])
+    assert f"\x1b[38;2;{number >> 16};{number >> 8 & 255};{number & 255}m".encode() in terminal.output
+    before = len(terminal.output)
+    for key in ("\x1b[19~", "\x1b[B", "\x1b[A", "\x1bOQ"):  # over the history and back, and to the prompt
+        terminal.type(key)
+        for _ in range(5):
+            terminal.read()
+    assert not [said for said in sequences(terminal.output[before:]) if "a=T" in said], "nothing is sent again"
+    assert len(terminal.output) - before < 30_000
+    terminal.type(CTRL_Q)
+    terminal.until(terminal.ended)
+    terminal.read()
+    said = sequences(terminal.output)
+    sent = {re.search(r"i=(\d+)", one)[1] for one in said if "a=T" in one}  # type: ignore[index]
+    deleted = [re.search(r"i=(\d+)", one)[1] for one in said if "a=d" in one]  # type: ignore[index]
+    assert sorted(deleted) == sorted(sent) and terminal.restored()
+
+
+def test_keys_that_are_typed_while_the_terminal_is_asked_are_not_lost(
+    terminals: Callable[..., Terminal], home: Path
+) -> None:
+    """And answers that come late are no keys."""
+    terminal = terminals(answers={})
+    terminal.type("a cat")
+    terminal.until(lambda: "cat" in terminal.text and "prompt" in terminal.text)
+    terminal.type("\x1bP>|kitty(0.41.1)\x1b\\\x1b_Gi=31;OK\x1b\\\x1b[?62;c\x1b[6;20;10t on a mat")
+    terminal.until(lambda: "cat on a mat" in terminal.text)
+    for _ in range(20):
+        terminal.read()
+    terminal.type(CTRL_Q)
+    terminal.until(terminal.ended)
+    (draft,) = (home / "data").glob("draft-*.json")
+    assert json.loads(draft.read_text())["prompt"] == "a cat on a mat"
+    assert "kitty" not in terminal.text and "OK" not in terminal.text

@@ -7,6 +7,7 @@ import codecs
 import contextlib
 import logging
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from rich.text import Text
+from textual import constants
 from textual.app import App, SystemCommand
 from textual.binding import BindingType
 from textual.drivers import linux_driver
@@ -38,8 +40,10 @@ from tui.messages import FromEngine
 from tui.pages import Shelf
 from tui.palette import DEFAULT_THEME, load_themes
 from tui.panes.help import HelpScreen
-from tui.pictures.view import Mode
-from tui.pictures.view import prepare as prepare  # tui.opening needs it before the app, and imports only this
+from tui.pictures import graphics
+from tui.pictures.asking import Tmux, ask_tmux, cell_of
+from tui.pictures.deciding import Decision, Mode
+from tui.pictures.view import PictureView
 from tui.pump import Pump
 from tui.settings import Settings
 from tui.tidying import PERIOD, Tidy
@@ -49,6 +53,8 @@ from tui.workbench import Workbench
 
 FLUSH = 0.1
 "Seconds between two showings of progress."
+SEAT_EVERY = 10.0
+"Seconds after which tmux is asked whether it is shown elsewhere now."
 CLOSING = 2.5
 "Seconds that a quit waits for the engine; it promises two."
 
@@ -67,6 +73,20 @@ linux_driver.XTermParser = Keyboard  # type: ignore[attr-defined]
 
 CLEAN = CleanFilter()
 "One for good: Textual caches what it drew for each filter."
+
+
+def begin_in(decision: Decision, typed: str, again: Callable[[Tmux], Decision] | None = None) -> graphics.Graphics:
+    """Makes the terminal ours before the window opens in it.
+
+    Args:
+        decision: how it shows pictures.
+        typed: what somebody typed meanwhile.
+        again: as in Graphics.
+    """
+    Keyboard.ahead, Keyboard.waits = typed, True
+    if decision.mode == "kitty":  # it has colours of 24 bits, whatever reached us: over ssh COLORTERM is not forwarded
+        constants.COLOR_SYSTEM = "truecolor"  # type: ignore[misc]
+    return graphics.begin(decision, again)
 
 
 class SafelightApp(App[None]):
@@ -123,6 +143,8 @@ class SafelightApp(App[None]):
         self._turns = Turns(self, super().on_event)
         self._flush_at = 0.0
         self._leaving = False
+        self._seat_of = ""
+        "tmux's name of the terminal that it is shown in."
         self._tidy = tidy
         self._signals = Signals(self._told)
         self._log_file = folders.log
@@ -150,7 +172,13 @@ class SafelightApp(App[None]):
         self._pump.start()
         self.set_interval(1.0, self._watch_terminal)
         self.call_after_refresh(self._show_notices)
-        self.app_resume_signal.subscribe(self, lambda _: self.refresh(layout=True))
+        self.call_after_refresh(setattr, Keyboard, "waits", False)
+        self.app_suspend_signal.subscribe(self, lambda _: self._leave_terminal())
+        self.app_resume_signal.subscribe(self, lambda _: self._back_in_terminal())
+        self.set_class(graphics.current.decision.mode == "kitty", "-kitty")
+        if graphics.current.again is not None:
+            self.set_interval(SEAT_EVERY, self._look_for_seat)
+            self._look_for_seat()
         if self._tidy is not None:
             self.call_after_refresh(self._tidy.begin)
             self.set_interval(PERIOD, self._tidy.look)
@@ -220,6 +248,57 @@ class SafelightApp(App[None]):
     def action_help_quit(self) -> None:
         """What ctrl+c says where it copies nothing."""
         self.notify("ctrl+q quits · esc cancels the running job", timeout=3, markup=False)
+
+    # ── the terminal ────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _leave_terminal(self) -> None:
+        """Ctrl+Z: nothing of ours stays in the terminal meanwhile."""
+        graphics.current.write(self, graphics.current.uploads.clear())
+
+    def _back_in_terminal(self) -> None:
+        """All of it is drawn and sent anew."""
+        for screen in self.screen_stack:
+            for view in screen.query(PictureView):
+                view.again()
+        self.refresh(layout=True)
+
+    def on_resize(self) -> None:
+        """Another font has cells of another size."""
+        terminal = graphics.current
+        if terminal.decision.mode == "halfblocks" or self.is_headless:
+            return
+        cell = cell_of(sys.__stdin__.fileno()) if sys.__stdin__ is not None and terminal.again is None else None
+        if cell is not None and cell != terminal.decision.cell:
+            terminal.decision = replace(terminal.decision, cell=cell)
+            for screen in self.screen_stack:
+                for view in screen.query(PictureView):
+                    view.again()
+
+    def on_app_focus(self) -> None:
+        """Whoever attaches to tmux comes with another terminal, perhaps."""
+        if graphics.current.again is not None:
+            self._look_for_seat()
+
+    def _look_for_seat(self) -> None:
+        self.run_worker(self._seat(), group="seat", exclusive=True)
+
+    async def _seat(self) -> None:
+        found, terminal = await asyncio.to_thread(ask_tmux), graphics.current
+        if not found.seat or found.seat == self._seat_of or terminal.again is None:
+            return
+        first, self._seat_of = not self._seat_of, found.seat
+        decision = terminal.again(found)
+        if first and decision == terminal.decision:
+            return
+        terminal.uploads.lose()  # the pictures are in the other one
+        terminal.decision = decision
+        terminal.uploads.wrapped = decision.wrapped
+        self.set_class(decision.mode == "kitty", "-kitty")
+        self.workbench.mode = decision.mode
+        for screen in self.screen_stack:
+            for view in screen.query(PictureView):
+                view.mode = decision.mode
+        self._back_in_terminal()
 
     # ── leaving ─────────────────────────────────────────────────────────────────────────────────────────────────
 

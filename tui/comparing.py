@@ -17,7 +17,7 @@ from tui.choosing import ChoosingScreen
 from tui.draft import Draft
 from tui.panes.beside import BesideScreen
 from tui.panes.strip import PictureStrip
-from tui.pictures.view import Mode
+from tui.pictures.deciding import Mode
 
 NEIGHBOURS = 4
 "Pictures that one press of vary makes."

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
+from typing import ClassVar
 
 from textual._xterm_parser import XTermParser
 from textual.events import Key
 from textual.message import Message
 
 ESC = "\x1b"
+ANSWER = re.compile(r"\x1bP>\||\x1b_G")
+"How a terminal's name and its word on pictures begin."
+ANSWER_ENDS = "\x1b\\"
+SHORT_ANSWER = re.compile(r"\x1b\[\?[\d;]*c|\x1b\[6;\d+;\d+t")
+"What it is, and how large its cells are."
 
 
 class Keyboard(XTermParser):
@@ -16,7 +23,26 @@ class Keyboard(XTermParser):
 
     Textual takes ESC and a letter for Alt with that letter only when nothing follows for a tenth of a second. Where an
     arrow follows in the same read (`ESC w ESC [ C`), it writes `^w` into the text instead.
+
+    What was typed before the app began comes first, and answers of the terminal that are late are no keys.
     """
+
+    ahead: ClassVar[str] = ""
+    "What was typed while the terminal was asked who it is, and since."
+    waits: ClassVar[bool] = False
+    "Whether keys are kept until there is something to type into."
+
+    def __init__(self, debug: bool = False) -> None:
+        super().__init__(debug)
+        self._answer = ""
+        "What is known of one that has begun and not ended."
+
+    def tick(self) -> Iterable[Message]:
+        """As in Parser; ten times a second at least."""
+        if not self.waits and (typed := self.ahead):
+            Keyboard.ahead = ""
+            yield from self.feed(typed)
+        yield from super().tick()
 
     def _sequence_to_key_events(self, sequence: str, alt: bool = False) -> Iterable[Key]:
         """As in Textual, which takes Alt with a sign (`ESC .`) for the sign alone, and writes it."""
@@ -27,9 +53,15 @@ class Keyboard(XTermParser):
 
     def feed(self, data: str) -> Iterable[Message]:
         """As in Parser."""
-        pieces = data.split(ESC)
-        if not data or len(pieces) == 1:
-            yield from super().feed(data)
+        if self.waits and data:
+            Keyboard.ahead += data
+            return
+        text = self._without_answers(data)
+        if data and not text:  # nothing at all would be the end
+            return
+        pieces = text.split(ESC)
+        if len(pieces) == 1:
+            yield from super().feed(text)
             return
         if pieces[0]:
             yield from super().feed(pieces[0])
@@ -38,3 +70,15 @@ class Keyboard(XTermParser):
                 self._timeout_time = 0.0
                 yield from self.tick()
             yield from super().feed(ESC + piece)
+
+    def _without_answers(self, data: str) -> str:
+        """What is left of a read without answers to the questions of `tui.pictures.asking`, whole or in part."""
+        if self._answer:
+            data, self._answer = self._answer + data, ""
+        while (found := ANSWER.search(data)) is not None:
+            end = data.find(ANSWER_ENDS, found.end())
+            if end < 0:  # the rest of it comes with the next read; of what it says only its end is of use
+                self._answer = found[0] + (ESC if data.endswith(ESC) else "")
+                return data[: found.start()]
+            data = data[: found.start()] + data[end + len(ANSWER_ENDS) :]
+        return SHORT_ANSWER.sub("", data)

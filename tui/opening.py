@@ -6,9 +6,12 @@ import gc
 import os
 import sys
 from contextlib import suppress
+from dataclasses import replace
 
 from engines.errors import InvalidRequest
 from tui import session as sessions
+from tui.pictures.asking import Asking
+from tui.pictures.deciding import decide
 from tui.tidying import Tidy
 
 # Over ssh COLORTERM is not forwarded, and Rich then counts a terminal of 24 bits as one of 256 colours, and a plain
@@ -33,14 +36,19 @@ def open_workbench(device: str = "", threads: int = 0, debug: bool = False) -> i
             'use the command line: safelight generate "a red apple", or safelight --help',
         )
     gc.disable()  # a tenth of the time to the first paint; tui.tidying takes over after it
-    session = sessions.begin(debug, device, threads)
-    _choose_colours()
-    sys.setswitchinterval(SWITCH_INTERVAL)
+    asked = Asking(sys.stdin.fileno(), sys.stdout.fileno(), os.environ)  # answered while the rest is imported
+    try:
+        session = sessions.begin(debug, device, threads)
+        _choose_colours()
+        sys.setswitchinterval(SWITCH_INTERVAL)
 
-    from tui import app as window
-
-    prepared = window.prepare(session.settings.pictures)
-    notices = [*session.notices, *([prepared.reason] if prepared.reason else [])]
+        from tui import app as window
+    finally:
+        answers = asked.finish()
+    wish = session.settings.pictures
+    again = None if answers.tmux is None else lambda seen: decide(wish, replace(answers, tmux=seen), os.environ)
+    terminal = window.begin_in(decide(wish, answers, os.environ), answers.typed, again)
+    notices = [*session.notices]
     store = session.store()
     try:
         engine = session.engine("workbench", store)
@@ -52,12 +60,14 @@ def open_workbench(device: str = "", threads: int = 0, debug: bool = False) -> i
             session.settings,
             notices,
             sweeps=store,
-            mode=prepared.mode,
+            mode=terminal.decision.mode,
             tidy=Tidy(),
         )
         try:
             app.run()
         finally:
+            with suppress(OSError):  # the terminal may be gone
+                os.write(sys.stderr.fileno(), terminal.uploads.clear().encode())  # where Textual writes
             engine.close()
     finally:
         store.close()

@@ -63,8 +63,13 @@ class Typed:
     "Keys that were not seen within PATIENCE."
 
 
+ASKED, ANSWER = b"\x1b[c", b"\x1b[?62;22c"
+"What every terminal is asked before it is drawn on, and what a plain one answers (DA1): colours, and no pictures."
+
+
 class Terminal:
-    """A program in a pseudo-terminal that answers nothing, as a plain one. A context manager: it ends the program."""
+    """A program in a pseudo-terminal that says no more of itself than a plain one. A context manager: it ends the
+    program."""
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
         self.began = time.perf_counter()
@@ -105,6 +110,8 @@ class Terminal:
             data = b""
         if not data:
             raise SafelightError("a program that was measured ended too early", f"it said: {self.text()[-200:]}")
+        if ASKED in data:
+            os.write(self._fd, ANSWER)
         self._kept = (self._kept + data)[-KEPT:]
         return data
 

@@ -12,6 +12,7 @@ from typing import Any
 from engines import files
 from engines.errors import InvalidRequest
 from engines.requests import PRECISIONS
+from tui.pictures.deciding import known as known_wish
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,8 +21,8 @@ class Settings:
 
     theme: str = "safelight-dark"
     "A theme's name, shipped or from the config folder's themes/."
-    pictures: str = "halfblocks"
-    "How pictures are drawn: halfblocks, or textual-image (kitty or sixel, if the terminal has them)."
+    pictures: str = "auto"
+    "How pictures are drawn: auto (the best that the terminal shows right), kitty, sixel or halfblocks."
     device: str = ""
     "cpu, cuda, cuda:1, mps; empty takes the GPU with most free memory, else the CPU."
     threads: int = 0
@@ -45,7 +46,7 @@ class Settings:
 
 
 _CHECKS: dict[str, Callable[[Any], bool]] = {
-    "pictures": lambda v: v in ("halfblocks", "textual-image"),
+    "pictures": known_wish,
     "weights": lambda v: v in ("numbers", "signs"),
     "threads": lambda v: 0 <= v <= 1024,
     "precision": lambda v: v in PRECISIONS,

@@ -34,7 +34,7 @@ from tui.panes.board import Leaderboard
 from tui.panes.footer import KeyLine
 from tui.panes.scatter import Scatter
 from tui.panes.sheet import SheetPane
-from tui.pictures.view import Mode
+from tui.pictures.deciding import Mode
 from tui.wording import ago
 
 SHOWN_TOGETHER = 0.25

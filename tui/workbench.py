@@ -51,7 +51,7 @@ from tui.panes.picture import PicturePane
 from tui.panes.queue import QueuePane
 from tui.panes.strip import PictureStrip
 from tui.panes.tabs import Tabs
-from tui.pictures.view import Mode
+from tui.pictures.deciding import Mode
 from tui.wording import plural
 
 PAST = 1000

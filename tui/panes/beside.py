@@ -20,7 +20,8 @@ from engines.requests import Picture
 from tui import differing
 from tui.clean import clean, one_line
 from tui.differing import Words
-from tui.pictures.view import Mode, PictureView
+from tui.pictures.deciding import Mode
+from tui.pictures.view import PictureView
 
 LABEL = 10
 "Cells of the column of names."

@@ -16,7 +16,8 @@ from textual.widgets import Static
 
 from tui.clean import one_line
 from tui.pictures import images
-from tui.pictures.view import Mode, PictureView
+from tui.pictures.deciding import Mode
+from tui.pictures.view import PictureView
 
 ZOOMS = (1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0)
 "How much larger than the terminal the picture is shown; at the first all of it is in sight."

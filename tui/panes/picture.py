@@ -14,7 +14,8 @@ from engines.requests import Picture
 from tui import shares
 from tui.clean import one_line
 from tui.jobs import Progress
-from tui.pictures.view import Mode, PictureView
+from tui.pictures.deciding import Mode
+from tui.pictures.view import PictureView
 from tui.wording import bar, duration
 
 EMPTY = "No picture yet.\n\nType a prompt and press Enter."

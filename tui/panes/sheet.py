@@ -29,7 +29,8 @@ from tui.boards import Board
 from tui.clean import ending, one_line
 from tui.messages import CopyRequested, TakeBack
 from tui.pages import Shelf
-from tui.pictures.view import Mode, PictureView, colours_of, thumbnail_strips
+from tui.pictures.deciding import Mode
+from tui.pictures.view import PictureView, colours_of, thumbnail_strips
 from tui.wording import duration
 
 SIZES = (8, 12, 16, 24, 36, 48)

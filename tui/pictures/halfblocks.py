@@ -52,14 +52,21 @@ def to_image(pixels: Pixels) -> Image:
 
 
 def strips_of(
-    source: Pixels | Image, cols: int, rows: int, colours: Colours = "truecolor", *, dark: bool = True
+    source: Pixels | Image,
+    cols: int,
+    rows: int,
+    colours: Colours = "truecolor",
+    *,
+    dark: bool = True,
+    cells: tuple[int, int] | None = None,
 ) -> list[Strip]:
     """The picture as large as it fits into `cols` by `rows` cells: a strip a row, all of one length, without margins.
 
-    `dark` is the background that characters stand on, where `colours` is "none".
+    `dark` is the background that characters stand on, where `colours` is "none"; `cells` are the columns and rows that
+    it takes, where a cell has another shape than one by two.
     """
     image = to_image(source) if isinstance(source, Pixels) else source
-    width, height = fit(image.width, image.height, cols, rows)
+    width, height = cells or fit(image.width, image.height, cols, rows)
     if not width:
         return []
     if colours == "none":

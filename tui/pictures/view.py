@@ -6,63 +6,43 @@ ones stay. One picture is worked on at a time, and of those that come in meanwhi
 
 from __future__ import annotations
 
-import sys
+import hashlib
+import time
+from collections.abc import Hashable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import PurePath
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any
 
 from rich.segment import Segment
 from rich.style import Style
 from rich.text import Text
 from textual.app import App
+from textual.errors import NoWidget
 from textual.geometry import Region, Size
 from textual.message import Message
 from textual.strip import Strip
+from textual.timer import Timer
 from textual.widget import Widget
 
 from engines.events import Pixels
 from tui.clean import clean, one_line
-from tui.pictures.halfblocks import Colours, strips_of, to_image
+from tui.pictures import graphics, kitty, sixels
+from tui.pictures.deciding import Mode
+from tui.pictures.halfblocks import Colours, strips_of
 from tui.pictures.images import load
-
-Mode: TypeAlias = Literal["halfblocks", "textual-image"]
 
 KEPT = 1024
 "A shown file is kept at most this many pixels a side: more than any terminal has half-blocks, and 3 MB at most."
 
-_image_widget: type[Widget] | None = None
-"textual-image's widget, once `prepare` has found that it works in this terminal."
-
-
-class Prepared(NamedTuple):
-    """What `prepare` settled on."""
-
-    mode: Mode
-    "The way in which pictures will be shown."
-    reason: str
-    "One line, why it is not the one that was asked for; empty if it is."
-
-
-def prepare(mode: str) -> Prepared:
-    """Settle how pictures are shown, before `App.run`: textual-image asks the terminal when it is imported, which no
-    longer works once Textual reads the keyboard. Half-blocks, which work everywhere, are the answer to every problem.
-    """
-    global _image_widget
-    if mode == "halfblocks":
-        return Prepared("halfblocks", "")
-    if mode != "textual-image":
-        return Prepared("halfblocks", f"there is no way {one_line(mode, 40)!r} of showing pictures")
-    if not all(stream is not None and stream.isatty() for stream in (sys.__stdin__, sys.__stdout__)):
-        return Prepared("halfblocks", "textual-image needs a terminal")
-    try:
-        from textual_image import renderable, widget
-    except Exception as error:  # its import talks to the terminal: a size of 0 by 0 is a ZeroDivisionError, for one
-        return Prepared("halfblocks", f"textual-image does not start here: {one_line(repr(error), 80)}")
-    if renderable.Image in (renderable.HalfcellImage, renderable.UnicodeImage):
-        return Prepared("halfblocks", "this terminal answered to no picture protocol")
-    _image_widget = widget.Image
-    return Prepared("textual-image", "")
+SIZES = (192, 256, 384, 512, 768, KEPT)
+"Pixels a side that the terminal is sent: the least that is enough. Room that grows a little costs no new upload."
+PREVIEW, PREVIEW_COLOURS = 128, 64
+"Pixels a side, and colours, of a preview that a terminal enlarges by itself: at most 15 kB."
+STILL = 0.05
+"Seconds without a change after which sixels are drawn: they are many bytes."
+PREVIEW_EVERY = 0.25
+"Seconds between two of them, at least."
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +61,16 @@ class _Order:
     "What the terminal can show."
     dark: bool
     "What characters stand on."
+    mode: Mode = "halfblocks"
+    "How it is shown."
+    cell: tuple[int, int] = (1, 2)
+    "Pixels of a cell."
+    preview: bool = False
+    "Whether it is one of many that follow each other."
+    whole: bool = False
+    "Whether all of its colours are wanted."
+    ground: tuple[int, int, int] = (0, 0, 0)
+    "What it stands on."
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,17 +85,57 @@ class _Fitted:
     "The picture's rows, without margins."
     error: str = ""
     "Why there is no picture."
+    cells: tuple[int, int] = (0, 0)
+    "Columns and rows that a picture in the terminal's own pixels takes."
+    key: Hashable = None
+    "Which picture the terminal is to show in its cells."
+    png: bytes | None = None
+    "That picture; None if the terminal had it when it was looked for."
+    sixels: str = ""
+    "What draws it over the cells."
 
 
 def _fitted(order: _Order) -> _Fitted:
     """The heavy part; runs in a thread."""
     try:
         pixels = order.source if isinstance(order.source, Pixels) else load(order.source, KEPT)
-        strips = strips_of(pixels, order.cols, order.rows, order.colours, dark=order.dark)
+        if order.mode == "kitty":
+            return _for_kitty(order, pixels)
+        cells, size = _box(pixels, order)
+        own = cells if order.mode == "sixel" else None
+        strips = strips_of(pixels, order.cols, order.rows, order.colours, dark=order.dark, cells=own)
     except ValueError as error:
         name = PurePath(order.source).name if isinstance(order.source, str) else "the picture"
         return _Fitted(order, None, error=f"Cannot show {one_line(name, 60)}: {error}")
+    if order.mode == "sixel" and not order.preview:
+        room = cells[0] * order.cell[0], cells[1] * order.cell[1]
+        drawn = sixels.encode(pixels, size, room, order.ground)
+        return _Fitted(order, pixels, tuple(strips), cells=cells, sixels=drawn)
     return _Fitted(order, pixels, tuple(strips))
+
+
+def _for_kitty(order: _Order, pixels: Pixels) -> _Fitted:
+    """With the picture as the terminal takes it, if it has to be sent."""
+    cells, size = _box(pixels, order)
+    if order.preview:
+        data = kitty.png(pixels, (PREVIEW, PREVIEW), PREVIEW_COLOURS)
+        return _Fitted(order, pixels, cells=cells, key="preview", png=data)
+    digest = hashlib.blake2b(pixels.data, digest_size=16, salt=b"%d" % order.whole).digest()
+    enough = [side for side in SIZES if side >= max(size)] or [KEPT]
+    for side in enough:  # a larger one than is needed now is there already, perhaps
+        if graphics.current.uploads.number((digest, side)) is not None:
+            return _Fitted(order, pixels, cells=cells, key=(digest, side))
+    side, key = enough[0], (digest, enough[0])
+    return _Fitted(order, pixels, cells=cells, key=key, png=kitty.png(pixels, (side, side), 0 if order.whole else 256))
+
+
+def _box(pixels: Pixels, order: _Order) -> tuple[tuple[int, int], tuple[int, int]]:
+    """(columns, rows) and (width, height) in pixels that a picture takes where all of it is to be seen."""
+    wide, high = order.cell
+    cols, rows = min(order.cols, len(kitty.MARKS)), min(order.rows, len(kitty.MARKS))
+    scale = min(cols * wide / pixels.width, rows * high / pixels.height)
+    size = max(1, round(pixels.width * scale)), max(1, round(pixels.height * scale))
+    return (min(cols, -(-size[0] // wide)), min(rows, -(-size[1] // high))), size
 
 
 class PictureView(Widget):
@@ -119,11 +149,6 @@ class PictureView(Widget):
     PictureView {
         width: 1fr;
         height: 1fr;
-        align: center middle;
-    }
-    PictureView > * {
-        width: auto;
-        height: auto;
     }
     """
     ALLOW_SELECT = False
@@ -149,7 +174,8 @@ class PictureView(Widget):
         self._message = message
         self._mode: Mode = "halfblocks"
         self._source: Pixels | str | None = None
-        self._from_file = False
+        self._preview = False
+        self._sharp = False
         self._ticket = 0
         self._oldest = 0  # of the tickets whose pictures may still be shown
         self._busy = False
@@ -158,44 +184,48 @@ class PictureView(Widget):
         self._strips: tuple[Strip, ...] = ()
         self._lines: list[Strip] = []
         self._lines_key: tuple[object, ...] = ()
-        self._child: Widget | None = None
+        self._placed: tuple[Hashable, tuple[int, int]] | None = None
+        "Which picture the terminal shows in how many of its cells."
+        self._over = ""
+        "Sixels that are drawn over the cells when these were."
+        self._over_cells = (0, 0)
+        self._drawing: Timer | None = None
+        self._shown_at = 0.0
         self.mode = mode
 
     @property
     def mode(self) -> Mode:
-        """How files are shown; "textual-image" takes only where `prepare` allowed it.
-
-        Live previews are half-blocks in both: textual-image deletes and uploads a picture anew at every refresh.
-        """
+        """How pictures are shown: in the terminal's way, or in half-blocks. Of sixels previews are half-blocks, too: no
+        terminal takes several of them a second."""
         return self._mode
 
     @mode.setter
     def mode(self, mode: Mode) -> None:
-        self._mode = mode if _image_widget is not None else "halfblocks"
+        self._mode = mode if mode == graphics.current.decision.mode else "halfblocks"
         self._fit()
 
     @property
     def cell(self) -> tuple[int, int]:
         """Pixels that a cell shows, across and down."""
-        if self._mode == "halfblocks":
-            return 1, 2
-        from textual_image._terminal import get_cell_size
-
-        size = get_cell_size()
-        return max(1, size.width), max(2, size.height)
+        return (1, 2) if self._mode == "halfblocks" else graphics.current.decision.cell
 
     def show_pixels(self, pixels: Pixels, sharp: bool = False) -> None:
         """Show a picture from memory: a live preview, or a `sharp` one in the terminal's best way. Only from the
         interface's thread, like all methods here."""
         self._ticket += 1
-        self._source, self._from_file = pixels, sharp
+        self._source, self._preview, self._sharp = pixels, not sharp, sharp
         self._fit()
 
     def show_file(self, path: str) -> None:
         """Show a picture file. It is read in a thread; if it can't be, the view says why in one line."""
         self._ticket += 1
         self._oldest = self._ticket  # no preview that was under way may follow
-        self._source, self._from_file = path, True
+        self._source, self._preview, self._sharp = path, False, False
+        self._fit()
+
+    def again(self) -> None:
+        """The terminal may have lost what it held: all of it is sent once more."""
+        self._placed = None
         self._fit()
 
     def clear(self, message: str = "") -> None:
@@ -207,14 +237,24 @@ class PictureView(Widget):
 
     def _say(self, message: str) -> None:
         self._message, self._strips = message, ()
-        self._show_child(None)
+        self._leave()
         self._changed()
 
     def on_mount(self) -> None:
         self._fit()
 
+    def on_unmount(self) -> None:
+        self._leave()
+
     def on_resize(self) -> None:
         self._fit()
+
+    def _leave(self) -> None:
+        """Nothing of the terminal's own is shown here any more."""
+        self._placed, self._over = None, ""
+        if self._mode == "kitty":
+            uploads = graphics.current.uploads
+            graphics.current.write(self.app, uploads.forget((self, "preview")) + uploads.leave(self))
 
     def _fit(self) -> None:
         """Have the source fitted into the present size, now or after what is being worked on."""
@@ -225,8 +265,12 @@ class PictureView(Widget):
             self._again = True
             return
         self._busy, self._again, self._fitted_to = True, False, self.size
-        dark = self.background_colors[1].brightness < 0.5
-        order = _Order(self._ticket, self._source, cols, rows, self._colours, dark)
+        ground = self.background_colors[1]
+        dark = ground.brightness < 0.5
+        order = _Order(
+            self._ticket, self._source, cols, rows, self._colours, dark, self._mode, self.cell, self._preview,
+            self._sharp, ground.rgb,
+        )  # fmt: skip
         self.run_worker(partial(self._work, order), thread=True, group="picture", exit_on_error=False)
 
     def _work(self, order: _Order) -> None:
@@ -247,30 +291,69 @@ class PictureView(Widget):
                 self._source = fitted.pixels  # a file is not read again for another size
             if fitted.pixels is None:
                 self._say(fitted.error)
-            elif self._mode == "textual-image" and self._from_file and ticket == self._ticket:
-                self._show_child(fitted.pixels)
-                self._message, self._strips = "", ()
-                self._changed()
+            elif fitted.order.mode == "kitty":
+                self._place(fitted)
             else:
-                self._show_child(None)
                 self._strips = fitted.strips
+                self._over, self._over_cells = fitted.sixels, fitted.cells
                 self._changed()
         if self._again:
             self._fit()
 
-    def _show_child(self, pixels: Pixels | None) -> None:
-        """The picture as a widget of textual-image; None hides it."""
-        if pixels is None or _image_widget is None:
-            if self._child is not None:
-                self._child.display = False
+    def _place(self, fitted: _Fitted) -> None:
+        """In cells that show a picture of the terminal's. A preview swaps it in place: no cell is written again."""
+        terminal, (cols, rows) = graphics.current, fitted.cells
+        if fitted.order.preview:
+            wait = self._shown_at + PREVIEW_EVERY - time.monotonic()
+            if wait > 0 or terminal.busy(self.app):
+                self.set_timer(max(wait, 0.05), self._fit)  # the newest that there is then
+                return
+            self._shown_at = time.monotonic()
+        key: Hashable = (self, "preview") if fitted.order.preview else fitted.key
+        try:
+            number, written = terminal.uploads.show(key, self, cols, rows, fitted.png)
+        except KeyError:  # the terminal has let go of it meanwhile
+            self._again = True
             return
-        if self._child is None:
-            self._child = _image_widget()
-            self.mount(self._child)
-        if getattr(self._child, "safelight_source", None) is not pixels:
-            self._child.image = to_image(pixels)  # type: ignore[attr-defined]
-            self._child.safelight_source = pixels  # type: ignore[attr-defined]
-        self._child.display = True
+        if not fitted.order.preview:
+            written += terminal.uploads.forget((self, "preview"))
+        terminal.write(self.app, written)
+        if self._placed != (key, (cols, rows)):
+            self._placed = key, (cols, rows)
+            self._strips = kitty.rows_of(number, cols, rows)
+            self._changed()
+
+    # ── sixels ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _draw_soon(self) -> None:
+        """Over the cells, when they are drawn and stay."""
+        if self._over and self.is_mounted:
+            if self._drawing is not None:
+                self._drawing.stop()
+            self._drawing = self.set_timer(STILL, self._draw)
+
+    def _draw(self) -> None:
+        self._drawing = None
+        if not self._over or not self.is_mounted or not self._is_free:
+            return
+        cols, rows = self._over_cells
+        left, top = (self.size.width - cols) // 2, (self.size.height - rows) // 2
+        graphics.current.write(self.app, sixels.at(self.region.x + left, self.region.y + top, self._over))
+
+    @property
+    def _is_free(self) -> bool:
+        """Whether all of it is in sight, and nothing lies over it: what sixels are drawn over is gone."""
+        if self.screen is not self.app.screen or not self.size or self.region.bottom >= self.app.size.height:
+            return False
+        region = self.region
+        for y in range(region.y, region.bottom):
+            for x in {region.x, region.x + region.width // 2, region.right - 1}:
+                try:
+                    if self.screen.get_widget_at(x, y)[0] is not self:
+                        return False
+                except NoWidget:
+                    return False
+        return True
 
     def _changed(self) -> None:
         self._lines_key = ()
@@ -288,6 +371,7 @@ class PictureView(Widget):
 
     def render_lines(self, crop: Region) -> list[Strip]:
         """The lines as they are, past Textual's styling, which would go through every cell, where there is none."""
+        self._draw_soon()  # what is written over cells has taken the sixels away
         if not self._strips or self._is_styled or self._colours == "none":
             return super().render_lines(crop)
         lines = self._finished()[crop.y : crop.bottom]

@@ -1,0 +1,58 @@
+"""The terminal that this process shows pictures in: what was decided, and which pictures it holds.
+
+There is one, for there is one terminal. Whatever is written for it goes the way that Textual's own output goes, so that
+neither is cut by the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from textual.app import App
+
+from tui.pictures.asking import Tmux
+from tui.pictures.deciding import Decision
+from tui.pictures.kitty import Uploads
+
+PLAIN = Decision("halfblocks", "nothing was asked")
+
+
+class Graphics:
+    """One terminal.
+
+    Args:
+        decision: how it shows pictures.
+        again: decides anew, by what tmux says when it is shown in another terminal; None outside of tmux.
+    """
+
+    def __init__(self, decision: Decision = PLAIN, again: Callable[[Tmux], Decision] | None = None) -> None:
+        self.decision = decision
+        self.again = again
+        self.uploads = Uploads(decision.wrapped)
+        self.sent = 0
+        "Characters that were written for pictures beside their cells."
+
+    def write(self, app: App[Any], text: str) -> None:
+        """Sends something to the terminal, behind what was drawn so far."""
+        driver = app._driver
+        if text and driver is not None:
+            self.sent += len(text)
+            driver.write(text)
+
+    @staticmethod
+    def busy(app: App[Any]) -> bool:
+        """Whether the terminal has not read yet what was written before: more would only make keys late."""
+        writer = getattr(app._driver, "_writer_thread", None)
+        return writer is not None and not writer._queue.empty()
+
+
+current = Graphics()
+"What views look at. `begin` puts another in its place before the workbench opens."
+
+
+def begin(decision: Decision, again: Callable[[Tmux], Decision] | None = None) -> Graphics:
+    """Shows pictures in this way from now on."""
+    global current
+    current = Graphics(decision, again)
+    return current
