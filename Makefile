@@ -53,7 +53,7 @@ FAILED = { if [ -e $(READY) ]; then rm -f $(UNFINISHED); else : > $(UNFINISHED);
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run test setup lint clean again
+.PHONY: help run test test-terminals setup lint clean again
 
 help:
 	@echo "safelight, a terminal darkroom"
@@ -85,6 +85,10 @@ lint: $(READY)
 
 test: lint
 	@echo '== pytest';              $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
+
+# In real terminals under Xvfb: what of them is installed, and what is not is told.
+test-terminals: $(READY)
+	$(BIN)/python -m pytest tests/test_terminals.py -rs $(ARGS)
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache

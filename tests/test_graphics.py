@@ -17,7 +17,7 @@ from textual.pilot import Pilot
 import tui.app  # noqa: F401
 from engines.events import Pixels
 from tui.keyboard import Keyboard
-from tui.pictures import asking, graphics, kitty, sixels
+from tui.pictures import asking, card, graphics, kitty, sixels
 from tui.pictures.asking import Answers, Tmux
 from tui.pictures.deciding import VARIABLE, Decision, decide
 
@@ -184,6 +184,19 @@ def test_cells_say_where_they_are_also_when_they_are_cut() -> None:
     assert cut.text == "".join(kitty.PLACEHOLDER + kitty.MARKS[2] + kitty.MARKS[column] for column in range(5, 9))
     (segment,) = cut
     assert segment.style is not None and segment.style.render("x").startswith("\x1b[38;2;18;52;86m")
+
+
+# ── a card ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_card_takes_the_cells_that_it_says_and_is_what_the_way_shows() -> None:
+    shown = card.text(Decision("kitty", "", cell=(10, 20)), "truecolor")
+    assert shown.count("a=T") == 1 and shown.count(kitty.PLACEHOLDER) == 16 * 8 and shown.count("\n") == 8
+    drawn = card.text(Decision("sixel", "", cell=(8, 17)), "256")
+    assert drawn.count("\x1bP0;0;0q") == 1 and drawn.startswith("\n" * 8 + "\x1b[8A\x1b7") and drawn.endswith("\x1b[8B")
+    for colours, code in (("truecolor", "48;2;220;30;30"), ("256", "48;5;160"), ("none", "")):
+        lines = card.text(Decision("halfblocks", ""), colours).splitlines()  # type: ignore[arg-type]
+        assert len(lines) == 8 and code in lines[0]
 
 
 # ── the view ────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import engines
 from engines import machine
@@ -23,8 +23,10 @@ from tui.clean import one_line
 from tui.equipment import device, gpus, installation, processor, versions
 from tui.findings import Check, Status
 from tui.making import Progress, emit
+from tui.pictures.asking import Answers
+from tui.pictures.deciding import decide
 from tui.session import Session
-from tui.surroundings import folders, models, settings, store, terminal
+from tui.surroundings import asked, colours_of, folders, models, settings, store, terminal
 
 MARKS: dict[Status, str] = {"ok": "ok", "note": "..", "problem": "!!"}
 SURVEY_SECONDS = 120.0
@@ -34,6 +36,7 @@ SURVEY_SECONDS = 120.0
 def examine(session: Session, as_json: bool) -> int:
     """Prints all findings and returns the exit code: 1 if something keeps pictures from being made, else 0."""
     progress = Progress()
+    answers = asked(os.environ)
     try:
         progress.show("looking at this machine", now=True)
         here = machine.look()
@@ -46,7 +49,7 @@ def examine(session: Session, as_json: bool) -> int:
     groups = {
         "Installation": [*installation(), *versions(found, here, session)],
         "Devices": [*processor(here, session), *gpus(found, here, session), *device(found, here, session)],
-        "Terminal": list(terminal(session, os.environ)),
+        "Terminal": list(terminal(session, os.environ, answers)),
         "Folders": [*folders(session), *store(session)],
         "Models and settings": [*models(session), *settings(session)],
     }
@@ -69,9 +72,21 @@ def examine(session: Session, as_json: bool) -> int:
             print(f"  {MARKS[check.status]}  {one_line(check.message)}")
             if check.hint:
                 print(f"      hint: {one_line(check.hint)}")
+            if check.id == "pictures" and answers.answered:
+                _show_card(session, answers)
         print()
     print(f"{summary}{'; pictures can be made all the same' if count and not stopped else ''}", flush=True)
     return int(stopped)
+
+
+def _show_card(session: Session, answers: Answers) -> None:
+    """Four quadrants, as the workbench would show them: red, green; blue, yellow."""
+    from tui.pictures import card  # and rich with it, which nothing else here needs
+
+    colours = colours_of(os.environ)
+    shown: Literal["truecolor", "256", "none"] = "256" if colours == "16" else colours
+    print("      red and green above blue and yellow, and nothing else:")
+    print(card.text(decide(session.settings.pictures, answers, os.environ), shown), end="", flush=True)
 
 
 def _object(group: str, check: Check) -> dict[str, Any]:

@@ -19,8 +19,12 @@ from engines import machine
 from engines.errors import SafelightError
 from tui import wording
 from tui.findings import Check, note, ok, problem
+from tui.pictures.asking import Answers, Asking
+from tui.pictures.deciding import decide
 from tui.session import Session
 
+DRAWN = {"kitty": "kitty's graphics", "sixel": "sixels", "halfblocks": "half-blocks"}
+"Ways of showing pictures, in words."
 FULL, NEARLY_FULL = 500_000_000, 5_000_000_000
 "Bytes of free disk below which pictures can't be relied on, and below which it is worth a word."
 
@@ -28,8 +32,23 @@ FULL, NEARLY_FULL = 500_000_000, 5_000_000_000
 # ── the terminal ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def terminal(session: Session, env: Mapping[str, str]) -> Iterator[Check]:
-    """What the terminal says of itself. Nothing is asked of it, so that this is quick and safe over slow links."""
+def asked(env: Mapping[str, str]) -> Answers:
+    """What the terminal answers when it is asked who it is; nothing where there is none. Waits for it, a second at
+    most."""
+    if not sys.stdin.isatty() or not sys.stdout.isatty() or env.get("TERM", "dumb") in ("", "dumb"):
+        return Answers()
+    return Asking(sys.stdin.fileno(), sys.stdout.fileno(), env).finish()
+
+
+def terminal(session: Session, env: Mapping[str, str], answers: Answers | None = None) -> Iterator[Check]:
+    """What the terminal can show, and why.
+
+    Args:
+        session: for the settings.
+        env: of this process.
+        answers: of the terminal; it is asked if they are not given.
+    """
+    answers = asked(env) if answers is None else answers
     tty = sys.stdin.isatty() and sys.stdout.isatty()
     term, size = env.get("TERM", ""), shutil.get_terminal_size()
     inside = [name for name, key in (("tmux", "TMUX"), ("screen", "STY"), ("zellij", "ZELLIJ")) if env.get(key)]
@@ -55,8 +74,9 @@ def terminal(session: Session, env: Mapping[str, str]) -> Iterator[Check]:
         yield ok("terminal", f"{term}{places}, {size.columns}x{size.lines}", **data)
     colours = colours_of(env)
     shown = {"truecolor": "16 million colours", "256": "256 colours", "16": "16 colours", "none": "no colours"}[colours]
-    drawn = "half-blocks" if session.settings.pictures == "halfblocks" else "textual-image draws them (kitty or sixel)"
-    said, hint = f"pictures as {drawn}, in {shown}", ""
+    decision = decide(session.settings.pictures, answers, env)
+    why = f": {decision.why}" if tty or decision.mode != "halfblocks" else ""
+    said, hint = f"pictures as {DRAWN[decision.mode]}{why}; half-blocks have {shown}", decision.better if tty else ""
     if env.get("NO_COLOR"):
         said, hint = f"{said}: NO_COLOR is set", "unset NO_COLOR to see them in colour"
     elif "screen" in inside:
@@ -65,9 +85,10 @@ def terminal(session: Session, env: Mapping[str, str]) -> Iterator[Check]:
         hint = "export COLORTERM=truecolor, if your terminal has them (most do)"
         hint += "; ssh does not pass it on" if remote else ""
         hint += "; and in tmux.conf: set -as terminal-features ',*:RGB'" if "tmux" in inside else ""
-    elif session.settings.pictures != "halfblocks":
-        hint = f'if they come out wrong: pictures = "halfblocks" in {session.folders.settings}'
-    more = {"colours": colours, "colorterm": env.get("COLORTERM", ""), "mode": session.settings.pictures}
+    more = {
+        "colours": colours, "colorterm": env.get("COLORTERM", ""), "wish": session.settings.pictures,
+        "mode": decision.mode, "why": decision.why, "cell": list(decision.cell), "name": answers.name,
+    }  # fmt: skip
     yield note("pictures", said, hint, **more) if hint else ok("pictures", said, **more)
     if not utf8(env):
         said = "the locale is not UTF-8: half-blocks and prompts may come out wrong"

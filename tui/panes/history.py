@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from pathlib import PurePath
 from typing import ClassVar
 
 from rich.segment import Segment
@@ -272,11 +273,11 @@ class HistoryPane(ScrollView, can_focus=True):
     def _text(self, picture: Picture, line: int, width: int) -> str:
         request = picture.request
         if line == 0:
-            return one_line(request.prompt, width) or "no prompt"
+            return one_line(request.prompt or (PurePath(request.init or "").name), width) or "no prompt"
         if line == 1:
             against = [request.finish[-1].told] if request.finish else []
             against += ["overridden"] if request.overrides else []
-            parts = [*against, self._titles(request.model)]
+            parts = [*against, *([self._titles(request.model)] if request.model else [])]
             for scorer, score in list(picture.scores.items())[:1]:
                 named = one_line(" · ".join([f"{scorer} {score:.1f}", *parts]))
                 # whose number it is, where that pushes nothing out
@@ -284,4 +285,5 @@ class HistoryPane(ScrollView, can_focus=True):
             if picture.rating:
                 parts.insert(0, "★" * picture.rating)
             return one_line(" · ".join(parts), width)
-        return one_line(f"seed {request.seed} · {ago(picture.created, self._clock())}", width)
+        seed = f"seed {request.seed} · " if request.model else ""  # a file as it was has none
+        return one_line(f"{seed}{ago(picture.created, self._clock())}", width)

@@ -64,8 +64,11 @@ class PicturePane(Vertical, can_focus=True):
         self.view.show_file(picture.path)
         request = picture.request
         facts = [f"score {score:.1f}" for score in list(picture.scores.values())[:1]]
-        facts += [f"seed {request.seed}", duration(picture.seconds.total), f"{picture.width}x{picture.height}"]
-        facts.append(one_line(model))
+        if request.model:  # a file as it was has none, and no seed
+            facts.append(f"seed {request.seed}")
+        if picture.seconds.total:
+            facts.append(duration(picture.seconds.total))
+        facts += [f"{picture.width}x{picture.height}", *([one_line(model)] if request.model else [])]
         if request.variation_strength > 0:
             facts.append(f"variation {request.variation_strength:g}")
         if request.mix:

@@ -102,8 +102,7 @@ def _fitted(order: _Order) -> _Fitted:
         if order.mode == "kitty":
             return _for_kitty(order, pixels)
         cells, size = _box(pixels, order)
-        own = cells if order.mode == "sixel" else None
-        strips = strips_of(pixels, order.cols, order.rows, order.colours, dark=order.dark, cells=own)
+        strips = strips_of(pixels, order.cols, order.rows, order.colours, dark=order.dark, cells=cells)
     except ValueError as error:
         name = PurePath(order.source).name if isinstance(order.source, str) else "the picture"
         return _Fitted(order, None, error=f"Cannot show {one_line(name, 60)}: {error}")
@@ -132,7 +131,8 @@ def _for_kitty(order: _Order, pixels: Pixels) -> _Fitted:
 def _box(pixels: Pixels, order: _Order) -> tuple[tuple[int, int], tuple[int, int]]:
     """(columns, rows) and (width, height) in pixels that a picture takes where all of it is to be seen."""
     wide, high = order.cell
-    cols, rows = min(order.cols, len(kitty.MARKS)), min(order.rows, len(kitty.MARKS))
+    most = len(kitty.MARKS) if order.mode == "kitty" else max(order.cols, order.rows)
+    cols, rows = min(order.cols, most), min(order.rows, most)
     scale = min(cols * wide / pixels.width, rows * high / pixels.height)
     size = max(1, round(pixels.width * scale)), max(1, round(pixels.height * scale))
     return (min(cols, -(-size[0] // wide)), min(rows, -(-size[1] // high))), size
@@ -268,8 +268,8 @@ class PictureView(Widget):
         ground = self.background_colors[1]
         dark = ground.brightness < 0.5
         order = _Order(
-            self._ticket, self._source, cols, rows, self._colours, dark, self._mode, self.cell, self._preview,
-            self._sharp, ground.rgb,
+            self._ticket, self._source, cols, rows, self._colours, dark, self._mode, graphics.current.decision.cell,
+            self._preview, self._sharp, ground.rgb,
         )  # fmt: skip
         self.run_worker(partial(self._work, order), thread=True, group="picture", exit_on_error=False)
 
