@@ -43,6 +43,14 @@ def test_answers_are_told_from_keys() -> None:
     assert asking.understood("é\x1b[?1".encode()) == Answers(typed="é\x1b[?1")
 
 
+def test_nobody_is_asked_what_they_would_show_as_text() -> None:
+    whole = asking.VERSION + asking.QUERY + asking.CELL + asking.FENCE
+    assert asking.questions({"TERM": "xterm-256color"}) == asking.questions({"TERM": "xterm-kitty"}) == whole
+    assert asking.questions({"TERM": "tmux-256color", "TMUX": "/tmp/x"}) == whole.replace(asking.QUERY, "")
+    for plain in ({"TERM": "linux"}, {"TERM": "vt100"}, {"TERM": "xterm-256color", "TERM_PROGRAM": "Apple_Terminal"}):
+        assert asking.questions(plain) == asking.FENCE
+
+
 def test_what_tmux_tells() -> None:
     told = asking.tmux("3.5a|on|xterm-kitty|256,RGB,sixel|10x20|/dev/pts/3\n")
     assert told == Tmux("3.5a", True, "xterm-kitty", ("256", "RGB", "sixel"), (10, 20), "/dev/pts/3")

@@ -32,6 +32,8 @@ ID = 31
 
 QUERY = f"\x1b_Gi={ID},s=1,v=1,a=q,t=d,f=24;AAAA\x1b\\"
 "Whether a picture of one pixel could be shown. tmux would take it for the pane's title."
+NO_PICTURES, APPLE = ("linux", "vt100", "vt102", "vt220", "ansi", "cygwin"), "Apple_Terminal"
+"TERMs, and a TERM_PROGRAM, that are not asked whether they show pictures."
 VERSION, CELL, FENCE = "\x1b[>0q", "\x1b[16t", "\x1b[c"
 
 _VERSION = re.compile(rb"\x1bP>\|([^\x1b\x07]*)(?:\x1b\\|\x07)")
@@ -78,6 +80,14 @@ class Answers:
     "Where it is tmux that was asked."
 
 
+def questions(environment: Mapping[str, str]) -> str:
+    """What is asked. What would be shown as text where it isn't known is not asked there: Linux' console and Apple's
+    Terminal have no pictures, and tmux takes kitty's sequences for the pane's title."""
+    if environment.get("TERM", "").partition("-")[0] in NO_PICTURES or environment.get("TERM_PROGRAM") == APPLE:
+        return FENCE
+    return VERSION + ("" if "TMUX" in environment else QUERY) + CELL + FENCE
+
+
 class Asking:
     """Questions that are under way. `finish` has to be called: until then nothing that is typed is shown.
 
@@ -100,7 +110,7 @@ class Asking:
             quiet[3] &= ~(termios.ECHO | termios.ICANON)
             quiet[6][termios.VMIN], quiet[6][termios.VTIME] = 0, 0
             termios.tcsetattr(read, termios.TCSANOW, quiet)
-            os.write(write, "".join([VERSION, "" if inside else QUERY, CELL, FENCE]).encode())
+            os.write(write, questions(environment).encode())
         except (termios.error, OSError):
             self._until = 0.0
         if inside:
