@@ -350,7 +350,7 @@ class SafelightApp(App[None]):
     def _told(self, number: int) -> None:
         """A signal came, perhaps while the event loop hangs."""
         if not self.is_headless:
-            end_in_time(self._driver, 128 + number, self._engine.close)
+            end_in_time(self._driver, 128 + number, self._engine.close, graphics.current.uploads.clear)
         with contextlib.suppress(RuntimeError):  # the loop may be closed already
             self._loop_of_app.call_soon_threadsafe(self.shut_down, 128 + number)
 

@@ -41,9 +41,18 @@ class Signals:
         self._before.clear()
 
 
-def end_in_time(driver: object, code: int, put_away: Callable[[], object]) -> None:
-    """Ends the process at the deadline, if it still lives; what must not be lost is put away meanwhile."""
-    deadline = threading.Timer(DEADLINE, _end, (driver, code))
+def end_in_time(
+    driver: object, code: int, put_away: Callable[[], object], last: Callable[[], str] = lambda: ""
+) -> None:
+    """Ends the process at the deadline, if it still lives; what must not be lost is put away meanwhile.
+
+    Args:
+        driver: Textual's, which knows the terminal.
+        code: what the process ends with.
+        put_away: is called at once, in a thread.
+        last: what the terminal is sent before it is restored.
+    """
+    deadline = threading.Timer(DEADLINE, _end, (driver, code, last))
     deadline.daemon = True
     deadline.start()
     threading.Thread(target=put_away, name="safelight-put-away", daemon=True).start()
@@ -55,12 +64,12 @@ def is_gone(driver: object) -> bool:
     return isinstance(fileno, int) and not os.isatty(fileno)
 
 
-def _end(driver: object, code: int) -> None:
+def _end(driver: object, code: int, last: Callable[[], str]) -> None:
     fileno, attributes = getattr(driver, "fileno", None), getattr(driver, "attrs_before", None)
     if isinstance(fileno, int):
         with contextlib.suppress(Exception):  # whatever fails here, the process ends in the next line
             os.set_blocking(fileno, False)
-            os.write(fileno, LEAVE)
+            os.write(fileno, last().encode() + LEAVE)
         with contextlib.suppress(Exception):
             import termios
 
