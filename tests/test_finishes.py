@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from PIL import Image
@@ -11,9 +12,12 @@ from PIL import Image
 from engines import catalogue
 from engines.entries import FaceDetector, FaceRestorer, Local, Model, Upscaler
 from engines.errors import InvalidRequest, SafelightError
+from engines.requests import Pull
 from engines.steps import Hires, Restore, Step, Upscale
+from engines.wire import HubError
 from tui import commands, draft, finishes, generate_command
 from tui.draft import Draft
+from tui.session import Session
 
 SHIPPED = catalogue.load()
 
@@ -140,3 +144,27 @@ def test_options_without_value_are_steps_in_their_order() -> None:
     assert generate_command._steps("x2 0.4", None, "auto") == "hires x2 0.4, upscale "
     with pytest.raises(InvalidRequest, match="takes one step"):
         generate_command._steps(None, None, "x2, faces")
+
+
+def test_a_step_that_can_not_be_fetched_costs_no_picture(monkeypatch: pytest.MonkeyPatch, capfd: Any) -> None:
+    from types import SimpleNamespace
+
+    from tui import stocking
+
+    tried: list[str] = []
+
+    def run(session: object, requests: list[Pull], as_json: bool) -> None:
+        tried.extend(request.id for request in requests)
+        raise HubError("the hub can't be reached", "later, perhaps")
+
+    monkeypatch.setattr(stocking, "run", run)
+    session = SimpleNamespace(catalogue=SHIPPED)
+    form = Draft("x", finish="hires x1 0.3, faces , upscale x2")
+    made, code = generate_command._fetch_missing(cast(Session, session), form, (), "", True)
+    assert code == 1 and made == replace(form, finish="hires x1 0.3, upscale x2")
+    assert tried == ["gfpgan-v1.4", "yunet"]
+    assert "left out: faces: the hub can't be reached; the picture is made without it" in capfd.readouterr().err
+    plain = replace(form, finish="upscale x2")
+    assert generate_command._fetch_missing(cast(Session, session), plain, (), "", True) == (plain, 0)
+    with pytest.raises(InvalidRequest):  # nobody can be asked here
+        generate_command._fetch_missing(cast(Session, session), form, (), "", False)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from engines.errors import InvalidRequest
+from engines.errors import InvalidRequest, SafelightError
 from tui import making
 from tui import session as sessions
 from tui.arguments import Debug, Device, Json, ModelId, Syntax, Threads, Yes, typed
@@ -154,7 +154,7 @@ def generate(
         strength=strength,
         finish=_steps(hires, faces, upscale),
     )
-    _fetch_missing(session, form, lora, vae, yes)
+    form, left_out = _fetch_missing(session, form, lora, vae, yes)
     asked = draft.read(form, session.catalogue, wildcards=session.folders.wildcards)
     if series is not None:
         asked = _spread(form, asked, *series, session)
@@ -172,11 +172,11 @@ def generate(
             making.say([doubt] if (doubt := plan.doubt(pictures)) else [])
             return plan.finish(pictures)
 
-        return making.follow(session, drafts, json, finals)
+        return making.follow(session, drafts, json, finals) or left_out
     making.say(asked.notes)
     making.say([f"seed {requests[0].seed}, drawn at random"] * asked.drawn)
     making.say([f"variation seed {requests[0].variation_seed}, drawn at random"] * asked.drawn_variation)
-    return making.follow(session, requests, json)
+    return making.follow(session, requests, json) or left_out
 
 
 def _steps(hires: str | None, faces: str | None, upscale: str | None) -> str:
@@ -218,8 +218,15 @@ def _spread(form: Draft, asked: Asked, field: Field, text: str, session: Session
     return replace(asked, requests=tuple(request for one in each for request in one.requests), notes=tuple(notes))
 
 
-def _fetch_missing(session: Session, form: Draft, loras: Sequence[str], vae: str, yes: bool) -> None:
-    """Asks to fetch what a request names and isn't here; names that nothing has are told where the request is read."""
+def _fetch_missing(session: Session, form: Draft, loras: Sequence[str], vae: str, yes: bool) -> tuple[Draft, int]:
+    """Asks to fetch what a request names and isn't here; names that nothing has are told where the request is read.
+
+    Returns:
+        The form without the steps of finishing that can't be fetched, and 1 if there are such: a step that can't be
+        done costs its own result, and no picture.
+    """
+    from dataclasses import replace
+
     from tui import draft, finishes, stocking
 
     catalogue = session.catalogue
@@ -229,5 +236,18 @@ def _fetch_missing(session: Session, form: Draft, loras: Sequence[str], vae: str
     # what is for another family is refused, not fetched
     named += [a for a in adapters if a is not None and a.family == model.family]
     named += [catalogue.embeddings.get(name) for name in draft.embedding_names(form, catalogue)]
-    named += finishes.needs(form.finish, catalogue)
-    stocking.ensure(session, [entry for entry in named if entry is not None], yes)
+    here = [entry for entry in named if entry is not None]
+    tools = [entry for entry in finishes.needs(form.finish, catalogue) if catalogue.missing(entry)]
+    if not (tools and yes):  # asked about all at once
+        stocking.ensure(session, [*here, *tools], yes)
+        return form, 0
+    stocking.ensure(session, here, yes)
+    steps = [step.strip() for step in form.finish.split(",")]
+    left_out: dict[str, str] = {}
+    for step in steps:
+        try:
+            stocking.ensure(session, finishes.needs(step, catalogue), yes)
+        except SafelightError as e:
+            left_out[step] = e.message
+    making.say([f"left out: {step}: {why}; the picture is made without it" for step, why in left_out.items()])
+    return replace(form, finish=", ".join(step for step in steps if step not in left_out)), int(bool(left_out))
