@@ -615,5 +615,5 @@ def test_pictures_are_judged_together_and_what_can_not_be_read_keeps_no_other_fr
         told.extend(judged)
     assert [event.path for event in told if isinstance(event, Scored)] == [*paths[:4], *paths[5:]]
     Path(paths[0]).unlink()
-    with pytest.raises(InvalidRequest, match=r"2 pictures are not scored; the first: .*0\.png can't be read"):
+    with pytest.raises(InvalidRequest, match=r"2 pictures are not scored; the first: .*0\.png is gone"):
         drain(room, Score(tuple(paths), "an apple", "mini-clip"))

@@ -65,11 +65,13 @@ print(json.dumps(guilty))
     assert in_a_process(code) == []
 
 
-def test_the_exceptions_are_two() -> None:
-    """A third deferred import is a decision, not a line to add while nobody looks."""
+def test_the_exceptions_are_three() -> None:
+    """A fourth deferred import is a decision, not a line to add while nobody looks."""
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
     ignored = {rule for contract in contracts for rule in contract.get("ignore_imports", [])}
-    assert ignored == {"engines.local -> engines.diffusion.darkroom", "tui.opening -> tui.app"}
+    assert ignored == {
+        "engines.local -> engines.diffusion.darkroom", "tui.opening -> tui.app", "tui.doctor -> tui.pictures.card",
+    }  # fmt: skip
     alerts = [contract["unmatched_ignore_imports_alerting"] for contract in contracts if "ignore_imports" in contract]
     assert set(alerts) == {"error"}
 

@@ -135,6 +135,9 @@ def _box(pixels: Pixels, order: _Order) -> tuple[tuple[int, int], tuple[int, int
     cols, rows = min(order.cols, most), min(order.rows, most)
     scale = min(cols * wide / pixels.width, rows * high / pixels.height)
     size = max(1, round(pixels.width * scale)), max(1, round(pixels.height * scale))
+    if order.mode == "halfblocks":  # which fill their cells: the nearest shape
+        shape = round(pixels.width * scale / wide), round(pixels.height * scale / high)
+        return (min(cols, max(1, shape[0])), min(rows, max(1, shape[1]))), size
     return (min(cols, -(-size[0] // wide)), min(rows, -(-size[1] // high))), size
 
 
