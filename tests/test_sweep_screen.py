@@ -226,6 +226,20 @@ async def test_what_cannot_be_made_is_told_at_its_line(desk: Desk, line: str, va
         assert desk.app.screen is screen and not sweep.numbers(desk.store)
 
 
+async def test_what_is_counted_when_the_screen_is_taken_away_ends_nothing(desk: Desk) -> None:
+    """Its lines go before it does."""
+    async with desk.app.run_test(size=WIDE) as pilot:
+        await pilot.press("alt+m")
+        await until(pilot, lambda: isinstance(desk.app.screen, GridScreen))
+        screen = desk.app.screen
+        assert isinstance(screen, GridScreen)
+        for row in screen.query(".axis"):
+            await row.remove_children()
+        await screen.query_one("#grid-told").remove()
+        screen.complain(InvalidRequest("a sweep needs a prompt", "write one", "prompts"))
+        await desk.app.pop_screen()
+
+
 async def test_without_a_prompt_there_is_no_sweep(desk: Desk) -> None:
     desk.draft(prompt="")
     async with desk.app.run_test(size=WIDE) as pilot:

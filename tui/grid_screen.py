@@ -284,7 +284,8 @@ class GridScreen(ModalScreen[Marked | None]):
         if self.is_attached:
             self._mark_bad("")
             lines = [f"= {found.told}", *(f"  {note}" for note in found.notes[:3])]
-            self.query_one("#grid-told", Static).update(Content("\n".join(one_line(line, 400) for line in lines)))
+            for told in self.query("#grid-told").results(Static):
+                told.update(Content("\n".join(one_line(line, 400) for line in lines)))
 
     def complain(self, error: SafelightError) -> None:
         """Says what is wrong, at its line."""
@@ -293,12 +294,13 @@ class GridScreen(ModalScreen[Marked | None]):
             # what is an option on the command line is a line here, or stands in the form
             hint = error.hint.replace("--init FILE", "the form takes one, alt+q").replace("--", "")
             text = f"✗ {one_line(error.message, 300)}\n  {one_line(hint, 300)}".rstrip()
-            self.query_one("#grid-told", Static).update(Content.styled(text, "$error"))
+            for told in self.query("#grid-told").results(Static):
+                told.update(Content.styled(text, "$error"))
 
     def _mark_bad(self, name: str) -> None:
         for row in self.query(".axis"):
-            line = row.children[1]
-            row.set_class(bool(name) and getattr(line, "axis", "") == name, "-bad")
+            lines = [getattr(line, "axis", "") for line in row.children]  # none while the screen is taken away
+            row.set_class(bool(name) and name in lines, "-bad")
 
     def on_input_changed(self, event: Input.Changed) -> None:
         """Every key counts, when the hands rest."""
