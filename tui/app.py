@@ -257,10 +257,13 @@ class SafelightApp(App[None]):
 
     def _back_in_terminal(self) -> None:
         """All of it is drawn and sent anew."""
-        for screen in self.screen_stack:
-            for view in screen.query(PictureView):
-                view.again()
+        for view in self._views():
+            view.again()
         self.refresh(layout=True)
+
+    def _views(self) -> Iterable[PictureView]:
+        """All that show a picture, also under a dialog."""
+        return (view for screen in self.screen_stack for view in screen.query(PictureView))
 
     def on_resize(self) -> None:
         """Another font has cells of another size."""
@@ -270,9 +273,8 @@ class SafelightApp(App[None]):
         cell = cell_of(sys.__stdin__.fileno()) if sys.__stdin__ is not None and terminal.again is None else None
         if cell is not None and cell != terminal.decision.cell:
             terminal.decision = replace(terminal.decision, cell=cell)
-            for screen in self.screen_stack:
-                for view in screen.query(PictureView):
-                    view.again()
+            for view in self._views():
+                view.again()
 
     def on_app_focus(self) -> None:
         """Whoever attaches to tmux comes with another terminal, perhaps."""
@@ -295,9 +297,8 @@ class SafelightApp(App[None]):
         terminal.uploads.wrapped = decision.wrapped
         self.set_class(decision.mode == "kitty", "-kitty")
         self.workbench.mode = decision.mode
-        for screen in self.screen_stack:
-            for view in screen.query(PictureView):
-                view.mode = decision.mode
+        for view in self._views():
+            view.mode = decision.mode
         self._back_in_terminal()
 
     # ── leaving ─────────────────────────────────────────────────────────────────────────────────────────────────

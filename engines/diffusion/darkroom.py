@@ -308,13 +308,11 @@ class Darkroom(DrawingRoom):
             except StorageError:
                 raise  # a full disk fails them all
             except SafelightError as e:
-                failed.append(e)
-        if len(failed) == 1 or (failed and count == 1):
-            raise failed[0]
+                failed.append(e.with_traceback(None))  # its frames hold what the next picture needs room for
+        if len(failed) > 1:
+            failed[0].message = f"{len(failed)} of {count} pictures are not finished; the first: {failed[0].message}"
         if failed:
-            first = failed[0]
-            first.message = f"{len(failed)} of {count} pictures are not finished; the first: {first.message}"
-            raise first
+            raise failed[0]
 
     def _finished(
         self,

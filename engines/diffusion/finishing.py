@@ -153,11 +153,10 @@ def _refined(
         told = f"{all:,} evaluations of tiles of {side} px; made half as large first, it were {half:,} (shrink 0.5)"
         yield Noted("info", told, job_id)
     prompt = request.prompt if step.prompt is None else step.prompt
-    text, negative = prompt, request.negative_prompt or ""
 
     def work() -> Generator[Event, None, Image.Image]:
         steps = x4.refine(
-            model, picture, device, prompt=text, negative_prompt=negative,
+            model, picture, device, prompt=prompt, negative_prompt=request.negative_prompt or "",
             num_inference_steps=step.num_inference_steps, guidance_scale=step.guidance_scale,
             noise_level=step.noise_level, seed=request.seed, tile=step.tile, budget=budget,
             preview_every=request.preview_every, stop=stop,
