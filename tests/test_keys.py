@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
 import pytest
+from driving import Bench
+from textual.binding import Binding
+from textual.widget import Widget
 from textual.widgets import Input, TextArea
 
 from tui import keys
 from tui.app import SafelightApp
 from tui.panes.board import Leaderboard
 from tui.panes.history import HistoryPane
+from tui.panes.jump import JumpScreen
 from tui.panes.loras import LoraPane
 from tui.panes.prompt import PromptEditor
 from tui.panes.queue import QueuePane
@@ -33,10 +38,14 @@ PLACES = {
 }
 
 
-@pytest.mark.parametrize("action", keys.TABLE, ids=lambda action: action.id)
+@pytest.mark.parametrize("action", [a for a in keys.TABLE if a.scope != "list"], ids=lambda action: action.id)
 def test_every_action_can_be_done(action: keys.Action) -> None:
     assert hasattr(PLACES[action.scope], f"action_{action.command}")
-    assert action.help.endswith(".") and len(action.title) <= 16
+    assert len(action.title) <= 16
+
+
+def test_help_is_a_sentence() -> None:
+    assert all(action.help.endswith(".") for action in keys.TABLE)
 
 
 def test_no_key_means_two_things() -> None:
@@ -83,3 +92,41 @@ def test_a_pane_may_use_a_key_that_another_pane_has() -> None:
 def test_keys_in_words() -> None:
     assert keys.shown(keys.BY_ID["help"], {}) == "F1 or ?"
     assert keys.shown(keys.BY_ID["make"], {"make": "f10"}) == "F10"
+
+
+async def test_a_letter_goes_to_every_place(home: Path) -> None:
+    bench = Bench(home)
+    bench.fill(3)
+    for size in ((160, 45), (50, 24)):
+        async with bench.open().run_test(size=size) as pilot:
+            await pilot.pause()
+            await pilot.press("ctrl+@")
+            screen = bench.app.screen
+            assert isinstance(screen, JumpScreen)
+            letters = dict(screen._places)
+            assert {
+                "prompt": "p",
+                "negative": "n",
+                "model": "m",
+                "history": "h",
+                "queue": "q",
+                "steps": "s",
+            }.items() <= {place.name: place.letter for place in letters.values()}.items()
+            await pilot.press("escape")
+            for letter, place in letters.items():
+                await pilot.press("alt+slash", letter)
+                await pilot.pause()
+                assert bench.app.screen is bench.app.workbench
+                if place.widget is not None:
+                    assert bench.app.focused is place.widget, place.name
+                else:
+                    assert place.name in {node.id for node in bench.app.focused.ancestors_with_self} | {"picture"}
+            await pilot.press("ctrl+@", "§")
+            assert bench.app.screen is bench.app.workbench
+
+
+@pytest.mark.parametrize("pane", [HistoryPane, QueuePane, LoraPane, WeightsPane, Leaderboard, SheetPane])
+def test_lists_move_by_arrows_and_by_letters(pane: type[Widget]) -> None:
+    theirs = {b.id: b.key for b in pane.BINDINGS if isinstance(b, Binding) and b.id}
+    for name in ("up", "down", "first", "last", "row-start", "row-end"):
+        assert theirs[name] == keys.BY_ID[name].keys

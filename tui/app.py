@@ -38,8 +38,10 @@ from tui.keyboard import Keyboard
 from tui.leaving import Signals, end_in_time, is_gone
 from tui.messages import FromEngine
 from tui.pages import Shelf
+from tui.paging import PagedScreen
 from tui.palette import DEFAULT_THEME, load_themes
 from tui.panes.help import HelpScreen
+from tui.panes.jump import JumpScreen, Place, places
 from tui.pictures import graphics
 from tui.pictures.asking import Tmux, ask_tmux, cell_of
 from tui.pictures.deciding import Decision, Mode
@@ -232,6 +234,23 @@ class SafelightApp(App[None]):
             yield SystemCommand(
                 f"theme {name}", "Change to this theme.", lambda name=name: setattr(self, "theme", name)
             )
+
+    def action_jump(self) -> None:
+        """Letters on everything that can have the focus."""
+        screen = self.screen
+        if isinstance(screen, JumpScreen | HelpScreen):
+            return
+        beyond = screen.beyond if isinstance(screen, PagedScreen) else ()
+
+        def go(place: Place | None) -> None:
+            if place is None or self.screen is not screen:
+                return
+            if place.widget is not None:
+                screen.set_focus(place.widget)
+            else:
+                getattr(screen, f"action_{place.action}")()
+
+        self.push_screen(JumpScreen(places(screen, beyond)), go)
 
     def action_help(self) -> None:
         """All keys."""

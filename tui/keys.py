@@ -13,7 +13,7 @@ from typing import Literal, TypeAlias
 from textual.binding import Binding, BindingType
 
 Scope: TypeAlias = Literal[
-    "app", "workbench", "prompt", "weights", "loras", "queue", "history", "sweep", "board", "sheet"
+    "app", "workbench", "prompt", "weights", "loras", "queue", "history", "sweep", "board", "sheet", "list"
 ]
 
 
@@ -30,7 +30,7 @@ class Action:
     help: str
     "One sentence for the help screen and the palette."
     scope: Scope = "workbench"
-    "Where it works: everywhere, on the workbench, over it, or in one pane."
+    "Where it works: everywhere, on the workbench, over it, in one pane, or in every list."
     footer: bool = False
     "Whether the footer shows it."
     display: str = ""
@@ -94,6 +94,8 @@ TABLE: tuple[Action, ...] = (
     Action("precision", "alt+p", "choose precision", "Choose the arithmetic of the denoiser."),
     Action("override", "alt+o", "override", "Allow steps and scheduler that the recipe rules out, or forbid them."),
     Action("fetch", "alt+g", "get", "Fetch the picked model, and what else is named, without making a picture."),
+    Action("jump", "ctrl+@,ctrl+space,alt+slash", "jump", "Show a letter on every pane and field, to go there.",
+           "app", display="^space"),
     Action("help", "f1,question_mark", "help", "Show all keys.", "app", footer=True, display="F1"),
     Action("command-palette", "ctrl+p", "palette", "Find any action by name.", "app", footer=True),
     Action("next-theme", "ctrl+t", "next theme", "Change to the next theme.", "app"),
@@ -102,17 +104,18 @@ TABLE: tuple[Action, ...] = (
            "cursor.", "prompt", footer=True, display="ctrl+↑↓"),
     Action("lower-weight", "ctrl+down,alt+down", "weight -", "Lower the weight of the selection, or of the word at the "
            "cursor.", "prompt"),
-    Action("weight-more", "right", "more", "Move the slider up by a fine step.", "weights", footer=True, display="→"),
-    Action("weight-less", "left", "less", "Move the slider down by a fine step.", "weights", footer=True, display="←"),
-    Action("weight-much-more", "shift+right", "much more", "Move the slider up by a coarse step.", "weights"),
-    Action("weight-much-less", "shift+left", "much less", "Move the slider down by a coarse step.", "weights"),
+    Action("weight-more", "right,l", "more", "Move the slider up by a fine step.", "weights", footer=True, display="→"),
+    Action("weight-less", "left,h", "less", "Move the slider down by a fine step.", "weights", footer=True,
+           display="←"),
+    Action("weight-much-more", "shift+right,L", "much more", "Move the slider up by a coarse step.", "weights"),
+    Action("weight-much-less", "shift+left,H", "much less", "Move the slider down by a coarse step.", "weights"),
     Action("weight-mute", "space", "mute", "Set the slider to 0, or back to what it was.", "weights", footer=True),
     Action("weight-remove", "delete,x", "no weight", "Take the weight away; the words stay.", "weights", footer=True,
            display="x"),
-    Action("lora-more", "right", "stronger", "Make the LoRA stronger by 0.05.", "loras", footer=True, display="→"),
-    Action("lora-less", "left", "weaker", "Make the LoRA weaker by 0.05.", "loras", footer=True, display="←"),
-    Action("lora-much-more", "shift+right", "much stronger", "Make the LoRA stronger by 0.25.", "loras"),
-    Action("lora-much-less", "shift+left", "much weaker", "Make the LoRA weaker by 0.25.", "loras"),
+    Action("lora-more", "right,l", "stronger", "Make the LoRA stronger by 0.05.", "loras", footer=True, display="→"),
+    Action("lora-less", "left,h", "weaker", "Make the LoRA weaker by 0.05.", "loras", footer=True, display="←"),
+    Action("lora-much-more", "shift+right,L", "much stronger", "Make the LoRA stronger by 0.25.", "loras"),
+    Action("lora-much-less", "shift+left,H", "much weaker", "Make the LoRA weaker by 0.25.", "loras"),
     Action("lora-switch", "space", "on/off", "Switch the LoRA off, or on again with its weight.", "loras", footer=True),
     Action("lora-add", "enter,a,plus", "add", "Add a LoRA that fits the model.", "loras", footer=True, display="a"),
     Action("lora-remove", "delete,x", "remove", "Take the LoRA out of the stack.", "loras", footer=True, display="x"),
@@ -148,6 +151,16 @@ TABLE: tuple[Action, ...] = (
     Action("larger", "plus,equals_sign", "larger", "Show larger pictures on the sheet.", "sheet", footer=True,
            display="+"),
     Action("smaller", "minus", "smaller", "Show smaller pictures on the sheet.", "sheet"),
+    Action("left", "left,h", "left", "Go to the picture on the left.", "sheet"),
+    Action("right", "right,l", "right", "Go to the picture on the right.", "sheet"),
+    Action("up", "up,k", "up", "Go up.", "list"),
+    Action("down", "down,j", "down", "Go down.", "list"),
+    Action("page-up", "pageup,ctrl+u", "page up", "Go up by what is in sight.", "list"),
+    Action("page-down", "pagedown,ctrl+d", "page down", "Go down by what is in sight.", "list"),
+    Action("row-start", "home", "start", "Go to the first; where rows have columns, the first of the row.", "list"),
+    Action("row-end", "end", "end", "Go to the last; where rows have columns, the last of the row.", "list"),
+    Action("first", "ctrl+home,g", "first", "Go to the very first.", "list"),
+    Action("last", "ctrl+end,G", "last", "Go to the very last.", "list"),
 )  # fmt: skip
 
 BY_ID: dict[str, Action] = {action.id: action for action in TABLE}
@@ -186,6 +199,16 @@ def bindings(scope: Scope) -> list[BindingType]:
     ]
 
 
+def moves(**does: str) -> list[BindingType]:
+    """The bindings of a list: by its id what each way of moving does there, with `_` for `-`; what is not named does
+    nothing there."""
+    return [
+        Binding(action.keys, does[action.command], action.title, show=False, id=action.id)
+        for action in TABLE
+        if action.scope == "list" and action.command in does
+    ]
+
+
 def keymap(overrides: Iterable[tuple[str, str]]) -> tuple[dict[str, str], list[str]]:
     """The overrides that can be used, by action id, and a line for each that can't."""
     chosen: dict[str, str] = {}
@@ -214,6 +237,8 @@ def together(one: Scope, other: Scope) -> bool:
     """Whether keys of both scopes may be meant at the same moment."""
     if one == other or "app" in (one, other):
         return True
+    if "list" in (one, other):
+        return "prompt" not in (one, other)
     screen = next((screen for screen in SCREENS if {one, other} <= screen), frozenset())
     return bool({"workbench", "sweep"} & {one, other} & screen)
 
@@ -235,7 +260,20 @@ def shown(action: Action, keymap: Mapping[str, str]) -> str:
     return " or ".join(_word(key) for key in keys)
 
 
-_WORDS = {"question_mark": "?", "escape": "esc", "plus": "+", "left": "←", "right": "→"}
+_WORDS = {
+    "question_mark": "?",
+    "escape": "esc",
+    "plus": "+",
+    "minus": "-",
+    "left": "←",
+    "right": "→",
+    "up": "↑",
+    "down": "↓",
+    "full_stop": ".",
+    "slash": "/",
+    "comma": ",",
+    "equals_sign": "=",
+}
 _WORDS |= {f"{mod}+{way}": f"{mod}+{arrow}" for mod in ("shift", "ctrl", "alt")
            for way, arrow in (("left", "←"), ("right", "→"), ("up", "↑"), ("down", "↓"))}  # fmt: skip
 

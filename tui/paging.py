@@ -5,6 +5,8 @@ The stylesheet decides by the screen's classes; here they are set, and the focus
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from textual import events, on
 from textual.screen import Screen
 from textual.widget import Widget
@@ -45,6 +47,11 @@ class PagedScreen(Screen[None]):
     def pages(self) -> tuple[Page, ...]:
         """Between two columns and more, the picture is always there and no page of its own."""
         return ("form", "picture", "history") if self.single else ("form", "history")
+
+    @property
+    def beyond(self) -> Sequence[tuple[str, str]]:
+        """What may be on a page that is not shown: its name, and the action that goes there."""
+        return ()
 
     def show_page(self, page: Page) -> None:
         """Makes a page the shown one; on a wide screen that changes nothing to be seen."""

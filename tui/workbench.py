@@ -456,6 +456,18 @@ class Workbench(FollowingScreen):
         if event.widget is self.history:
             self.history.look_again()
 
+    @property
+    def beyond(self) -> Sequence[tuple[str, str]]:
+        """As in PagedScreen."""
+        return (
+            ("prompt", "go_prompt"), ("model", "go_model"), ("settings", "go_settings"), ("queue", "go_queue"),
+            ("history", "go_history"), ("picture", "go_picture"),
+        )  # fmt: skip
+
+    def action_go_picture(self) -> None:
+        """To the picture."""
+        self.go("picture", self.picture)
+
     def action_go_prompt(self) -> None:
         """To the prompt."""
         self.go("form", self.form.prompt)

@@ -10,7 +10,7 @@ from rich.cells import set_cell_size
 from rich.segment import Segment
 from rich.style import Style
 from textual import events
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.content import Content
 from textual.geometry import Size
 from textual.message import Message
@@ -45,12 +45,16 @@ class Leaderboard(ScrollView, can_focus=True):
     COMPONENT_CLASSES: ClassVar[set[str]] = {"board--dim", "board--cursor", "board--mark", "board--first"}
     BINDINGS: ClassVar[list[BindingType]] = [
         *keys.bindings("board"),
-        Binding("up", "move(-1)", "up", show=False),
-        Binding("down", "move(1)", "down", show=False),
-        Binding("pageup", "page(-1)", "page up", show=False),
-        Binding("pagedown", "page(1)", "page down", show=False),
-        Binding("home", "move(-1000000)", "first", show=False),
-        Binding("end", "move(1000000)", "last", show=False),
+        *keys.moves(
+            up="move(-1)",
+            down="move(1)",
+            page_up="page(-1)",
+            page_down="page(1)",
+            row_start="move(-1000000)",
+            row_end="move(1000000)",
+            first="move(-1000000)",
+            last="move(1000000)",
+        ),
     ]
 
     class Moved(Message):

@@ -25,6 +25,7 @@ TITLES: dict[keys.Scope, str] = {
     "sweep": "Over sweeps",
     "board": "On their board",
     "sheet": "On their pictures",
+    "list": "In every list",
     "app": "Everywhere",
 }
 KEY = 18

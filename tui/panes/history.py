@@ -12,7 +12,7 @@ from typing import ClassVar
 from rich.segment import Segment
 from rich.style import Style
 from textual import events
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.geometry import Size
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
@@ -40,12 +40,16 @@ class HistoryPane(ScrollView, can_focus=True):
     COMPONENT_CLASSES: ClassVar[set[str]] = {"history--dim", "history--cursor", "history--mark"}
     BINDINGS: ClassVar[list[BindingType]] = [
         *keys.bindings("history"),
-        Binding("up", "move(-1)", "newer", show=False),
-        Binding("down", "move(1)", "older", show=False),
-        Binding("pageup", "page(-1)", "page up", show=False),
-        Binding("pagedown", "page(1)", "page down", show=False),
-        Binding("home", "move(-1000000000)", "newest", show=False),
-        Binding("end", "move(1000000000)", "oldest", show=False),
+        *keys.moves(
+            up="move(-1)",
+            down="move(1)",
+            page_up="page(-1)",
+            page_down="page(1)",
+            row_start="move(-1000000000)",
+            row_end="move(1000000000)",
+            first="move(-1000000000)",
+            last="move(1000000000)",
+        ),
     ]
 
     def __init__(self, shelf: Shelf, titles: Callable[[str], str], clock: Callable[[], float] = time.time) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from textual import events
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.content import Content
 from textual.geometry import Region
 from textual.message import Message
@@ -46,8 +46,14 @@ class LoraPane(Widget, can_focus=True):
     ALLOW_SELECT = False
     BINDINGS: ClassVar[list[BindingType]] = [
         *keys.bindings("loras"),
-        Binding("up", "move(-1)", "up", show=False),
-        Binding("down", "move(1)", "down", show=False),
+        *keys.moves(
+            up="move(-1)",
+            down="move(1)",
+            row_start="move(-1000)",
+            row_end="move(1000)",
+            first="move(-1000)",
+            last="move(1000)",
+        ),
     ]
 
     class AddRequested(Message):

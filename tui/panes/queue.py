@@ -9,7 +9,7 @@ from typing import ClassVar
 from rich.segment import Segment
 from rich.style import Style
 from textual import events
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.geometry import Size
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
@@ -37,10 +37,16 @@ class QueuePane(ScrollView, can_focus=True):
     }
     BINDINGS: ClassVar[list[BindingType]] = [
         *keys.bindings("queue"),
-        Binding("up", "move(-1)", "up", show=False),
-        Binding("down", "move(1)", "down", show=False),
-        Binding("home", "move(-1000000)", "first", show=False),
-        Binding("end", "move(1000000)", "last", show=False),
+        *keys.moves(
+            up="move(-1)",
+            down="move(1)",
+            page_up="page(-1)",
+            page_down="page(1)",
+            row_start="move(-1000000)",
+            row_end="move(1000000)",
+            first="move(-1000000)",
+            last="move(1000000)",
+        ),
     ]
 
     def __init__(self) -> None:
@@ -103,6 +109,10 @@ class QueuePane(ScrollView, can_focus=True):
             elif tops[-1] >= self.scroll_y + self.size.height:
                 self.scroll_to(y=tops[-1] - self.size.height + 1, animate=False)
             self.refresh()
+
+    def action_page(self, by: int) -> None:
+        """A screenful."""
+        self.action_move(by * max(1, self.size.height - 1))
 
     def action_cancel_job(self) -> None:
         """Cancels or dismisses the job under the cursor."""

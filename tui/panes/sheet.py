@@ -12,7 +12,7 @@ from rich.segment import Segment
 from rich.style import Style
 from textual import events
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.containers import Vertical
 from textual.content import Content
 from textual.geometry import Size
@@ -39,16 +39,16 @@ THUMBNAILS = 800
 AT_ONCE = 12
 "Thumbnails that are drawn before they are shown."
 ARROWS: list[BindingType] = [
-    Binding("left", "walk(-1,0)", "left", show=False),
-    Binding("right", "walk(1,0)", "right", show=False),
-    Binding("up", "walk(0,-1)", "up", show=False),
-    Binding("down", "walk(0,1)", "down", show=False),
-    Binding("pageup", "walk_page(-1)", "page up", show=False),
-    Binding("pagedown", "walk_page(1)", "page down", show=False),
-    Binding("home", "walk(-1000000,0)", "first of the row", show=False),
-    Binding("end", "walk(1000000,0)", "last of the row", show=False),
-    Binding("ctrl+home", "walk(0,-1000000)", "first row", show=False),
-    Binding("ctrl+end", "walk(0,1000000)", "last row", show=False),
+    *keys.moves(
+        up="walk(0,-1)",
+        down="walk(0,1)",
+        page_up="walk_page(-1)",
+        page_down="walk_page(1)",
+        row_start="walk(-1000000,0)",
+        row_end="walk(1000000,0)",
+        first="walk(0,-1000000)",
+        last="walk(0,1000000)",
+    ),
 ]
 
 
@@ -412,6 +412,14 @@ class SheetPane(Vertical):
             self._enlarge()
         if (now := self.sheet.contender) is not None and now != before:
             self.post_message(self.Moved(now))
+
+    def action_left(self) -> None:
+        """To the left one."""
+        self.action_walk(-1, 0)
+
+    def action_right(self) -> None:
+        """To the right one."""
+        self.action_walk(1, 0)
 
     def action_walk_page(self, by: int) -> None:
         """A screenful of rows."""

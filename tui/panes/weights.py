@@ -32,8 +32,14 @@ class WeightsPane(Widget, can_focus=True):
     ALLOW_SELECT = False
     BINDINGS: ClassVar[list[BindingType]] = [
         *keys.bindings("weights"),
-        Binding("up", "move(-1)", "up", show=False),
-        Binding("down", "move(1)", "down", show=False),
+        *keys.moves(
+            up="move(-1)",
+            down="move(1)",
+            row_start="move(-1000)",
+            row_end="move(1000)",
+            first="move(-1000)",
+            last="move(1000)",
+        ),
         Binding("enter", "made", "make", show=False),
         Binding("ctrl+z", "undo", "undo", show=False),
     ]
