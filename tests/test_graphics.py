@@ -349,3 +349,19 @@ def test_sixels_choose_a_colour_when_they_define_it_and_fill_their_room() -> Non
     defined = re.findall(r"#(\d+);2;\d+;\d+;\d+(#\d+)?", drawn)
     assert len(defined) == 2 and all(choice == f"#{number}" for number, choice in defined)
     assert sixels.at(4, 2, "S") == "\x1b[?2026h\x1b7\x1b[3;5HS\x1b8\x1b[?2026l"
+
+
+@pytest.mark.parametrize(
+    ("name", "tmux", "true"),
+    [
+        ("XTerm(379)", None, True), ("XTerm(330)", None, False), ("WezTerm 20240203-110809", None, True),
+        ("foot(1.16.2)", None, True), ("iTerm2 3.5.0", None, True), ("VTE(7600)", None, True),
+        ("VTE(3400)", None, False), ("kitty(0.26.5)", None, True), ("", None, False), ("unheard-of(7)", None, False),
+        ("tmux 3.5a", Tmux("3.5a", False, "xterm-256color", ("256", "RGB")), True),
+        ("tmux 3.5a", Tmux("3.5a", False, "xterm-256color", ("256",)), False),
+    ],
+)  # fmt: skip
+def test_who_shows_all_colours_is_told_by_its_name(name: str, tmux: Tmux | None, true: bool) -> None:
+    decision = decide("auto", Answers(name=name, answered=True, tmux=tmux), {"TERM": "xterm"})
+    assert decision.true_colours is true
+    assert decide("sixel", Answers(name=name, answered=True, tmux=tmux), {"TERM": "xterm"}).true_colours is true

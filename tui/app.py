@@ -77,16 +77,19 @@ CLEAN = CleanFilter()
 "One for good: Textual caches what it drew for each filter."
 
 
-def begin_in(decision: Decision, typed: str, again: Callable[[Tmux], Decision] | None = None) -> graphics.Graphics:
+def begin_in(
+    decision: Decision, typed: str, again: Callable[[Tmux], Decision] | None = None, colours: bool = True
+) -> graphics.Graphics:
     """Makes the terminal ours before the window opens in it.
 
     Args:
         decision: how it shows pictures.
         typed: what somebody typed meanwhile.
         again: as in Graphics.
+        colours: whether it may have all colours that it is known to show.
     """
     Keyboard.ahead, Keyboard.waits = typed, True
-    if decision.mode == "kitty":  # it has colours of 24 bits, whatever reached us: over ssh COLORTERM is not forwarded
+    if decision.mode == "kitty" or (decision.true_colours and colours):
         constants.COLOR_SYSTEM = "truecolor"  # type: ignore[misc]
     return graphics.begin(decision, again)
 

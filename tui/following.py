@@ -231,7 +231,12 @@ class FollowingScreen(SweepsScreen):
         if pictures:
             self.history.show(pictures[::-1])
 
+    def made_first(self, picture: Picture) -> None:
+        """A picture was made where there was none before it."""
+
     def _show_done(self, pictures: Sequence[Picture]) -> None:
+        if pictures:
+            self.made_first(pictures[0])
         self._keep([picture for picture in pictures if picture.id not in self._kept])
         self._kept.difference_update(picture.id for picture in pictures)
         if pictures and self._following:

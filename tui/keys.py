@@ -94,7 +94,7 @@ TABLE: tuple[Action, ...] = (
     Action("precision", "alt+p", "choose precision", "Choose the arithmetic of the denoiser."),
     Action("override", "alt+o", "override", "Allow steps and scheduler that the recipe rules out, or forbid them."),
     Action("fetch", "alt+g", "get", "Fetch the picked model, and what else is named, without making a picture."),
-    Action("jump", "ctrl+@,ctrl+space,alt+slash", "jump", "Show a letter on every pane and field, to go there.",
+    Action("jump", "ctrl+space,ctrl+@,alt+slash", "jump", "Show a letter on every pane and field, to go there.",
            "app", display="^space"),
     Action("help", "f1,question_mark", "help", "Show all keys.", "app", footer=True, display="F1"),
     Action("command-palette", "ctrl+p", "palette", "Find any action by name.", "app", footer=True),
@@ -258,6 +258,11 @@ def shown(action: Action, keymap: Mapping[str, str]) -> str:
     """The keys of an action in words, overrides applied: 'ctrl+g', 'delete or x'."""
     keys = keymap.get(action.id, action.keys).split(",")
     return " or ".join(_word(key) for key in keys)
+
+
+def first(id: str, keymap: Mapping[str, str]) -> str:
+    """The first key of an action in words."""
+    return shown(BY_ID[id], keymap).split(" or ")[0]
 
 
 _WORDS = {

@@ -39,6 +39,7 @@ def open_workbench(device: str = "", threads: int = 0, debug: bool = False) -> i
     asked = Asking(sys.stdin.fileno(), sys.stdout.fileno(), os.environ)  # answered while the rest is imported
     try:
         session = sessions.begin(debug, device, threads)
+        freely = "TEXTUAL_COLOR_SYSTEM" not in os.environ and not os.environ.get("NO_COLOR")
         _choose_colours()
         sys.setswitchinterval(SWITCH_INTERVAL)
 
@@ -47,7 +48,7 @@ def open_workbench(device: str = "", threads: int = 0, debug: bool = False) -> i
         answers = asked.finish()
     wish = session.settings.pictures
     again = None if answers.tmux is None else lambda seen: decide(wish, replace(answers, tmux=seen), os.environ)
-    terminal = window.begin_in(decide(wish, answers, os.environ), answers.typed, again)
+    terminal = window.begin_in(decide(wish, answers, os.environ), answers.typed, again, freely)
     notices = [*session.notices]
     store = session.store()
     try:

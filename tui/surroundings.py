@@ -72,9 +72,9 @@ def terminal(session: Session, env: Mapping[str, str], answers: Answers | None =
     else:
         places = "".join([*(f" in {name}" for name in inside), " over ssh" if remote else ""])
         yield ok("terminal", f"{term}{places}, {size.columns}x{size.lines}", **data)
-    colours = colours_of(env)
-    shown = {"truecolor": "16 million colours", "256": "256 colours", "16": "16 colours", "none": "no colours"}[colours]
     decision = decide(session.settings.pictures, answers, env)
+    colours = "truecolor" if decision.true_colours and not env.get("NO_COLOR") else colours_of(env)
+    shown = {"truecolor": "16 million colours", "256": "256 colours", "16": "16 colours", "none": "no colours"}[colours]
     why = f": {decision.why}" if tty or decision.mode != "halfblocks" else ""
     said, hint = f"pictures as {DRAWN[decision.mode]}{why}; half-blocks have {shown}", decision.better if tty else ""
     if env.get("NO_COLOR"):

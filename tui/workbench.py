@@ -27,7 +27,7 @@ from engines.errors import InvalidRequest, SafelightError
 from engines.requests import Finish, Generate, JobId, Picture, Request, Warm
 from engines.store import Store
 from tui import draft as drafting
-from tui import fields, keys, shares, stack
+from tui import fields, keys, shares, stack, welcoming
 from tui.clean import clean
 from tui.draft import Draft
 from tui.drafts import DraftFile
@@ -56,6 +56,8 @@ from tui.wording import plural
 
 PAST = 1000
 "Pictures whose prompts are offered again."
+NEWEST = "the newest"
+"What is said of the picture that is there at the start."
 WARM_AFTER = 0.4
 "Seconds that a model must stay picked before it is loaded."
 
@@ -91,6 +93,9 @@ class Workbench(FollowingScreen):
         self._lane = asyncio.Lock()
         self._sending = 0
         self._warm_timer: Timer | None = None
+        self._subjects: Sequence[str] = ()
+        self._new = False
+        "Whether nothing was ever made."
 
     def compose(self) -> ComposeResult:
         """Form, queue and history, picture: the order in which Tab goes."""
@@ -142,12 +147,37 @@ class Workbench(FollowingScreen):
             return  # the history pane reads the same table and tells
         for picture in reversed(made):
             self._jobs.estimates.learn(picture)
+        if self.gone or self.shown is not None or self._jobs.pictures:
+            return
+        if made:
+            self._show_picture(made[0], NEWEST)
+        else:
+            self._subjects = await asyncio.to_thread(welcoming.subjects)
+            self._new = True
+            self._welcome()
+
+    def made_first(self, picture: Picture) -> None:
+        """What one does next is told once."""
+        if self._new:
+            self._new = False
+            told = (
+                f"That is the first one. Enter again makes another of it; {self._first_key('raise-weight')} weighs the "
+                f"word at the cursor, {self._first_key('lock-seed')} keeps the seed while you do"
+            )
+            self.notify(told, timeout=12, markup=False)
+
+    def _welcome(self) -> None:
+        """What a first start says; of the model that is picked."""
+        model = self.catalogue.models.get(self.draft.model)
+        self.picture.show_welcome(welcoming.words(self.catalogue, model, self._subjects, self._first_key))
 
     # ── what is asked of the engine ─────────────────────────────────────────────────────────────────────────────
 
     @on(MakeRequested)
     def action_make(self) -> None:
-        """The draft becomes requests."""
+        """The draft becomes requests; where nothing was made yet and nothing is written, the example is taken."""
+        if self.picture.welcomes and not self.draft.prompt.strip():
+            self.form.prompt.take(welcoming.example(self.catalogue.models.get(self.draft.model)))
         self._make(self.draft)
 
     def action_make_again(self) -> None:
@@ -348,6 +378,8 @@ class Workbench(FollowingScreen):
     @on(ModelChanged)
     def _picked(self) -> None:
         self.query_one(Header).show_model(self.title_of(self.draft.model))
+        if self.picture.welcomes:
+            self._welcome()
         if self._warm_timer is not None:
             self._warm_timer.stop()
         self._warm_timer = self.set_timer(WARM_AFTER, self.warm)
@@ -381,6 +413,9 @@ class Workbench(FollowingScreen):
 
     def _key(self, action: str) -> str:
         return keys.shown(keys.BY_ID[action], self._keymap)
+
+    def _first_key(self, action: str) -> str:
+        return keys.first(action, self._keymap)
 
     @property
     def fetching(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import PurePath
 
 from textual.app import ComposeResult
@@ -16,9 +17,11 @@ from tui.clean import one_line
 from tui.jobs import Progress
 from tui.pictures.deciding import Mode
 from tui.pictures.view import PictureView
+from tui.welcome import Paragraph, Welcome
 from tui.wording import bar, duration
 
 EMPTY = "No picture yet.\n\nType a prompt and press Enter."
+"Where something was to come and did not; a first start says more (Welcome)."
 
 
 class PicturePane(Vertical, can_focus=True):
@@ -31,7 +34,8 @@ class PicturePane(Vertical, can_focus=True):
 
     def compose(self) -> ComposeResult:
         """The picture takes what the caption leaves."""
-        yield PictureView(EMPTY, id="view", mode=self._mode)
+        yield PictureView("", id="view", mode=self._mode)
+        yield Welcome()
         yield Static(id="caption", markup=False)
 
     @property
@@ -39,8 +43,23 @@ class PicturePane(Vertical, can_focus=True):
         """Where the pixels go."""
         return self.query_one(PictureView)
 
+    @property
+    def welcomes(self) -> bool:
+        """Whether the welcome stands in the picture's place."""
+        return self.query_one(Welcome).display
+
+    def show_welcome(self, paragraphs: Sequence[Paragraph]) -> None:
+        """What a first start says, until something else is shown."""
+        self.query_one(Welcome).show(paragraphs)
+        self._stage(welcome=True)
+
+    def _stage(self, welcome: bool = False) -> None:
+        self.query_one(Welcome).display, self.view.display = welcome, not welcome
+        self.query_one("#caption").display = not welcome
+
     def show_preview(self, pixels: Pixels) -> None:
         """How the picture looks so far."""
+        self._stage()
         self.view.show_pixels(pixels)
 
     def show_progress(self, progress: Progress, left: float | None) -> None:
@@ -61,6 +80,7 @@ class PicturePane(Vertical, can_focus=True):
 
     def show_picture(self, picture: Picture, model: str, note: str = "") -> None:
         """A finished picture with what is known of it; `note` stands in place of its file's name."""
+        self._stage()
         self.view.show_file(picture.path)
         request = picture.request
         facts = [f"score {score:.1f}" for score in list(picture.scores.values())[:1]]
@@ -85,6 +105,7 @@ class PicturePane(Vertical, can_focus=True):
 
     def show_failure(self, prompt: str, message: str, hint: str) -> None:
         """Why there is no picture, and what to do: in its place, where there is room for all of it."""
+        self._stage()
         self.view.clear(f"✗ {one_line(message)}\n\n{one_line(hint)}")
         self._caption(
             Content.styled("failed", "bold $error"),
@@ -97,6 +118,7 @@ class PicturePane(Vertical, can_focus=True):
 
     def clear(self, message: str = EMPTY) -> None:
         """No picture, but a message."""
+        self._stage()
         self.view.clear(message)
         self._caption(Content(), Content())
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 from tui.clean import one_line
@@ -21,6 +21,12 @@ CELL = (10, 20)
 
 # with Unicode placeholders (kitty's documentation of its graphics protocol); others answer the query and have none
 _PLACEHOLDERS = {"kitty": (0, 28), "ghostty": (1, 0)}
+_TRUE_COLOURS = {
+    "kitty": 0, "ghostty": 0, "wezterm": 0, "foot": 0, "iterm2": 3, "konsole": 0, "contour": 0, "mintty": 2,
+    "alacritty": 0, "vte": 3600, "xterm": 331,
+}  # fmt: skip
+"Terminals that show 24 bits of colour, and the first of their numbers with them (their change logs)."
+_PROGRAM = re.compile(r"\s*([A-Za-z]+\d?)[ (]?v?(\d+)?")
 _NAME = re.compile(r"\s*([A-Za-z]+)[ (]?v?(\d+)\.(\d+)")
 _KITTY_TERMS = ("xterm-kitty", "xterm-ghostty")
 
@@ -39,6 +45,10 @@ class Decision:
     "Whether what is meant for the terminal is wrapped for tmux to hand it on."
     cell: tuple[int, int] = CELL
     "Width and height of a cell in pixels."
+    true_colours: bool = False
+    "Whether it is known to show 24 bits of colour, whatever its environment says: over ssh COLORTERM is not forwarded."
+    name: str = ""
+    "What the terminal calls itself, in small letters and without its version."
 
 
 def decide(wish: str, answers: Answers, environment: Mapping[str, str]) -> Decision:
@@ -50,13 +60,28 @@ def decide(wish: str, answers: Answers, environment: Mapping[str, str]) -> Decis
         environment: of this process; VARIABLE overrides the wish.
     """
     wish, whose = _wish(wish, environment)
-    found = _found(answers, environment)
+    name = program(answers.name)
+    found = replace(_found(answers, environment), true_colours=_true_colours(answers), name=name)
     if wish == "auto" or wish == found.mode:
         return found
     inside = answers.tmux
     wrapped = inside is not None and wish == "kitty"
     better = "" if wish == "halfblocks" and found.mode == "halfblocks" else f"auto would be {found.mode}: {found.why}"
-    return Decision(wish, f"{whose} asks for it", better, wrapped, found.cell)  # type: ignore[arg-type]
+    return replace(found, mode=wish, why=f"{whose} asks for it", better=better, wrapped=wrapped)  # type: ignore[arg-type]
+
+
+def program(name: str) -> str:
+    """'kitty' of 'kitty(0.41.1)'."""
+    found = _PROGRAM.match(name)
+    return found[1].lower() if found else ""
+
+
+def _true_colours(answers: Answers) -> bool:
+    if answers.tmux is not None:
+        return "RGB" in answers.tmux.features
+    found = _PROGRAM.match(answers.name)
+    least = _TRUE_COLOURS.get(program(answers.name))
+    return found is not None and least is not None and int(found[2] or 0) >= least
 
 
 def known(wish: str) -> bool:
