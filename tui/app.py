@@ -6,12 +6,14 @@ import asyncio
 import codecs
 import contextlib
 import logging
+import os
 import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -29,7 +31,8 @@ from engines.catalogue import Catalogue
 from engines.engine import Engine
 from engines.folders import Folders
 from engines.store import Store
-from tui import keys
+from tui import announcing, keys
+from tui.announcing import in_tmux
 from tui.clean import clean
 from tui.draft import Draft
 from tui.drafts import DraftFile
@@ -153,6 +156,14 @@ class SafelightApp(App[None]):
         self._tidy = tidy
         self._signals = Signals(self._told)
         self._log_file = folders.log
+        self._title = announcing.Title(os.environ, getattr(settings, "title", True))
+        self._notify = getattr(settings, "notify", "auto")
+        self._notify_after = getattr(settings, "notify_after", 20)
+        self._may_copy = getattr(settings, "clipboard", True)
+        self._stretch = announcing.Stretch()
+        self._in_sight: bool | None = None
+        "Whether the terminal has the focus; None until it says so."
+        self._key_at = 0.0
 
     # ── beginning ───────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -176,6 +187,7 @@ class SafelightApp(App[None]):
         self._signals.listen()
         self._pump.start()
         self.set_interval(1.0, self._watch_terminal)
+        self.set_interval(1.0, self._announce)
         self.call_after_refresh(self._show_notices)
         self.call_after_refresh(setattr, Keyboard, "waits", False)
         self.app_suspend_signal.subscribe(self, lambda _: self._leave_terminal())
@@ -192,6 +204,8 @@ class SafelightApp(App[None]):
         """As Textual does, but keys in turn; their time is kept for the garbage collector's sake."""
         if self._tidy is not None and isinstance(event, Key):
             self._tidy.key_pressed()
+        if isinstance(event, Key):
+            self._key_at = time.monotonic()
         typed = isinstance(event, Key | Paste) or (isinstance(event, MouseDown | MouseUp) and self._turns.busy)
         if typed and not event.is_forwarded:
             self._turns.take(event)
@@ -275,7 +289,7 @@ class SafelightApp(App[None]):
 
     def _leave_terminal(self) -> None:
         """Ctrl+Z: nothing of ours stays in the terminal meanwhile."""
-        graphics.current.write(self, graphics.current.uploads.clear())
+        graphics.current.write(self, graphics.current.uploads.clear() + self._title.leave())
 
     def _back_in_terminal(self) -> None:
         """All of it is drawn and sent anew."""
@@ -298,8 +312,13 @@ class SafelightApp(App[None]):
             for view in self._views():
                 view.again()
 
+    def on_app_blur(self) -> None:
+        """Nobody looks."""
+        self._in_sight = False
+
     def on_app_focus(self) -> None:
         """Whoever attaches to tmux comes with another terminal, perhaps."""
+        self._in_sight = True
         if graphics.current.again is not None:
             self._look_for_seat()
 
@@ -322,6 +341,35 @@ class SafelightApp(App[None]):
         for view in self._views():
             view.mode = decision.mode
         self._back_in_terminal()
+
+    # ── what is said outside of the window ──────────────────────────────────────────────────────────────────────
+
+    def _announce(self) -> None:
+        """The title says how far it is; the end of something long is told to who doesn't look."""
+        busy, told, made, failed = self.workbench.outside()
+        self._say(self._title.show(f"{told} · safelight" if told else "safelight"))
+        now = time.monotonic()
+        self._stretch.made += made
+        self._stretch.failed += failed
+        took = self._stretch.went_on(busy, now)
+        if took is None:
+            return
+        said = self._stretch.told(took)
+        looks = self._in_sight if self._in_sight is not None else now - self._key_at < self._notify_after
+        if said and took >= self._notify_after and not looks:
+            self._say(announcing.notification(said, announcing.way(self._notify, graphics.current.decision)))
+
+    def _say(self, text: str) -> None:
+        if text and self._driver is not None:
+            self._driver.write(text)
+
+    def copy_to_clipboard(self, text: str) -> None:
+        """As in Textual; tmux is asked to do it, for it takes no OSC 52 of a program unless it is told to."""
+        if not self._may_copy:
+            return
+        super().copy_to_clipboard(clean(text))
+        if "TMUX" in os.environ:
+            self.run_worker(partial(in_tmux, clean(text)), thread=True, group="clipboard", exit_on_error=False)
 
     # ── leaving ─────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -373,9 +421,13 @@ class SafelightApp(App[None]):
     def _told(self, number: int) -> None:
         """A signal came, perhaps while the event loop hangs."""
         if not self.is_headless:
-            end_in_time(self._driver, 128 + number, self._engine.close, graphics.current.uploads.clear)
+            end_in_time(self._driver, 128 + number, self._engine.close, self.last_words)
         with contextlib.suppress(RuntimeError):  # the loop may be closed already
             self._loop_of_app.call_soon_threadsafe(self.shut_down, 128 + number)
+
+    def last_words(self) -> str:
+        """What the terminal is sent before it is left: it keeps no picture and no title of ours."""
+        return graphics.current.uploads.clear() + self._title.leave()
 
     def _watch_terminal(self) -> None:
         """Where a hangup is ignored nobody else would notice that the terminal is gone."""

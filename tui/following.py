@@ -45,6 +45,21 @@ class FollowingScreen(SweepsScreen):
         self._memory: list[str] = []
         self._memory_told = ""
         self._kept: set[int] = set()
+        self._ended = [0, 0]
+        "Pictures made and jobs failed that were not told outside yet."
+
+    def outside(self) -> tuple[bool, str, int, int]:
+        """Whether something is made, how far it is in words; pictures made and jobs failed since the last time."""
+        made, failed = self._ended
+        self._ended = [0, 0]
+        running = self._jobs.running
+        if running:
+            share = f"{running.share:.0%} " if running.share else ""
+            told = f"{share}{running.prompt or 'no prompt'}"
+        else:
+            told = f"sweep {self.conductor.words}" if self.conductor.busy else ""
+        waits = any(not p.is_pull and p.state != "failed" for p in self._jobs)
+        return waits or self.conductor.busy, told, made, failed
 
     # ── panes ───────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -105,6 +120,7 @@ class FollowingScreen(SweepsScreen):
         if self.conductor.takes(event):
             if isinstance(event, ev.Done):
                 self._keep(event.pictures)
+                self._ended[0] += len(event.pictures)
             return
         match event:
             case ev.Queued(job):
@@ -179,6 +195,7 @@ class FollowingScreen(SweepsScreen):
                     self.notify(f"{clean(message)}\n{clean(hint)}".strip(), severity="error", markup=False)
                 elif progress := self._jobs.get(job_id):
                     progress.state, progress.message, progress.hint = "failed", message, hint
+                    self._ended[1] += 1
                     self.rest_over(progress.job)
                     if isinstance(progress.job.request, Pull):
                         self.did_not_come(progress.job.request.id)
@@ -236,6 +253,7 @@ class FollowingScreen(SweepsScreen):
 
     def _show_done(self, pictures: Sequence[Picture]) -> None:
         if pictures:
+            self._ended[0] += len(pictures)
             self.made_first(pictures[0])
         self._keep([picture for picture in pictures if picture.id not in self._kept])
         self._kept.difference_update(picture.id for picture in pictures)

@@ -68,7 +68,7 @@ def open_workbench(device: str = "", threads: int = 0, debug: bool = False) -> i
             app.run()
         finally:
             with suppress(OSError):  # the terminal may be gone
-                os.write(sys.stderr.fileno(), terminal.uploads.clear().encode())  # where Textual writes
+                os.write(sys.stderr.fileno(), app.last_words().encode())  # where Textual writes
             engine.close()
     finally:
         store.close()
