@@ -172,6 +172,12 @@ class FakeStore:
             self.made.append(picture)
             return picture
 
+    def rate(self, id: int, rating: int | None) -> None:
+        """Stars by hand."""
+        with self._lock:
+            at = next(i for i, picture in enumerate(self.made) if picture.id == id)
+            self.made[at] = replace(self.made[at], rating=rating)
+
     def pictures(self, before: int | None = None, limit: int = 50, search: str = "") -> list[Picture]:
         """Newest first, ids below `before`."""
         with self._lock:

@@ -17,6 +17,7 @@ from tui.panes.board import Leaderboard
 from tui.panes.history import HistoryPane
 from tui.panes.jump import JumpScreen
 from tui.panes.loras import LoraPane
+from tui.panes.picture import PicturePane
 from tui.panes.prompt import PromptEditor
 from tui.panes.queue import QueuePane
 from tui.panes.sheet import SheetPane
@@ -32,6 +33,7 @@ PLACES = {
     "loras": LoraPane,
     "queue": QueuePane,
     "history": HistoryPane,
+    "picture": PicturePane,
     "sweep": SweepScreen,
     "board": Leaderboard,
     "sheet": SheetPane,
@@ -40,7 +42,8 @@ PLACES = {
 
 @pytest.mark.parametrize("action", [a for a in keys.TABLE if a.scope != "list"], ids=lambda action: action.id)
 def test_every_action_can_be_done(action: keys.Action) -> None:
-    assert hasattr(PLACES[action.scope], f"action_{action.command}")
+    there, does = (Workbench, action.runs[7:].split("(")[0]) if action.runs else (PLACES[action.scope], action.command)
+    assert hasattr(there, f"action_{does}")
     assert len(action.title) <= 16
 
 

@@ -13,7 +13,7 @@ from typing import Literal, TypeAlias
 from textual.binding import Binding, BindingType
 
 Scope: TypeAlias = Literal[
-    "app", "workbench", "prompt", "weights", "loras", "queue", "history", "sweep", "board", "sheet", "list"
+    "app", "workbench", "prompt", "weights", "loras", "queue", "history", "picture", "sweep", "board", "sheet", "list"
 ]
 
 
@@ -35,6 +35,8 @@ class Action:
     "Whether the footer shows it."
     display: str = ""
     "How the footer writes the key, if not as Textual does."
+    runs: str = ""
+    "Textual's action that it is, where that is another place's; else what `command` says."
     reads: bool = False
     "Whether it reads the form: letters that were typed before its key come first then, which its priority would pass."
 
@@ -131,6 +133,25 @@ TABLE: tuple[Action, ...] = (
     Action("finish-upscale", "u", "upscale", "Enlarge the picture under the cursor.", "history"),
     Action("finish-faces", "f", "mend faces", "Draw its faces anew.", "history"),
     Action("finish-hires", "h", "hires", "Make it twice as large and draw over it.", "history"),
+    Action("look", "z", "look closer", "Show it as large as the terminal; there arrows pan and + zooms.", "history",
+           footer=True, display="z", runs="screen.closer"),
+    Action("copy-prompt", "Y", "copy prompt", "Copy the prompt of the picture under the cursor.", "history"),
+    Action("large", "enter,z,plus", "look closer", "Show it as large as the terminal: zoom, pan, flip.", "picture",
+           footer=True, display="enter", runs="screen.closer"),
+    Action("flicker", "space", "flip", "Show the picture before this one in its place, and back.", "picture",
+           footer=True, runs="screen.flip"),
+    Action("newer", "up,k", "newer", "Show the picture that was made after this one.", "picture", footer=True,
+           display="↑↓", runs="screen.walk(-1)"),
+    Action("older", "down,j", "older", "Show the picture that was made before this one.", "picture",
+           runs="screen.walk(1)"),
+    Action("along", "right,l", "along the strip", "Show the next picture of the strip.", "picture",
+           runs="screen.strip_next"),
+    Action("back", "left,h", "back", "Show the picture before it in the strip.", "picture",
+           runs="screen.strip_previous"),
+    Action("take", "t", "take settings", "Take its settings into the form.", "picture", footer=True,
+           runs="screen.take_shown"),
+    Action("copy-shown", "y", "copy path", "Copy its path.", "picture", runs="screen.copy_path"),
+    Action("copy-words", "Y", "copy prompt", "Copy its prompt.", "picture", runs="screen.copy_words"),
     Action("close", "escape,f8,q", "close", "Close what is open, or leave the sweeps; they go on.", "sweep",
            footer=True, display="esc"),
     Action("next-pane", "tab", "next pane", "Go from the board to the pictures, and back.", "sweep", footer=True,
@@ -171,9 +192,10 @@ EDITING: tuple[tuple[str, str], ...] = (
     ("tab, shift+tab", "next and previous field"),
     ("ctrl+z, ctrl+y", "undo and redo in the prompt"),
     ("alt+a", "select all of the prompt"),
+    ("alt+b, alt+f", "a word left and right; ctrl+← → too"),
     ("↑ ↓", "in a setting: the next or previous value"),
     ("enter, then type", "on the model or the scheduler: open the list and find in it"),
-    ("1 … 5", "on a picture of a sweep: stars by hand; 0 takes them back"),
+    ("1 … 5", "in the history and on a sweep: stars by hand; 0 takes them back"),
     ("0 … 9", "on a slider or a LoRA: its value; 0 alone resets it"),
 )
 "What the help screen says about typing; the text fields bring these keys themselves."
@@ -185,7 +207,7 @@ def bindings(scope: Scope) -> list[BindingType]:
     return [
         Binding(
             key,
-            f"after('{action.command}')" if action.reads else action.command,
+            action.runs or (f"after('{action.command}')" if action.reads else action.command),
             action.title,
             show=action.footer and first,
             key_display=action.display or (key.upper() if _is_function_key(key) else None),
@@ -227,7 +249,7 @@ def keymap(overrides: Iterable[tuple[str, str]]) -> tuple[dict[str, str], list[s
 
 
 SCREENS: tuple[frozenset[Scope], ...] = (
-    frozenset({"workbench", "prompt", "weights", "loras", "queue", "history"}),
+    frozenset({"workbench", "prompt", "weights", "loras", "queue", "history", "picture"}),
     frozenset({"sweep", "board", "sheet"}),
 )
 "The scopes of each screen."
@@ -238,7 +260,7 @@ def together(one: Scope, other: Scope) -> bool:
     if one == other or "app" in (one, other):
         return True
     if "list" in (one, other):
-        return "prompt" not in (one, other)
+        return not {one, other} & {"prompt", "picture"}
     screen = next((screen for screen in SCREENS if {one, other} <= screen), frozenset())
     return bool({"workbench", "sweep"} & {one, other} & screen)
 

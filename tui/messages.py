@@ -66,11 +66,21 @@ class TakeBack(Message):
 
 
 class CopyRequested(Message):
-    """A picture's path shall go to the clipboard."""
+    """A picture's path, or its prompt, shall go to the clipboard."""
 
-    def __init__(self, picture: Picture) -> None:
+    def __init__(self, picture: Picture, words: bool = False) -> None:
         super().__init__()
         self.picture = picture
+        self.words = words
+
+
+class RateRequested(Message):
+    """A picture gets stars by hand, 1 to 5; 0 takes them back."""
+
+    def __init__(self, picture: Picture, rating: int) -> None:
+        super().__init__()
+        self.picture = picture
+        self.rating = rating
 
 
 class FinishRequested(Message):

@@ -30,6 +30,10 @@ class Shelf(Protocol):
         """How many pictures there are."""
         ...
 
+    def rate(self, id: int, rating: int | None) -> None:
+        """Stars by hand, 1 to 5; None for none."""
+        ...
+
     def thumbnail(self, id: int) -> Pixels | None:
         """The small picture beside a row."""
         ...

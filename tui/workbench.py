@@ -31,16 +31,12 @@ from tui import fields, keys, shares, stack, welcoming
 from tui.clean import clean
 from tui.draft import Draft
 from tui.drafts import DraftFile
-from tui.following import FollowingScreen
 from tui.form import Form
 from tui.messages import (
     CancelRequested,
-    CopyRequested,
     MakeRequested,
     ModelChanged,
     Page,
-    PictureChosen,
-    TakeBack,
 )
 from tui.names import NameList
 from tui.pages import Shelf
@@ -52,17 +48,16 @@ from tui.panes.queue import QueuePane
 from tui.panes.strip import PictureStrip
 from tui.panes.tabs import Tabs
 from tui.pictures.deciding import Mode
+from tui.recalling import RecallingScreen
 from tui.wording import plural
 
 PAST = 1000
 "Pictures whose prompts are offered again."
-NEWEST = "the newest"
-"What is said of the picture that is there at the start."
 WARM_AFTER = 0.4
 "Seconds that a model must stay picked before it is loaded."
 
 
-class Workbench(FollowingScreen):
+class Workbench(RecallingScreen):
     """All panes. Wide screens show them at once, narrow ones a page of them."""
 
     BINDINGS: ClassVar[list[BindingType]] = keys.bindings("workbench")
@@ -81,11 +76,9 @@ class Workbench(FollowingScreen):
         clock: Callable[[], float] = time.time,
         keymap: Mapping[str, str] | None = None,
     ) -> None:
-        super().__init__(engine, catalogue, clock, sweeps, pictures)
-        self._keymap = keymap or {}
+        super().__init__(engine, catalogue, clock, sweeps, pictures, shelf, keymap or {})
         self.signs = False
         "Whether the keys for weights write + and -; set before it is shown."
-        self._shelf = shelf
         self._file = file
         self._default = default
         self.mode = mode
@@ -93,9 +86,6 @@ class Workbench(FollowingScreen):
         self._lane = asyncio.Lock()
         self._sending = 0
         self._warm_timer: Timer | None = None
-        self._subjects: Sequence[str] = ()
-        self._new = False
-        "Whether nothing was ever made."
 
     def compose(self) -> ComposeResult:
         """Form, queue and history, picture: the order in which Tab goes."""
@@ -135,41 +125,9 @@ class Workbench(FollowingScreen):
 
     def _begin(self) -> None:
         self.warm()
-        self.run_worker(self._learn(), group="store")
+        self.run_worker(self.learn(), group="store")
         self.look()
         self.conductor.go_on_by_itself()
-
-    async def _learn(self) -> None:
-        """What pictures took here before is what they will take."""
-        try:
-            made = await asyncio.to_thread(self._shelf.pictures)
-        except SafelightError:
-            return  # the history pane reads the same table and tells
-        for picture in reversed(made):
-            self._jobs.estimates.learn(picture)
-        if self.gone or self.shown is not None or self._jobs.pictures:
-            return
-        if made:
-            self._show_picture(made[0], NEWEST)
-        else:
-            self._subjects = await asyncio.to_thread(welcoming.subjects)
-            self._new = True
-            self._welcome()
-
-    def made_first(self, picture: Picture) -> None:
-        """What one does next is told once."""
-        if self._new:
-            self._new = False
-            told = (
-                f"That is the first one. Enter again makes another of it; {self._first_key('raise-weight')} weighs the "
-                f"word at the cursor, {self._first_key('lock-seed')} keeps the seed while you do"
-            )
-            self.notify(told, timeout=12, markup=False)
-
-    def _welcome(self) -> None:
-        """What a first start says; of the model that is picked."""
-        model = self.catalogue.models.get(self.draft.model)
-        self.picture.show_welcome(welcoming.words(self.catalogue, model, self._subjects, self._first_key))
 
     # ── what is asked of the engine ─────────────────────────────────────────────────────────────────────────────
 
@@ -308,9 +266,9 @@ class Workbench(FollowingScreen):
         if running := self._jobs.running:
             self.cancel(running.job.id)
         elif self.conductor.busy:
-            self.notify(f"{self._key('cancel-job')} in the queue pauses the sweep", timeout=3, markup=False)
+            self.notify(f"{self.key('cancel-job')} in the queue pauses the sweep", timeout=3, markup=False)
         elif self._jobs.pulls:
-            self.notify(f"{self._key('cancel-job')} in the queue cancels the download", timeout=3, markup=False)
+            self.notify(f"{self.key('cancel-job')} in the queue cancels the download", timeout=3, markup=False)
 
     def action_cancel_all(self) -> None:
         """Every job, and those that are still being queued."""
@@ -340,13 +298,6 @@ class Workbench(FollowingScreen):
         """As in FinishingScreen."""
         self._following = True
         self.run_worker(self._submit(*requests), group="engine")
-
-    def made_of(self, picture: Picture) -> Picture | None:
-        """As in FinishingScreen."""
-        if picture.parent is None:
-            return None
-        found = next(iter(self._shelf.pictures(before=picture.parent + 1, limit=1)), None)
-        return found if found is not None and found.id == picture.parent else None
 
     def make(self, draft: Draft, group: str | None = None) -> None:
         """No focus moves."""
@@ -379,7 +330,7 @@ class Workbench(FollowingScreen):
     def _picked(self) -> None:
         self.query_one(Header).show_model(self.title_of(self.draft.model))
         if self.picture.welcomes:
-            self._welcome()
+            self.welcome()
         if self._warm_timer is not None:
             self._warm_timer.stop()
         self._warm_timer = self.set_timer(WARM_AFTER, self.warm)
@@ -411,12 +362,6 @@ class Workbench(FollowingScreen):
         else:
             self.notify("no picture yet whose seed could be kept", timeout=3, markup=False)
 
-    def _key(self, action: str) -> str:
-        return keys.shown(keys.BY_ID[action], self._keymap)
-
-    def _first_key(self, action: str) -> str:
-        return keys.first(action, self._keymap)
-
     @property
     def fetching(self) -> int:
         """Downloads that go on the next time."""
@@ -426,57 +371,6 @@ class Workbench(FollowingScreen):
     def waiting(self) -> int:
         """Jobs that a quit leaves in the queue."""
         return sum(isinstance(p.job.request, Generate | Finish) for p in self._jobs.open)
-
-    # ── the history ─────────────────────────────────────────────────────────────────────────────────────────────
-
-    def older(self, id: int | None) -> Picture | None:
-        """As in ComparingScreen."""
-        return next(iter(self._shelf.pictures(before=id, limit=1)), None)
-
-    @on(PictureChosen)
-    def _look_at(self, message: PictureChosen) -> None:
-        self.show_one(message.picture)
-
-    @on(TakeBack)
-    def _take_back(self, message: TakeBack) -> None:
-        request, draft = message.picture.request, self.draft
-        if not request.model:
-            told = "this picture is a file as it was: it has no settings to take"
-            self.notify(f"{told} · alt+q begins with the shown one", timeout=4, markup=False)
-            return
-        whole = Draft.from_request(request, keep=draft)
-        if request.drawn:  # what was done to it afterwards is no setting of its drawing
-            whole = replace(whole, finish=draft.finish)
-        match message.what:
-            case "all":
-                told, taken = "settings", whole
-            case "prompt":
-                told = "prompt"
-                taken = replace(draft, prompt=whole.prompt, negative_prompt=whole.negative_prompt)
-                taken = replace(taken, blank_negative=whole.blank_negative, syntax=whole.syntax)
-            case "seed":
-                told, taken = f"seed {request.seed}", replace(draft, seed=whole.seed)
-                # the noise is what a seed is for, and of a variation it is that of both
-                taken = replace(taken, variation_seed=whole.variation_seed, variation_strength=whole.variation_strength)
-        self.form.replace(taken)
-        if message.what == "all" and not self.roomy:
-            self.go("form")  # where there is no room for both, what was taken is to be seen
-        self.notify(f"{told} taken · alt+z brings the form back", timeout=3, markup=False)
-
-    @on(CopyRequested)
-    def _copy(self, message: CopyRequested) -> None:
-        self._copy_path(message.picture)
-
-    def action_copy_path(self) -> None:
-        """The shown picture's."""
-        if self.shown is None:
-            self.notify("no picture yet", timeout=3, markup=False)
-        else:
-            self._copy_path(self.shown)
-
-    def _copy_path(self, picture: Picture) -> None:
-        self.app.copy_to_clipboard(picture.path)
-        self.notify(f"copied {clean(picture.path)}", timeout=3, markup=False)
 
     # ── places ──────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -528,9 +422,13 @@ class Workbench(FollowingScreen):
         """To the history."""
         self.go("history", self.history)
 
+    def show_form(self) -> None:
+        """As in RecallingScreen."""
+        self.go("form")
+
     def tell(self, error: SafelightError) -> None:
         hint = error.hint
         if isinstance(error, InvalidRequest) and error.field in ("steps", "scheduler"):
-            hint = hint.replace("--override", self._key("override"))
+            hint = hint.replace("--override", self.key("override"))
         text = f"{clean(error.message)}\n{clean(hint)}".strip()
         self.notify(text, severity="error", timeout=8, markup=False)

@@ -22,6 +22,7 @@ TITLES: dict[keys.Scope, str] = {
     "loras": "In the stack of LoRAs",
     "queue": "In the queue",
     "history": "In the history",
+    "picture": "On the picture",
     "sweep": "Over sweeps",
     "board": "On their board",
     "sheet": "On their pictures",

@@ -22,13 +22,15 @@ from engines.errors import SafelightError
 from engines.requests import Picture
 from tui import keys
 from tui.clean import one_line
-from tui.messages import CopyRequested, Finishes, FinishRequested, PictureChosen, TakeBack
+from tui.messages import CopyRequested, Finishes, FinishRequested, PictureChosen, RateRequested, TakeBack
 from tui.pages import PAGE, Pages, Shelf
 from tui.pictures.view import colours_of, thumbnail_strips
 from tui.wording import ago, plural
 
-TALL = 3
-WIDE = 6
+SMALL, LARGE = 3, 5
+"Lines of a row; a thumbnail is as high, and twice as many cells wide."
+ROOMY = 50
+"Cells from which on there is room for the larger ones."
 THUMBNAILS = 400
 EMPTY = ("No pictures yet.", "What you make is kept here;", "Enter takes its settings back.")
 
@@ -60,6 +62,7 @@ class HistoryPane(ScrollView, can_focus=True):
         self._clock = clock
         self._pages = Pages()
         self._thumbnails: OrderedDict[int, Sequence[Strip]] = OrderedDict()
+        self._tall = SMALL
         self._cursor = 0
         self._browsing = False
         self._reading = False
@@ -80,7 +83,7 @@ class HistoryPane(ScrollView, can_focus=True):
         if self._browsing and fresh:
             self._cursor += fresh
             self._fit()
-            self.scroll_to(y=self.scroll_y + fresh * TALL, animate=False)
+            self.scroll_to(y=self.scroll_y + fresh * self._tall, animate=False)
         else:
             self._fit()
         self._look()
@@ -122,7 +125,10 @@ class HistoryPane(ScrollView, can_focus=True):
                     self._pages.add(*wanted, found)
                     self._fit()
                 elif bare := [p.id for p in map(self._pages.at, range(first, last + 1)) if p and not self._known(p)]:
+                    tall = self._tall
                     drawn = await asyncio.to_thread(self._draw, bare[:10])
+                    if tall != self._tall:
+                        continue
                     for id, strips in drawn:
                         self._thumbnails[id] = strips
                         while len(self._thumbnails) > THUMBNAILS:
@@ -141,22 +147,23 @@ class HistoryPane(ScrollView, can_focus=True):
     def _draw(self, ids: Sequence[int]) -> list[tuple[int, Sequence[Strip]]]:
         """Thumbnails as lines; runs in a thread."""
         drawn: list[tuple[int, Sequence[Strip]]] = []
+        tall = self._tall
         for id in ids:
             pixels = self._shelf.thumbnail(id)
             drawn.append(
                 (
                     id,
-                    thumbnail_strips(pixels, WIDE, TALL, colours_of(self.app))
+                    thumbnail_strips(pixels, 2 * tall, tall, colours_of(self.app))
                     if pixels
-                    else [Strip.blank(WIDE)] * TALL,
+                    else [Strip.blank(2 * tall)] * tall,
                 )
             )
         return drawn
 
     def _sight(self) -> tuple[int, int]:
         """The first and last row on the screen."""
-        first = int(self.scroll_y) // TALL
-        return first, first + max(1, self.size.height) // TALL + 1
+        first = int(self.scroll_y) // self._tall
+        return first, first + max(1, self.size.height) // self._tall + 1
 
     def _look(self) -> None:
         if not self._reading and self.is_attached and self.size.width:
@@ -166,7 +173,11 @@ class HistoryPane(ScrollView, can_focus=True):
 
     def _fit(self) -> None:
         total = self._pages.total
-        self.virtual_size = Size(max(1, self.size.width), max(1, total * TALL))
+        tall = LARGE if self.size.width >= ROOMY else SMALL
+        if tall != self._tall:
+            self._tall = tall
+            self._thumbnails.clear()
+        self.virtual_size = Size(max(1, self.size.width), max(1, total * self._tall))
         self.border_title = f"history · {plural(total, 'picture')}" if total else "history"
         self._cursor = max(0, min(self._cursor, total - 1))
 
@@ -186,11 +197,11 @@ class HistoryPane(ScrollView, can_focus=True):
             return
         self._browsing = True
         self._cursor = max(0, min(self._pages.total - 1, self._cursor + by))
-        top = self._cursor * TALL
+        top = self._cursor * self._tall
         if top < self.scroll_y:
             self.scroll_to(y=top, animate=False)
-        elif top + TALL > self.scroll_y + self.size.height:
-            self.scroll_to(y=top + TALL - self.size.height, animate=False)
+        elif top + self._tall > self.scroll_y + self.size.height:
+            self.scroll_to(y=top + self._tall - self.size.height, animate=False)
         self._look()
         if self._rest is not None:
             self._rest.stop()
@@ -198,7 +209,7 @@ class HistoryPane(ScrollView, can_focus=True):
 
     def action_page(self, by: int) -> None:
         """A screenful up or down."""
-        self.action_move(by * max(1, self.size.height // TALL - 1))
+        self.action_move(by * max(1, self.size.height // self._tall - 1))
 
     def _tell(self) -> None:
         if (picture := self.chosen) is not None:
@@ -226,6 +237,15 @@ class HistoryPane(ScrollView, can_focus=True):
         if (picture := self.chosen) is not None:
             self.post_message(CopyRequested(picture))
 
+    def action_copy_prompt(self) -> None:
+        """Its words."""
+        if (picture := self.chosen) is not None:
+            self.post_message(CopyRequested(picture, words=True))
+
+    def walk(self, by: int) -> None:
+        """Moves the cursor as its keys do, whoever has the focus."""
+        self.action_move(by)
+
     def action_finish_upscale(self) -> None:
         """Larger."""
         self._ask("upscale")
@@ -242,9 +262,15 @@ class HistoryPane(ScrollView, can_focus=True):
         if (picture := self.chosen) is not None:
             self.post_message(FinishRequested(picture, what))
 
+    def on_key(self, event: events.Key) -> None:
+        """Digits are stars."""
+        if event.character is not None and event.character in "012345" and (picture := self.chosen) is not None:
+            event.stop()
+            self.post_message(RateRequested(picture, int(event.character)))
+
     def on_click(self, event: events.Click) -> None:
         """Moves the cursor to the pointer; a double click takes the settings."""
-        row = (event.y + self.scroll_offset.y) // TALL
+        row = (event.y + self.scroll_offset.y) // self._tall
         if row < self._pages.total:
             self.action_move(row - self._cursor)
             if event.chain == 2:
@@ -254,7 +280,7 @@ class HistoryPane(ScrollView, can_focus=True):
         """One line of one row."""
         width = self.size.width
         base = self.rich_style
-        row, line = divmod(y + self.scroll_offset.y, TALL)
+        row, line = divmod(y + self.scroll_offset.y, self._tall)
         dim = base + Style(color=self.get_component_rich_style("history--dim").color)
         if row >= self._pages.total:
             text = f" {EMPTY[y]}"[:width] if not self._pages.total and y < len(EMPTY) else ""
@@ -270,8 +296,8 @@ class HistoryPane(ScrollView, can_focus=True):
         if picture is None:
             return Strip([mark, Segment(" …".ljust(width - 1), dim)])
         thumbnail = self._thumbnails.get(picture.id)
-        drawn = list(thumbnail[line].apply_style(base)) if thumbnail else [Segment(" " * WIDE, base)]
-        words = Segment(self._text(picture, line, width - WIDE - 3), base if line == 0 else dim)
+        drawn = list(thumbnail[line].apply_style(base)) if thumbnail else [Segment(" " * 2 * self._tall, base)]
+        words = Segment(self._text(picture, line, width - 2 * self._tall - 3), base if line == 0 else dim)
         return Strip([mark, *drawn, Segment(" ", base), words]).adjust_cell_length(width, base)
 
     def _text(self, picture: Picture, line: int, width: int) -> str:
@@ -289,5 +315,11 @@ class HistoryPane(ScrollView, can_focus=True):
             if picture.rating:
                 parts.insert(0, "★" * picture.rating)
             return one_line(" · ".join(parts), width)
+        if line == 3:
+            guidance = f" · guidance {request.guidance_scale:g}" if request.guidance_scale > 1 else ""
+            drawn = f"{plural(request.num_inference_steps, 'step')}{guidance} · " if request.model else ""
+            return one_line(f"{drawn}{picture.width}x{picture.height}", width)
+        if line == 4:
+            return ""
         seed = f"seed {request.seed} · " if request.model else ""  # a file as it was has none
         return one_line(f"{seed}{ago(picture.created, self._clock())}", width)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import PurePath
+from typing import ClassVar
 
 from textual.app import ComposeResult
+from textual.binding import BindingType
 from textual.containers import Vertical
 from textual.content import Content
 from textual.widgets import Static
 
 from engines.events import Pixels
 from engines.requests import Picture
-from tui import shares
+from tui import keys, shares
 from tui.clean import one_line
 from tui.jobs import Progress
 from tui.pictures.deciding import Mode
@@ -26,6 +28,8 @@ EMPTY = "No picture yet.\n\nType a prompt and press Enter."
 
 class PicturePane(Vertical, can_focus=True):
     """Shows one thing at a time: a job's preview, a finished picture, or a message."""
+
+    BINDINGS: ClassVar[list[BindingType]] = keys.bindings("picture")
 
     def __init__(self, mode: Mode = "halfblocks") -> None:
         super().__init__(id="centre")

@@ -44,6 +44,8 @@ class PromptEditor(TextArea):
         *keys.bindings("prompt"),
         Binding("ctrl+j,shift+enter,alt+enter", "new_line", "new line", show=False, priority=True),
         Binding("alt+a", "select_all", "select all", show=False, priority=True),
+        Binding("alt+b", "cursor_word_left", "word left", show=False, priority=True),
+        Binding("alt+f", "cursor_word_right", "word right", show=False, priority=True),
     ]
 
     def __init__(self, title: str, placeholder: str, signs: bool = False, *, id: str) -> None:
