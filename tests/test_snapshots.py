@@ -1,8 +1,14 @@
-"""The workbench as a picture: its main states at three sizes."""
+"""Every screen as a picture, at three sizes, in a dark and in a light theme.
+
+Each is opened once and brought to its sizes by resizing it. What is compared is Textual's own SVG of the screen, kept
+compressed (any browser opens it). After a change that is meant: `pytest tests/test_snapshots.py --snapshot-update`, and
+look at what git says has changed.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import gzip
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +19,7 @@ from PIL import Image
 from textual.pilot import Pilot
 from textual.widgets import Input
 
+from engines import catalogue as catalogues
 from engines import metadata, sweep
 from engines.folders import Folders
 from engines.requests import Generate, Pull, Seconds
@@ -25,8 +32,10 @@ from tui.settings import Settings
 SIZES = [(80, 24), (100, 30), (160, 45)]
 PROMPTS = ("a red apple on a blue background", "two pears, (glossy)1.3, on a plate", "a yellow umbrella in the rain")
 
-Snap = Callable[..., bool]
-Before = Callable[[Pilot[None]], Awaitable[None]]
+THEMES = ("safelight-dark", "safelight-light")
+KEPT = Path(__file__).parent / "__snapshots__"
+
+Shots = Callable[..., Awaitable[None]]
 
 
 @pytest.fixture(autouse=True)
@@ -39,7 +48,7 @@ def _colours(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def bench(home: Path, pictures: int = 0, **engine: Any) -> tuple[SafelightApp, FakeEngine]:
     """The workbench with a draft of known seed; what else is drafted may be given."""
-    drafted = engine.pop("drafted", {})
+    drafted, known = engine.pop("drafted", {}), engine.pop("known", None)
     store = FakeStore(home)
     for i in range(pictures):
         store.add(Generate(PROMPTS[i % 3], ("mini", "quick")[i % 2], 100 + i, 128, 128, 4, 4.5, score="fake-clip"))
@@ -50,7 +59,13 @@ def bench(home: Path, pictures: int = 0, **engine: Any) -> tuple[SafelightApp, F
     draft = replace(draft, **drafted)
     (home / "data" / "draft-1.json").write_text(draft.to_json())
     return SafelightApp(
-        fake, store, catalogue(home), folders, Settings(), sweeps=Store(home / "sweeps.sqlite3"), clock=lambda: NOW
+        fake,
+        store,
+        known or catalogue(home),
+        folders,
+        Settings(),
+        sweeps=Store(home / "sweeps.sqlite3"),
+        clock=lambda: NOW,
     ), fake
 
 
@@ -69,6 +84,41 @@ def workbench(pilot: Pilot[None]) -> Any:
     return pilot.app.screen
 
 
+def drawn(pilot: Pilot[None]) -> bool:
+    """Whether every picture that is to be seen is fitted into its place."""
+    views = [view for view in pilot.app.screen.query(PictureView) if view.display and view.size and view._source]
+    return all(view._strips and not view._busy and not view._again for view in views)
+
+
+@pytest.fixture
+def shots(request: pytest.FixtureRequest, tmp_path: Path) -> Shots:
+    """Compares the screen at every size in every theme with what is kept."""
+    update = request.config.getoption("--snapshot-update")
+
+    async def take(pilot: Pilot[None], sizes: Sequence[tuple[int, int]] = SIZES) -> None:
+        wrong = []
+        for size in sizes:
+            await pilot.resize_terminal(*size)
+            for theme in THEMES:
+                pilot.app.theme = theme
+                pilot.app.clear_notifications()
+                await still(pilot, lambda: drawn(pilot))
+                await pilot.pause(0.1)
+                await still(pilot, lambda: drawn(pilot))
+                svg = pilot.app.export_screenshot(title=f"{size[0]}x{size[1]}").encode()
+                colours = theme.removeprefix("safelight-")
+                name = f"{request.node.name.removeprefix('test_')}-{size[0]}x{size[1]}-{colours}"
+                kept = KEPT / f"{name}.svgz"
+                if update:
+                    kept.write_bytes(gzip.compress(svg, 9, mtime=0))
+                elif not kept.exists() or gzip.decompress(kept.read_bytes()) != svg:
+                    (tmp_path / f"{name}.svg").write_bytes(svg)
+                    wrong.append(name)
+        assert not wrong, f"these differ from tests/__snapshots__, as they are now they are in {tmp_path}: {wrong}"
+
+    return take
+
+
 def ready(pilot: Pilot[None]) -> bool:
     if workbench(pilot).draft.prompt and "tokens" not in str(workbench(pilot).form.prompt.border_title):
         return False
@@ -78,23 +128,20 @@ def ready(pilot: Pilot[None]) -> bool:
     return not workbench(pilot)._warming and "fp32" in str(workbench(pilot).query_one("#header").render())
 
 
-@pytest.mark.parametrize("size", SIZES, ids=str)
-def test_empty(snap_compare: Snap, home: Path, size: tuple[int, int]) -> None:
+async def test_empty(shots: Shots, home: Path) -> None:
     app, _ = bench(home)
 
-    async def before(pilot: Pilot[None]) -> None:
+    async with app.run_test(size=SIZES[-1]) as pilot:
         await still(pilot, lambda: ready(pilot))
         app.workbench.form.show(Draft(model="mini", score="yes"))
         await still(pilot)
+        await shots(pilot)
 
-    assert snap_compare(app, terminal_size=size, run_before=before)
 
-
-@pytest.mark.parametrize("size", SIZES, ids=str)
-def test_growing(snap_compare: Snap, home: Path, size: tuple[int, int]) -> None:
+async def test_growing(shots: Shots, home: Path) -> None:
     app, engine = bench(home, pictures=2, held=True)
 
-    async def before(pilot: Pilot[None]) -> None:
+    async with app.run_test(size=SIZES[-1]) as pilot:
         await still(pilot, lambda: ready(pilot))
         await pilot.press("enter", "enter")
         await still(pilot, lambda: len(app.workbench._jobs) == 2)
@@ -102,107 +149,93 @@ def test_growing(snap_compare: Snap, home: Path, size: tuple[int, int]) -> None:
         await still(
             pilot, lambda: (p := app.workbench._jobs.running) and p.step == 3 and app.workbench.picture.view._strips
         )
+        await shots(pilot)
 
-    assert snap_compare(app, terminal_size=size, run_before=before)
 
-
-@pytest.mark.parametrize("size", SIZES, ids=str)
-def test_history(snap_compare: Snap, home: Path, size: tuple[int, int]) -> None:
+async def test_history(shots: Shots, home: Path) -> None:
     app, _ = bench(home, pictures=20)
 
-    async def before(pilot: Pilot[None]) -> None:
+    async with app.run_test(size=SIZES[-1]) as pilot:
         await still(pilot, lambda: ready(pilot))
         await pilot.press("f7", "down", "down")
         await still(pilot, lambda: app.workbench.shown is not None)
         await still(pilot, lambda: app.workbench.picture.view._strips)
+        await shots(pilot)
 
-    assert snap_compare(app, terminal_size=size, run_before=before)
 
-
-@pytest.mark.parametrize("size", SIZES, ids=str)
-def test_failed(snap_compare: Snap, home: Path, size: tuple[int, int]) -> None:
+async def test_failed(shots: Shots, home: Path) -> None:
     app, _ = bench(home, pictures=2, fail="out of memory: 8.2 GB are needed, 6.1 are free")
 
-    async def before(pilot: Pilot[None]) -> None:
+    async with app.run_test(size=SIZES[-1]) as pilot:
         await still(pilot, lambda: ready(pilot))
         await pilot.press("enter")
         await still(pilot, lambda: any(p.state == "failed" for p in app.workbench._jobs))
         await pilot.press("f6")
         await still(pilot)
+        await shots(pilot)
 
-    assert snap_compare(app, terminal_size=size, run_before=before)
 
-
-def test_list_of_models(snap_compare: Snap, home: Path) -> None:
+async def test_list_of_models(shots: Shots, home: Path) -> None:
     app, _ = bench(home)
 
-    async def before(pilot: Pilot[None]) -> None:
+    async with app.run_test(size=SIZES[-1]) as pilot:
         await still(pilot, lambda: ready(pilot))
         await pilot.press("f3", "enter")
         await still(pilot)
+        await shots(pilot)
 
-    assert snap_compare(app, terminal_size=SIZES[0], run_before=before)
 
-
-@pytest.mark.parametrize("size", SIZES, ids=str)
-def test_stack_of_loras(snap_compare: Snap, home: Path, size: tuple[int, int]) -> None:
+async def test_stack_of_loras(shots: Shots, home: Path) -> None:
     loras = ("pixel:0.8", "glow:1.25", "odd-lora:0.5", "pixel-2:-0.5:off")
     app, _ = bench(home, drafted={"loras": loras, "vae": "soft-vae", "precision": "fp8", "override": "yes"})
 
-    async def before(pilot: Pilot[None]) -> None:
+    async with app.run_test(size=SIZES[-1]) as pilot:
         await still(pilot, lambda: ready(pilot))
         await pilot.press("alt+l", "down")
         await still(pilot)
+        await shots(pilot)
 
-    assert snap_compare(app, terminal_size=size, run_before=before)
 
-
-@pytest.mark.parametrize("size", SIZES, ids=str)
-def test_sliders(snap_compare: Snap, home: Path, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_sliders(shots: Shots, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Five weights and a blend, one of them muted, and a bracket that nothing closes in the negative prompt."""
     monkeypatch.setattr("tui.digits.PAUSE", 600.0)  # what is typed is seen however long it takes
     text = '("a (red)1.3 apple, (glossy)0.7, ((wet)1.2 leaf)1.1", "a (pear)0.0").blend(0.7, 0.3)'
     app, _ = bench(home, drafted={"prompt": text, "negative_prompt": "(fog)1.2 (mist"})
 
-    async def before(pilot: Pilot[None]) -> None:
+    async with app.run_test(size=SIZES[-1]) as pilot:
         await still(pilot, lambda: ready(pilot))
         await still(pilot, lambda: "tokens" in str(app.workbench.form.prompt.border_title))
         await pilot.press("alt+w", "down", "down", "1", ".")
         await still(pilot)
+        await shots(pilot)
 
-    assert snap_compare(app, terminal_size=size, run_before=before)
 
-
-def test_locked_steps(snap_compare: Snap, home: Path) -> None:
+async def test_locked_steps(shots: Shots, home: Path) -> None:
     app, _ = bench(home, drafted={"model": "quick"})
 
-    async def before(pilot: Pilot[None]) -> None:
+    async with app.run_test(size=SIZES[-1]) as pilot:
         await still(pilot, lambda: ready(pilot))
         await pilot.press("f4", "up", "up")
         await still(pilot)
+        await shots(pilot)
 
-    assert snap_compare(app, terminal_size=SIZES[0], run_before=before)
 
-
-@pytest.mark.parametrize("size", [SIZES[0], (50, 20)], ids=str)
-def test_asking_before_a_download(snap_compare: Snap, home: Path, size: tuple[int, int]) -> None:
+async def test_asking_before_a_download(shots: Shots, home: Path) -> None:
     app, _ = bench(home, drafted={"loras": ("glow:1",)})
 
-    async def before(pilot: Pilot[None]) -> None:
+    async with app.run_test(size=SIZES[-1]) as pilot:
         await still(pilot, lambda: ready(pilot))
         app.workbench.form.model.choice._take("far")
         await still(pilot)
         await pilot.press("enter")
         await still(pilot)
+        await shots(pilot)
 
-    assert snap_compare(app, terminal_size=size, run_before=before)
 
-
-@pytest.mark.parametrize("size", SIZES, ids=str)
-def test_fetching_beside_a_picture(snap_compare: Snap, home: Path, size: tuple[int, int]) -> None:
+async def test_fetching_beside_a_picture(shots: Shots, home: Path) -> None:
     app, engine = bench(home, pictures=2, held=True, held_pull=True)
 
-    async def before(pilot: Pilot[None]) -> None:
+    async with app.run_test(size=SIZES[-1]) as pilot:
         await still(pilot, lambda: ready(pilot))
         await pilot.press("enter", "enter")
         engine.submit(Pull("far"))
@@ -214,38 +247,87 @@ def test_fetching_beside_a_picture(snap_compare: Snap, home: Path, size: tuple[i
         await still(pilot, lambda: any(p.pulled for p in app.workbench._jobs.pulls))
         await pilot.press("f6")
         await still(pilot)
+        await shots(pilot)
 
-    assert snap_compare(app, terminal_size=size, run_before=before)
 
-
-def test_help(snap_compare: Snap, home: Path) -> None:
+async def test_help(shots: Shots, home: Path) -> None:
     app, _ = bench(home)
 
-    async def before(pilot: Pilot[None]) -> None:
+    async with app.run_test(size=SIZES[-1]) as pilot:
         await still(pilot, lambda: ready(pilot))
         await pilot.press("f1")
         await still(pilot)
+        await shots(pilot)
 
-    assert snap_compare(app, terminal_size=SIZES[1], run_before=before)
+
+async def test_welcome(shots: Shots, home: Path) -> None:
+    app, _ = bench(home, known=catalogues.load(home / "none.toml"), drafted={"prompt": ""})
+    async with app.run_test(size=SIZES[-1]) as pilot:
+        await still(pilot, lambda: app.workbench.picture.welcomes and not app.workbench._warming)
+        await still(pilot, lambda: "fp32" in str(app.workbench.query_one("#header").render()))
+        await shots(pilot)
 
 
-def test_one_column(snap_compare: Snap, home: Path) -> None:
+async def test_jump(shots: Shots, home: Path) -> None:
+    app, _ = bench(home, pictures=2)
+    async with app.run_test(size=SIZES[-1]) as pilot:
+        await still(pilot, lambda: ready(pilot) and app.workbench.shown is not None)
+        for size in SIZES:
+            await pilot.resize_terminal(*size)
+            await still(pilot, lambda: drawn(pilot))
+            await pilot.press("ctrl+@")
+            await shots(pilot, [size])
+            await pilot.press("escape")
+
+
+async def test_closer(shots: Shots, home: Path) -> None:
+    app, _ = bench(home, pictures=2)
+    async with app.run_test(size=SIZES[-1]) as pilot:
+        await still(pilot, lambda: ready(pilot) and app.workbench.shown is not None)
+        await pilot.press("alt+j", "plus")
+        await shots(pilot)
+
+
+async def test_palette(shots: Shots, home: Path) -> None:
+    app, _ = bench(home, pictures=2)
+    async with app.run_test(size=SIZES[-1]) as pilot:
+        await still(pilot, lambda: ready(pilot) and app.workbench.shown is not None)
+        await pilot.press("ctrl+p", *"pict")
+        await pilot.pause(0.5)
+        await shots(pilot)
+
+
+async def test_strip(shots: Shots, home: Path) -> None:
+    app, _ = bench(home, pictures=2)
+    async with app.run_test(size=SIZES[-1]) as pilot:
+        await still(pilot, lambda: ready(pilot) and app.workbench.shown is not None)
+        await pilot.press("alt+s")
+        await still(pilot, lambda: len(app.workbench._shelf.pictures()) == 7 and not app.workbench._jobs.pictures)
+        await shots(pilot)
+
+
+async def test_list_of_loras(shots: Shots, home: Path) -> None:
+    app, _ = bench(home)
+    async with app.run_test(size=SIZES[-1]) as pilot:
+        await still(pilot, lambda: ready(pilot))
+        await pilot.press("alt+l")
+        await shots(pilot)
+
+
+async def test_one_column(shots: Shots, home: Path) -> None:
     app, _ = bench(home)
 
-    async def before(pilot: Pilot[None]) -> None:
+    async with app.run_test(size=SIZES[-1]) as pilot:
         await still(pilot, lambda: ready(pilot))
         await pilot.press("enter")
         await still(pilot, lambda: app.workbench.shown is not None)
-        await still(pilot, lambda: app.workbench.picture.view._strips)
-
-    assert snap_compare(app, terminal_size=(50, 20), run_before=before)
+        await shots(pilot, [(50, 20), (40, 10)])
 
 
-@pytest.mark.parametrize("size", SIZES, ids=str)
-def test_side_by_side(snap_compare: Snap, home: Path, size: tuple[int, int]) -> None:
+async def test_side_by_side(shots: Shots, home: Path) -> None:
     app, _ = bench(home, pictures=4)
 
-    async def before(pilot: Pilot[None]) -> None:
+    async with app.run_test(size=SIZES[-1]) as pilot:
         await still(pilot, lambda: ready(pilot))
         for key in ("f7", "down", "down"):
             await pilot.press(key)
@@ -254,8 +336,7 @@ def test_side_by_side(snap_compare: Snap, home: Path, size: tuple[int, int]) -> 
         await pilot.press("alt+c")
         views = app.screen.query(PictureView)
         await still(pilot, lambda: len(views) == 2 and all(view._strips for view in views))
-
-    assert snap_compare(app, terminal_size=size, run_before=before)
+        await shots(pilot)
 
 
 def swept(home: Path) -> None:
@@ -288,33 +369,28 @@ def swept(home: Path) -> None:
     store.close()
 
 
-@pytest.mark.parametrize("size", SIZES, ids=str)
-def test_sweep(snap_compare: Snap, home: Path, size: tuple[int, int]) -> None:
+async def test_sweep(shots: Shots, home: Path) -> None:
     swept(home)
     app, _ = bench(home)
 
-    async def before(pilot: Pilot[None]) -> None:
+    async with app.run_test(size=SIZES[-1]) as pilot:
         await still(pilot, lambda: ready(pilot))
         await pilot.press("f8")
         await still(pilot, lambda: pilot.app.screen.shown and pilot.app.screen.shown.ranks)  # type: ignore[attr-defined]
         await pilot.pause(0.5)
-        if size[0] < 120:
-            await pilot.press("tab", "right", "down")
-        await still(pilot)
-
-    assert snap_compare(app, terminal_size=size, run_before=before)
+        await shots(pilot, SIZES[-1:])
+        await pilot.press("tab", "right", "down")
+        await shots(pilot, SIZES[:-1])
 
 
-@pytest.mark.parametrize("size", SIZES, ids=str)
-def test_marking_a_sweep(snap_compare: Snap, home: Path, size: tuple[int, int]) -> None:
+async def test_marking_a_sweep(shots: Shots, home: Path) -> None:
     app, _ = bench(home)
 
-    async def before(pilot: Pilot[None]) -> None:
+    async with app.run_test(size=SIZES[-1]) as pilot:
         await still(pilot, lambda: ready(pilot))
         await pilot.press("alt+m")
         await pilot.pause(0.1)
         pilot.app.screen.query_one("#axis-guidance", Input).value = "3,5,x"
         await pilot.pause(0.5)
         await still(pilot)
-
-    assert snap_compare(app, terminal_size=size, run_before=before)
+        await shots(pilot)
