@@ -13,6 +13,7 @@ from textual.drivers.headless_driver import HeadlessDriver
 from tui import announcing
 from tui.announcing import Stretch, Title
 from tui.pictures.deciding import Decision
+from tui.settings import BY_NAME
 
 
 @pytest.mark.parametrize(
@@ -74,7 +75,8 @@ async def test_the_end_of_something_long_is_told_to_who_does_not_look(home: Path
     bench = Bench(home)
     async with bench.app.run_test(size=WIDE) as pilot:
         app = bench.app
-        app._notify, app._notify_after = "osc9", 0
+        app.ledger.set(BY_NAME["notify"], "osc9")
+        app.ledger.set(BY_NAME["notify_after"], 0)
         await pilot.pause()
         write(bench, "a red apple")
         (app.on_app_focus if looks else app.on_app_blur)()
@@ -109,7 +111,7 @@ async def test_a_path_is_copied_through_the_terminal_and_through_tmux(
         await until(pilot, lambda: asked)
         assert asked[0].decode() == bench.store.pictures()[0].path
         wire.clear()
-        bench.app._may_copy = False
+        bench.app.ledger.set(BY_NAME["clipboard"], False)
         await pilot.press("ctrl+o")
         await pilot.pause()
         assert not any("\x1b]52" in text for text in wire) and len(asked) == 1

@@ -61,13 +61,19 @@ class Title:
     """
 
     def __init__(self, environment: Mapping[str, str], on: bool) -> None:
-        self._on = on and not environment.get("TERM", "dumb").startswith(NO_TITLE)
+        self._can = not environment.get("TERM", "dumb").startswith(NO_TITLE)
+        self._on = on
         self._shown = ""
+
+    def turn(self, on: bool) -> str:
+        """On or off; what is sent for it."""
+        self._on = on
+        return "" if on else self.leave()
 
     def show(self, text: str) -> str:
         """What is sent for it; nothing, if it says so already."""
         said = one_line(text, WIDEST)
-        if not self._on or said == self._shown:
+        if not (self._on and self._can) or said == self._shown:
             return ""
         keep, self._shown = "" if self._shown else "\x1b[22;2t", said  # xterm's stack of titles
         return f"{keep}\x1b]2;{said}\a"

@@ -11,7 +11,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -25,7 +25,7 @@ from textual.drivers import linux_driver
 from textual.events import Event, Key, MouseDown, MouseUp, Paste
 from textual.filter import LineFilter
 from textual.message import Message
-from textual.screen import Screen
+from textual.screen import ModalScreen, Screen
 
 from engines.catalogue import Catalogue
 from engines.engine import Engine
@@ -34,11 +34,11 @@ from engines.store import Store
 from tui import announcing, keys
 from tui.announcing import in_tmux
 from tui.clean import clean
-from tui.draft import Draft
 from tui.drafts import DraftFile
 from tui.filters import CleanFilter
 from tui.keyboard import Keyboard
 from tui.leaving import Signals, end_in_time, is_gone
+from tui.ledger import Ledger, usual
 from tui.messages import FromEngine
 from tui.pages import Shelf
 from tui.paging import PagedScreen
@@ -50,9 +50,10 @@ from tui.pictures.asking import Tmux, ask_tmux, cell_of
 from tui.pictures.deciding import Decision, Mode
 from tui.pictures.view import PictureView
 from tui.pump import Pump
-from tui.settings import Settings
+from tui.settings import BY_NAME, Settings
 from tui.tidying import PERIOD, Tidy
 from tui.turns import Turns
+from tui.wishes import Wishes
 from tui.wording import plural
 from tui.workbench import Workbench
 
@@ -137,11 +138,10 @@ class SafelightApp(App[None]):
             self.register_theme(theme)
         self._themes = [theme.name for theme in themes]
         self._wanted_theme = settings.theme
+        self.ledger = Ledger(Wishes(settings, folders.settings), self._settle, self._spawn, self._say)
         self._keymap_chosen, clashes = keys.keymap(settings.keys)
         self._notices = [*notices, *problems, *clashes]
-        default = Draft(model=settings.model, score="yes" if settings.score and catalogue.scorers else "no")
-        default = replace(default, precision="" if settings.precision == "auto" else settings.precision)
-        default = replace(default, blank_negative="" if settings.blank_negative == "zeros" else settings.blank_negative)
+        default = usual(settings, catalogue)
         pictures = Path(settings.folder).expanduser().absolute() if settings.folder else folders.pictures
         self.workbench = Workbench(
             engine, store, catalogue, self._file, default, sweeps, pictures, mode, clock, self._keymap_chosen
@@ -156,10 +156,7 @@ class SafelightApp(App[None]):
         self._tidy = tidy
         self._signals = Signals(self._told)
         self._log_file = folders.log
-        self._title = announcing.Title(os.environ, getattr(settings, "title", True))
-        self._notify = getattr(settings, "notify", "auto")
-        self._notify_after = getattr(settings, "notify_after", 20)
-        self._may_copy = getattr(settings, "clipboard", True)
+        self._title = announcing.Title(os.environ, settings.title)
         self._stretch = announcing.Stretch()
         self._in_sight: bool | None = None
         "Whether the terminal has the focus; None until it says so."
@@ -236,6 +233,60 @@ class SafelightApp(App[None]):
         if events := self._pump.take(progress):
             self.workbench.post_message(FromEngine(events))
 
+    # ── settings ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def settings(self) -> Settings:
+        """What holds at this moment; another one after every change."""
+        return self.ledger.wishes.now
+
+    def _settle(self, names: Sequence[str]) -> None:
+        """Makes what was changed act at once."""
+        if "theme" in names and self.settings.theme in self._themes:
+            self.theme = self.settings.theme
+        if "keys" in names:
+            chosen, clashes = keys.keymap(self.settings.keys)
+            self._keymap_chosen.clear()  # everyone who shows keys has this very one
+            self._keymap_chosen.update(chosen)
+            self.set_keymap(chosen)
+            for clash in clashes:
+                self._say(clash, True)
+        if {"score", "precision", "blank_negative", "weights"} & {*names}:
+            self.workbench.settle(usual(self.settings, self.workbench.catalogue), self.settings.weights == "signs")
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        self.run_worker(work, group="settings")
+
+    def _say(self, text: str, bad: bool) -> None:
+        self.notify(clean(text), severity="warning" if bad else "information", timeout=8 if bad else 4, markup=False)
+
+    def action_preferences(self) -> None:
+        """All settings and keys."""
+        from tui.preferences import PreferencesScreen  # nobody waits for it to see the workbench
+
+        if not isinstance(self.screen, PreferencesScreen | ModalScreen):
+            known, themes = self.workbench.catalogue, self.action_choose_theme
+            self.push_screen(PreferencesScreen(self.ledger, self._keymap_chosen, known, themes))
+
+    def action_choose_theme(self) -> None:
+        """The list of themes, each worn while the cursor is on it."""
+        from tui.theme_list import ThemeList
+
+        if not self._themes or isinstance(self.screen, ThemeList):
+            return
+
+        def taken(name: str | None) -> None:
+            if name is not None:
+                self.ledger.set(BY_NAME["theme"], name)
+
+        dark = [name for name in self._themes if self.available_themes[name].dark]
+        self.push_screen(ThemeList(self._themes, dark, self.theme), taken)
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """None of its keys does anything while a key is waited for."""
+        waiting = any(getattr(screen, "takes_keys", False) for screen in self.screen_stack[-1:])
+        return False if waiting else super().check_action(action, parameters)
+
     # ── keys ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
@@ -248,9 +299,14 @@ class SafelightApp(App[None]):
                 if does := getattr(node, f"action_{action.command}", None):  # of a screen over it there may be fewer
                     yield SystemCommand(title, action.help, does)
         for name in self._themes:
-            yield SystemCommand(
-                f"theme {name}", "Change to this theme.", lambda name=name: setattr(self, "theme", name)
-            )
+            yield SystemCommand(f"theme {name}", "Change to this theme.", lambda name=name: self._wear(name))
+        yield SystemCommand("choose theme", "Look at each theme, and keep one.", self.action_choose_theme)
+
+    def _wear(self, name: str) -> None:
+        """Another theme until safelight is left."""
+        self.ledger.wishes.borrow("theme", name)
+        self.theme = name
+        self.ledger.changed()
 
     def action_jump(self) -> None:
         """Letters on everything that can have the focus."""
@@ -278,7 +334,7 @@ class SafelightApp(App[None]):
         """Round and round."""
         at = self._themes.index(self.theme) if self.theme in self._themes else -1
         if self._themes:
-            self.theme = self._themes[(at + 1) % len(self._themes)]
+            self._wear(self._themes[(at + 1) % len(self._themes)])
             self.notify(f"theme {self.theme}", timeout=2, markup=False)
 
     def action_help_quit(self) -> None:
@@ -347,7 +403,8 @@ class SafelightApp(App[None]):
     def _announce(self) -> None:
         """The title says how far it is; the end of something long is told to who doesn't look."""
         busy, told, made, failed = self.workbench.outside()
-        self._say(self._title.show(f"{told} · safelight" if told else "safelight"))
+        self._send(self._title.turn(self.settings.title))
+        self._send(self._title.show(f"{told} · safelight" if told else "safelight"))
         now = time.monotonic()
         self._stretch.made += made
         self._stretch.failed += failed
@@ -355,17 +412,17 @@ class SafelightApp(App[None]):
         if took is None:
             return
         said = self._stretch.told(took)
-        looks = self._in_sight if self._in_sight is not None else now - self._key_at < self._notify_after
-        if said and took >= self._notify_after and not looks:
-            self._say(announcing.notification(said, announcing.way(self._notify, graphics.current.decision)))
+        looks = self._in_sight if self._in_sight is not None else now - self._key_at < self.settings.notify_after
+        if said and took >= self.settings.notify_after and not looks:
+            self._send(announcing.notification(said, announcing.way(self.settings.notify, graphics.current.decision)))
 
-    def _say(self, text: str) -> None:
+    def _send(self, text: str) -> None:
         if text and self._driver is not None:
             self._driver.write(text)
 
     def copy_to_clipboard(self, text: str) -> None:
         """As in Textual; tmux is asked to do it, for it takes no OSC 52 of a program unless it is told to."""
-        if not self._may_copy:
+        if not self.settings.clipboard:
             return
         super().copy_to_clipboard(clean(text))
         if "TMUX" in os.environ:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from engines.errors import InvalidRequest, SafelightError, near
-from tui import finish_command, generate_command, making, models_commands, sweep_command
+from tui import finish_command, generate_command, making, models_commands, settings_command, sweep_command
 from tui import session as sessions
 from tui.arguments import Debug, Device, Json, ModelId, Syntax, Threads, typed
 from tui.session import Session
@@ -33,6 +33,7 @@ app.command()(finish_command.upscale)
 app.command()(finish_command.restore)
 app.add_typer(models_commands.app, name="models")
 app.add_typer(history_app, name="history")
+app.add_typer(settings_command.app, name="settings")
 
 USAGE_ERROR: Any = typer.BadParameter.__mro__[1]
 "What typer raises for anything that was typed wrong; it exports only the subclass."

@@ -55,6 +55,7 @@ class Form(VerticalScroll, can_focus=False):
         self._draft = Draft()
         self._previous = Draft()
         self._blank = ""
+        self._default_draft = Draft()
         self._noted = ""
         self._timer: Timer | None = None
         self._measuring: Timer | None = None
@@ -161,6 +162,19 @@ class Form(VerticalScroll, can_focus=False):
         self._draft = replace(self._draft, **chosen)  # type: ignore[arg-type]
         self.post_message(DraftChanged())
 
+    def settle(self, default: Draft, signs: bool) -> None:
+        """Another default: what differs from the one before is taken over, and nothing else."""
+        before, self._default_draft = self._default_draft, default
+        self._blank = default.blank_negative
+        for editor in (self.prompt, self.negative):
+            editor.signs = signs
+        if default.score != before.score:
+            self._draft = replace(self._draft, score=default.score)
+            self.settings.choice("score").show(default.score)
+        if default.precision != before.precision:
+            self._draft = replace(self._draft, precision=default.precision)
+        self.post_message(DraftChanged())
+
     def override(self) -> bool:
         """Allows what the recipe rules out, or forbids it again; whether it is allowed now."""
         allowed = self._draft.override != "yes"
@@ -186,7 +200,7 @@ class Form(VerticalScroll, can_focus=False):
             draft = self._file.open()
         except SafelightError as e:
             self._tell(e)
-        self._previous, self._blank = default, default.blank_negative
+        self._previous, self._blank, self._default_draft = default, default.blank_negative, default
         self.model.offer(self._catalogue, {})
         self.show(default if draft == Draft() else draft)
 

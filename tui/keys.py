@@ -11,9 +11,22 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from textual.binding import Binding, BindingType
+from textual.keys import key_to_character
 
 Scope: TypeAlias = Literal[
-    "app", "workbench", "prompt", "weights", "loras", "queue", "history", "picture", "sweep", "board", "sheet", "list"
+    "app",
+    "workbench",
+    "prompt",
+    "weights",
+    "loras",
+    "queue",
+    "history",
+    "picture",
+    "sweep",
+    "board",
+    "sheet",
+    "list",
+    "preferences",
 ]
 
 
@@ -101,6 +114,8 @@ TABLE: tuple[Action, ...] = (
     Action("help", "f1,question_mark", "help", "Show all keys.", "app", footer=True, display="F1"),
     Action("command-palette", "ctrl+p", "palette", "Find any action by name.", "app", footer=True),
     Action("next-theme", "ctrl+t", "next theme", "Change to the next theme.", "app"),
+    Action("preferences", "alt+comma", "preferences", "Change the settings: looks, engine, terminal, keys.", "app",
+           display="alt+,"),
     Action("quit", "ctrl+q", "quit", "Leave; the draft and the queue are kept.", "app", footer=True),
     Action("raise-weight", "ctrl+up,alt+up", "weight", "Raise the weight of the selection, or of the word at the "
            "cursor.", "prompt", footer=True, display="ctrl+↑↓"),
@@ -182,9 +197,37 @@ TABLE: tuple[Action, ...] = (
     Action("row-end", "end", "end", "Go to the last; where rows have columns, the last of the row.", "list"),
     Action("first", "ctrl+home,g", "first", "Go to the very first.", "list"),
     Action("last", "ctrl+end,G", "last", "Go to the very last.", "list"),
+    Action("edit-setting", "enter", "change", "Change the setting, or the key, under the cursor.", "preferences",
+           footer=True, display="enter"),
+    Action("step-setting", "space", "switch", "Switch it on or off, or take the next of its choices.", "preferences",
+           footer=True),
+    Action("reset-setting", "delete,x", "default", "Go back to its default.", "preferences", footer=True, display="x"),
+    Action("find-setting", "slash", "find", "Show only what has the words that are typed.", "preferences", footer=True,
+           display="/"),
+    Action("open-settings", "e", "edit file", "Open settings.toml in the editor that $EDITOR names.", "preferences",
+           footer=True),
+    Action("leave-settings", "escape,q", "close", "Show all again, or go back to where one came from.", "preferences",
+           footer=True, display="esc"),
 )  # fmt: skip
 
 BY_ID: dict[str, Action] = {action.id: action for action in TABLE}
+
+PLACES: dict[Scope, str] = {
+    "workbench": "On the workbench",
+    "prompt": "In the prompts",
+    "weights": "On the sliders",
+    "loras": "In the stack of LoRAs",
+    "queue": "In the queue",
+    "history": "In the history",
+    "picture": "On the picture",
+    "sweep": "Over sweeps",
+    "board": "On their board",
+    "sheet": "On their pictures",
+    "preferences": "In the preferences",
+    "list": "In every list",
+    "app": "Everywhere",
+}
+"What the scopes are called."
 
 EDITING: tuple[tuple[str, str], ...] = (
     ("enter", "make the picture"),
@@ -241,16 +284,20 @@ def keymap(overrides: Iterable[tuple[str, str]]) -> tuple[dict[str, str], list[s
             problems.append(f"keys: there is no action '{id}'")
         elif not wanted:
             problems.append(f"keys: {id} needs a key")
-        elif taken := _taken(wanted, BY_ID[id], chosen):
-            problems.append(f"keys: {id} can't have {taken[0]}: it is the key of {taken[1]}")
         else:
             chosen[id] = ",".join(wanted)
+    # all at once, so that their order doesn't matter and two may be exchanged; of two that clash the later one goes
+    while clash := next(((id, t) for id in reversed(chosen) if (t := _taken(id, chosen))), None):
+        id, (key, other) = clash
+        problems.append(f"keys: {id} can't have {key}: it is the key of {other}")
+        del chosen[id]
     return chosen, problems
 
 
 SCREENS: tuple[frozenset[Scope], ...] = (
     frozenset({"workbench", "prompt", "weights", "loras", "queue", "history", "picture"}),
     frozenset({"sweep", "board", "sheet"}),
+    frozenset({"preferences"}),
 )
 "The scopes of each screen."
 
@@ -265,8 +312,9 @@ def together(one: Scope, other: Scope) -> bool:
     return bool({"workbench", "sweep"} & {one, other} & screen)
 
 
-def _taken(wanted: list[str], action: Action, chosen: Mapping[str, str]) -> tuple[str, str] | None:
-    """The key and the action that already has it, where both could be meant."""
+def _taken(id: str, chosen: Mapping[str, str]) -> tuple[str, str] | None:
+    """A key of an action and the other one that has it, where both could be meant."""
+    action, wanted = BY_ID[id], chosen[id].split(",")
     for other in TABLE:
         if other is action or not together(other.scope, action.scope):
             continue
@@ -279,7 +327,7 @@ def _taken(wanted: list[str], action: Action, chosen: Mapping[str, str]) -> tupl
 def shown(action: Action, keymap: Mapping[str, str]) -> str:
     """The keys of an action in words, overrides applied: 'ctrl+g', 'delete or x'."""
     keys = keymap.get(action.id, action.keys).split(",")
-    return " or ".join(_word(key) for key in keys)
+    return " or ".join(word(key) for key in keys)
 
 
 def first(id: str, keymap: Mapping[str, str]) -> str:
@@ -287,28 +335,19 @@ def first(id: str, keymap: Mapping[str, str]) -> str:
     return shown(BY_ID[id], keymap).split(" or ")[0]
 
 
-_WORDS = {
-    "question_mark": "?",
-    "escape": "esc",
-    "plus": "+",
-    "minus": "-",
-    "left": "←",
-    "right": "→",
-    "up": "↑",
-    "down": "↓",
-    "full_stop": ".",
-    "slash": "/",
-    "comma": ",",
-    "equals_sign": "=",
-}
+_SIGNS = {"plus": "+", "minus": "-", "slash": "/"}
+_WORDS = {"escape": "esc", "left": "←", "right": "→", "up": "↑", "down": "↓"}
 _WORDS |= {f"{mod}+{way}": f"{mod}+{arrow}" for mod in ("shift", "ctrl", "alt")
            for way, arrow in (("left", "←"), ("right", "→"), ("up", "↑"), ("down", "↓"))}  # fmt: skip
 
 
-def _word(key: str) -> str:
+def word(key: str) -> str:
+    """A key as it is written for people."""
     if _is_function_key(key):
         return key.upper()
-    return _WORDS.get(key, key)
+    before, plus, last = key.rpartition("+")
+    sign = _SIGNS.get(last) or key_to_character(last) or ""  # 'alt+full_stop' is written alt+.
+    return _WORDS.get(key, f"{before}{plus}{sign}" if sign.isprintable() and sign.strip() else key)
 
 
 def _is_function_key(key: str) -> bool:

@@ -39,6 +39,7 @@ def open_workbench(device: str = "", threads: int = 0, debug: bool = False) -> i
     asked = Asking(sys.stdin.fileno(), sys.stdout.fileno(), os.environ)  # answered while the rest is imported
     try:
         session = sessions.begin(debug, device, threads)
+        asked.wait(session.settings.probe_seconds)
         freely = "TEXTUAL_COLOR_SYSTEM" not in os.environ and not os.environ.get("NO_COLOR")
         _choose_colours()
         sys.setswitchinterval(SWITCH_INTERVAL)

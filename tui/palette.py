@@ -10,25 +10,15 @@ from textual.color import Color, ColorParseError
 from textual.theme import Theme
 
 from tui.clean import one_line
+from tui.theme_files import DEFAULT_THEME, shipped_folder
 
-DEFAULT_THEME = "safelight-dark"
-"The theme of a fresh installation."
+__all__ = ["DEFAULT_THEME", "load_themes", "read_theme", "shipped_folder"]
 
 _COLOURS = (
     "primary", "secondary", "warning", "error", "success", "accent", "foreground", "background", "surface", "panel",
     "boost",
 )  # fmt: skip
 _REQUIRED = ("primary", "foreground", "background", "surface", "panel")
-
-
-def shipped_folder() -> Path | None:
-    """Where the themes that come with safelight are: inside the package, or beside it in a checkout."""
-    here = Path(__file__).resolve().parent
-    # In a checkout the folder at the root is the one that is edited; a copy inside the package may be stale.
-    for folder in (here.parent / "themes", here / "themes"):
-        if (folder / f"{DEFAULT_THEME}.toml").is_file():
-            return folder
-    return None
 
 
 def load_themes(user_folder: Path | None = None) -> tuple[list[Theme], list[str]]:

@@ -72,9 +72,9 @@ def begin(debug: bool = False, device: str = "", threads: int = 0) -> Session:
     found = folders.find()
     settings, problems = settings_file.load(found.settings)
     if device:
-        settings = replace(settings, device=device)
+        settings = replace(settings, device=device, given=(*settings.given, "device"))
     if threads:
-        settings = replace(settings, threads=threads)
+        settings = replace(settings, threads=threads, given=(*settings.given, "threads"))
     log = streams.open_log(found.log, debug)
     streams.divert(log)
     catalogue = catalogues.load(found.models)

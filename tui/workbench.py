@@ -76,7 +76,8 @@ class Workbench(RecallingScreen):
         clock: Callable[[], float] = time.time,
         keymap: Mapping[str, str] | None = None,
     ) -> None:
-        super().__init__(engine, catalogue, clock, sweeps, pictures, shelf, keymap or {})
+        # the keymap changes while it is open
+        super().__init__(engine, catalogue, clock, sweeps, pictures, shelf, {} if keymap is None else keymap)
         self.signs = False
         "Whether the keys for weights write + and -; set before it is shown."
         self._file = file
@@ -352,6 +353,11 @@ class Workbench(RecallingScreen):
         self.form.replace(replace(self._default, model=self.draft.model, seed=seed))
         self.notify("new draft · alt+z brings the old one back", timeout=3, markup=False)
         self.go("form")
+
+    def settle(self, default: Draft, signs: bool) -> None:
+        """Settings that act at once: on the form as it stands, and on every new draft."""
+        self._default, self.signs = default, signs
+        self.form.settle(default, signs)
 
     def action_lock_seed(self) -> None:
         """Keeps the shown picture's seed, or lets the next be random."""

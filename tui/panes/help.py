@@ -15,20 +15,6 @@ from textual.widgets import Static
 
 from tui import keys
 
-TITLES: dict[keys.Scope, str] = {
-    "workbench": "On the workbench",
-    "prompt": "In the prompts",
-    "weights": "On the sliders",
-    "loras": "In the stack of LoRAs",
-    "queue": "In the queue",
-    "history": "In the history",
-    "picture": "On the picture",
-    "sweep": "Over sweeps",
-    "board": "On their board",
-    "sheet": "On their pictures",
-    "list": "In every list",
-    "app": "Everywhere",
-}
 KEY = 18
 "Cells of the column of keys."
 
@@ -54,7 +40,7 @@ class HelpScreen(ModalScreen[None]):
 
     def _text(self) -> Content:
         parts: list[Content | str | tuple[str, str]] = []
-        for scope, title in sorted(TITLES.items(), key=lambda pair: pair[0] not in self._first):
+        for scope, title in sorted(keys.PLACES.items(), key=lambda pair: pair[0] not in self._first):
             parts.append((f"{title}\n", "bold $primary"))
             for action in keys.TABLE:
                 if action.scope == scope:

@@ -99,7 +99,8 @@ class Asking:
 
     def __init__(self, read: int, write: int, environment: Mapping[str, str], patience: float = PATIENCE) -> None:
         self._read = read
-        self._until = time.monotonic() + patience
+        self._began = time.monotonic()
+        self._until = self._began + patience
         self._tmux: subprocess.Popen[bytes] | None = None
         self._before: list[Any] | None = None
         self._write = write
@@ -119,6 +120,11 @@ class Asking:
                     ["tmux", "display", "-p", _TMUX], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                     stderr=subprocess.DEVNULL,
                 )  # fmt: skip
+
+    def wait(self, patience: float) -> None:
+        """Another patience than the first, counted from the first question, too."""
+        if self._until:
+            self._until = self._began + patience
 
     def finish(self) -> Answers:
         """What was answered; waits for the rest of it. The terminal is as it was before."""
