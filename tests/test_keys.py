@@ -18,6 +18,7 @@ from tui.panes.history import HistoryPane
 from tui.panes.jump import JumpScreen
 from tui.panes.loras import LoraPane
 from tui.panes.picture import PicturePane
+from tui.panes.preferences import PreferenceList
 from tui.panes.prompt import PromptEditor
 from tui.panes.queue import QueuePane
 from tui.panes.sheet import SheetPane
@@ -37,6 +38,7 @@ PLACES = {
     "sweep": SweepScreen,
     "board": Leaderboard,
     "sheet": SheetPane,
+    "preferences": PreferenceList,
 }
 
 
@@ -92,7 +94,19 @@ def test_a_pane_may_use_a_key_that_another_pane_has() -> None:
     assert chosen == {"copy": "x"} and not problems
 
 
+def test_two_actions_may_exchange_their_keys_in_any_order() -> None:
+    swapped = [("make", "ctrl+r"), ("make-again", "ctrl+g")]
+    assert keys.keymap(swapped) == (dict(swapped), [])
+    moved = [("quit", "ctrl+g"), ("make", "f10")]
+    assert keys.keymap(moved) == keys.keymap(moved[::-1]) == (dict(moved), [])
+    # the first may not have it, and the second goes back to a key that the third has taken
+    assert keys.keymap([("make", "f10"), ("cancel", "f10"), ("quit", "escape")])[0] == {"make": "f10"}
+
+
 def test_keys_in_words() -> None:
+    assert keys.shown(keys.BY_ID["finish"], {}) == "alt+." and keys.shown(keys.BY_ID["preferences"], {}) == "alt+,"
+    assert keys.shown(keys.BY_ID["smaller"], {}) == "-" and keys.shown(keys.BY_ID["find-setting"], {}) == "/"
+    assert keys.shown(keys.BY_ID["cancel-job"], {}) == "delete or x"
     assert keys.shown(keys.BY_ID["help"], {}) == "F1 or ?"
     assert keys.shown(keys.BY_ID["make"], {"make": "f10"}) == "F10"
 

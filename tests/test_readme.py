@@ -7,15 +7,12 @@ import re
 import shlex
 import subprocess
 from collections.abc import Iterator
-from dataclasses import fields
 from pathlib import Path
 
 import forked
 import pytest
 import tiny
 from hub import Hub
-
-from tui.settings import Settings
 
 ROOT = Path(__file__).parent.parent
 MODELS = (ROOT / "engines" / "models.toml").read_text(encoding="utf-8")
@@ -104,15 +101,6 @@ def test_every_command_and_option_is_told() -> None:
             for option in below.params:
                 if option.param_type_name == "option" and option.name != "help":
                     assert getattr(option, "help", None), (name, sub, option.name)
-
-
-def test_every_setting_is_told_with_its_default() -> None:
-    for field in fields(Settings):
-        if field.name == "keys":
-            assert "`[keys]`" in README
-            continue
-        default = json.dumps(field.default)
-        assert f"| `{field.name}` | `{default}` |" in README, field.name
 
 
 def test_the_model_of_ones_own_in_the_readme_can_be_read(tmp_path: Path) -> None:

@@ -138,7 +138,7 @@ class SafelightApp(App[None]):
             self.register_theme(theme)
         self._themes = [theme.name for theme in themes]
         self._wanted_theme = settings.theme
-        self.ledger = Ledger(Wishes(settings, folders.settings), self._settle, self._spawn, self._say)
+        self.ledger = Ledger(Wishes(settings, folders.settings), self._settle, self._spawn, self._say, notices)
         self._keymap_chosen, clashes = keys.keymap(settings.keys)
         self._notices = [*notices, *problems, *clashes]
         default = usual(settings, catalogue)

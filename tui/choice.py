@@ -74,9 +74,9 @@ class Choice(Widget, can_focus=True):
         note = offer.note if offer and offer.aside else ""
         room = max(1, self.size.width - 2 - len(note) - bool(note))
         mark = "▾" if len(self._offers) > 2 else "⇄"
-        style = "dim" if offer and not offer.value else ""
+        style = "$foreground 75%" if offer and not offer.value else ""
         line = (one_line(text, room).ljust(room), style)
-        return Content.assemble(line, (f" {note}" if note else "", "$warning"), (" " + mark, "dim"))
+        return Content.assemble(line, (f" {note}" if note else "", "$warning"), (" " + mark, "$foreground 75%"))
 
     def action_step(self, by: int) -> None:
         """Takes the next or previous offer that can be taken at once."""

@@ -164,7 +164,7 @@ class Marks(Widget, can_focus=True):
     def render(self) -> Content:
         """'3: mini, mini-lightning-2step-lora, …'."""
         if not self.values:
-            return Content.styled(one_line(self._hint, max(8, self.size.width)), "$foreground 52%")
+            return Content.styled(one_line(self._hint, max(8, self.size.width)), "$foreground 72%")
         count = f"{len(self.values)}: " if len(self.values) > 1 else ""
         return Content(one_line(count + ", ".join(self.values), max(8, self.size.width - 2)) + " ▾")
 

@@ -33,6 +33,7 @@ class Ledger:
         act: makes what was changed act, by its names; 'keys' is one.
         spawn: runs what waits for the disk.
         tell: says a text, and whether it is an error.
+        told: what was said of the file at the start.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class Ledger:
         act: Callable[[Sequence[str]], None],
         spawn: Callable[[Coroutine[Any, Any, None]], object],
         tell: Callable[[str, bool], None],
+        told: Sequence[str] = (),
     ) -> None:
         self.wishes = wishes
         self.changed: Callable[[], None] = lambda: None
@@ -52,7 +54,7 @@ class Ledger:
         self._asked = 0
         "How often something was changed here: what was read before the last time is out of date."
         self._writing = 0
-        self._told: tuple[str, ...] = ()
+        self._told = set(told)
 
     def set(self, option: Option, value: Value | None) -> None:
         """Another value, or the default for None."""
@@ -108,8 +110,7 @@ class Ledger:
         if self._writing or asked != self._asked:
             return  # what was written last will be read
         self._act(self.wishes.learn(read))
-        if read.problems != self._told:
-            self._told = read.problems
-            for problem in read.problems[:3]:
-                self._tell(problem, True)
+        for problem in [problem for problem in read.problems if problem not in self._told][:3]:
+            self._tell(problem, True)
+        self._told.update(read.problems)
         self.changed()

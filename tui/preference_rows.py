@@ -65,7 +65,7 @@ def shown(option: Option, value: object) -> str:
 
 def _setting(option: Option, wishes: Wishes) -> Row:
     waits = wishes.waits(option)
-    acts = "acts at once" if option.at_once else "acts at the next start" + (", not yet" if waits else "")
+    acts = "acts at once" if option.at_once else "acts at the next start"
     takes = f"{option.takes} · " if option.choices or option.least is not None else ""
     more = f"{takes}default {shown(option, option.default)} · {acts}"
     if (origin := wishes.origin(option)) == "environment":

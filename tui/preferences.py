@@ -271,7 +271,7 @@ class PreferencesScreen(Screen[None]):
 
     def _refuse(self, why: str) -> None:
         if why:
-            self.notify(one_line(why), severity="warning", markup=False)
+            self._about(one_line(why))
 
     def _open_editor(self) -> None:
         """The editor has the terminal; the engine's thread goes on meanwhile, and its events wait."""

@@ -51,6 +51,8 @@ def change(path: Path, name: str, value: Value | None) -> None:
 
 def changed(text: str, name: str, value: Value | None) -> str:
     """The text of a file with one setting changed. Raises InvalidRequest."""
+    from tomlkit.exceptions import TOMLKitError  # 30 ms, for those who write
+
     where, _, inner = name.partition(".")
     try:
         wanted = tomllib.loads(text)
@@ -67,7 +69,10 @@ def changed(text: str, name: str, value: Value | None) -> str:
         return text
     there = last in table
     table.pop(last) if value is None else table.update({last: value})
-    made = _without(text, where, inner) if value is None else _with(text, where, inner, value, there)
+    try:
+        made = _without(text, where, inner) if value is None else _with(text, where, inner, value, there)
+    except TOMLKitError:
+        made = ""
     if not _same(made, wanted):  # what is odd enough is for a person to edit
         raise InvalidRequest(f"settings.toml is written in a way that {name} can't be changed in", "edit it by hand")
     return made
@@ -81,7 +86,7 @@ def _same(text: str, wanted: dict[str, Any]) -> bool:
 
 
 def _with(text: str, where: str, inner: str, value: Value, there: bool) -> str:
-    import tomlkit  # 30 ms, for those who write
+    import tomlkit
 
     document = tomlkit.parse(text)
     if inner:
@@ -112,7 +117,7 @@ def _without(text: str, where: str, inner: str) -> str:
     comment = getattr(getattr(table[last], "trivia", None), "comment", "")
     body: Any = document.body if not inner else getattr(getattr(table, "value", None), "body", [])
     at = next((i for i, (key, _) in enumerate(body) if key is not None and key.key == last), None)
-    table.remove(last)
+    del table[last]
     if comment and at is not None:  # what was said beside it stays as a line
         body[at] = (None, Comment(Trivia(comment_ws="", comment=comment)))
     return tomlkit.dumps(document)

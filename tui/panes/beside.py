@@ -166,10 +166,10 @@ def facts(left: Picture, right: Picture, titles: Callable[[str], str], width: in
         for side, own in zip(sides, lines, strict=True):
             for at in range(tall):
                 label = (name if at == 0 else "").ljust(LABEL)
-                side.append(Content.assemble((label, "$foreground 60%"), own[at] if at < len(own) else Content("")))
+                side.append(Content.assemble((label, "$foreground 70%"), own[at] if at < len(own) else Content("")))
     if not rows:
         for side in sides:
-            side.append(Content.styled("the same request", "$foreground 60%"))
+            side.append(Content.styled("the same request", "$foreground 70%"))
     return Content("\n").join(sides[0]), Content("\n").join(sides[1])
 
 

@@ -172,6 +172,6 @@ class Closer(ModalScreen[None]):
         flip = "space flips · " if len(self._looks) > 1 else ""
         keys = f"{flip}arrows · + - · 0 all · 1 pixels · esc"
         facts = f"{which} · {part.size[0]}x{part.size[1]} · {scale}"
-        self.query_one("#closer-line", Static).update(
-            Content.assemble((facts, "bold"), (f" · {one_line(keys, max(1, width - len(facts) - 3))}", "dim"))
-        )
+        more = one_line(keys, max(1, width - len(facts) - 3))
+        line = Content.assemble((facts, "bold"), (f" · {more}", "$foreground 75%"))
+        self.query_one("#closer-line", Static).update(line)

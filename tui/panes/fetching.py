@@ -62,7 +62,7 @@ class FetchScreen(ModalScreen[bool]):
         for notice in self._bill.notices:
             parts.append(("\n" + textwrap.fill(one_line(notice), room) + "\n", "$warning"))
         then = f"{self._then} Other work goes on meanwhile.".strip()
-        parts.append(("\n" + textwrap.fill(then, room), "$foreground 60%"))
+        parts.append(("\n" + textwrap.fill(then, room), "$foreground 70%"))
         return Content.assemble(*parts)
 
     def on_button_pressed(self, event: Button.Pressed) -> None:

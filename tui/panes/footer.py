@@ -31,6 +31,7 @@ class KeyLine(Widget):
             binding = active.binding
             if binding.show and active.enabled and binding.action not in found:
                 key = self.app.get_key_display(binding)
+                key = keys.word(key) if key[1:].isdigit() else key  # a function key that its user has chosen
                 found[binding.action] = (_place(binding.id), key, binding.description, binding.action)
         shown = [(key, title, action) for _, key, title, action in sorted(found.values())]
         if shown != self._shown:

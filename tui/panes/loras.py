@@ -115,7 +115,7 @@ class LoraPane(Widget, can_focus=True):
         """All lines; the form scrolls."""
         width = self.size.width or 40
         if not self._rows:
-            return Content.styled(one_line(self._hint, width - 1), "$foreground 52%")
+            return Content.styled(one_line(self._hint, width - 1), "$foreground 72%")
         return Content("\n").join([self._line(at, row, width) for at, row in enumerate(self._rows)])
 
     def _line(self, at: int, row: Row, width: int) -> Content:

@@ -60,7 +60,7 @@ class ModelPane(Vertical):
     def show_departures(self, quiet: Sequence[str], override: str) -> None:
         """VAE and precision if they are not the usual ones; and, plainly, that the recipe is overridden."""
         told = Content.assemble(
-            (" · ".join(one_line(text) for text in quiet), "$foreground 60%"),
+            (" · ".join(one_line(text) for text in quiet), "$foreground 70%"),
             "\n" if quiet and override else "",
             (override, "bold $warning"),
         )

@@ -79,7 +79,7 @@ class PicturePane(Vertical, can_focus=True):
         room = min(30, max(6, width - len(text) - 2))
         self._caption(
             Content.assemble((bar(progress.share, room), "$primary on $panel"), "  ", (one_line(text), "bold")),
-            Content.styled(one_line(pace + (progress.prompt or "no prompt"), width), "$foreground 60%"),
+            Content.styled(one_line(pace + (progress.prompt or "no prompt"), width), "$foreground 70%"),
         )
 
     def show_picture(self, picture: Picture, model: str, note: str = "") -> None:
@@ -104,7 +104,7 @@ class PicturePane(Vertical, can_focus=True):
             facts.append("against the recipe")
         self._caption(
             Content.styled(" · ".join(facts), "bold"),
-            Content.styled(one_line(note or PurePath(picture.path).name), "$foreground 60%"),
+            Content.styled(one_line(note or PurePath(picture.path).name), "$foreground 70%"),
         )
 
     def show_failure(self, prompt: str, message: str, hint: str) -> None:
@@ -113,12 +113,12 @@ class PicturePane(Vertical, can_focus=True):
         self.view.clear(f"✗ {one_line(message)}\n\n{one_line(hint)}")
         self._caption(
             Content.styled("failed", "bold $error"),
-            Content.styled(one_line(prompt), "$foreground 60%"),
+            Content.styled(one_line(prompt), "$foreground 70%"),
         )
 
     def show_waiting(self, text: str, hint: str = "") -> None:
         """Nothing to see for now."""
-        self._caption(Content(one_line(text)), Content.styled(one_line(hint), "$foreground 60%"))
+        self._caption(Content(one_line(text)), Content.styled(one_line(hint), "$foreground 70%"))
 
     def clear(self, message: str = EMPTY) -> None:
         """No picture, but a message."""

@@ -331,7 +331,7 @@ class Zoom(Vertical, can_focus=True):
             facts += [duration(picture.seconds.total), f"{picture.width}x{picture.height}"]
         room = max(10, width)
         first = Content.styled(one_line(" · ".join([name, *facts]), room), "bold")
-        text = Content("\n").join([first, Content.styled(ending(block, room), "$foreground 60%")])
+        text = Content("\n").join([first, Content.styled(ending(block, room), "$foreground 70%")])
         self.query_one("#zoom-caption", Static).update(text, layout=False)
 
 

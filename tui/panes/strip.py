@@ -65,7 +65,7 @@ class Small(Vertical):
         label = one_line(frame.label)
         if len(label) + 1 > self.size.width > 0:
             label = label.rpartition(" ")[2]  # the number says it
-        text = Content.styled(f"▸{label}" if chosen else label, "bold $primary" if chosen else "$foreground 60%")
+        text = Content.styled(f"▸{label}" if chosen else label, "bold $primary" if chosen else "$foreground 70%")
         self.query_one(Static).update(text, layout=False)
 
     def on_resize(self, event: events.Resize) -> None:

@@ -30,7 +30,7 @@ class Tabs(Widget):
     def render(self) -> Content:
         """The shown page in brackets and bold: it is told without colour, too."""
         parts = [
-            (f"[{TITLES[page]}]", "bold $primary") if page == self._page else (f" {TITLES[page]} ", "$foreground 60%")
+            (f"[{TITLES[page]}]", "bold $primary") if page == self._page else (f" {TITLES[page]} ", "$foreground 70%")
             for page in self._pages
         ]
         return Content(" ").join([Content.styled(*part) for part in parts])
