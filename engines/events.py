@@ -1,8 +1,8 @@
 """What an engine tells: a union of frozen values that pickle and hold no tensors.
 
 Every job has one `Queued`, at most one `Started`, and exactly one of `Done`, `Failed` or `Cancelled`, in that order.
-What comes between them may be dropped by a slow consumer (only the newest `Stepped` and `Previewed` matter); the
-others may not.
+What comes between them may be dropped by a slow consumer (only the newest `Stepped` and `Previewed` matter, and of all
+jobs the newest `Gauged`); the others may not.
 """
 
 from __future__ import annotations
@@ -214,6 +214,24 @@ class Vitals:
 
 
 @dataclass(frozen=True, slots=True)
+class Gauged:
+    """How warm and how busy the device is, in round numbers: told when they change. None where it can't be known."""
+
+    temperature: float | None = None
+    "°C."
+    utilisation: float | None = None
+    "Percent: of the time of a GPU, or of all cores together."
+    power: float | None = None
+    "W, of a GPU."
+    memory_used: float | None = None
+    "Bytes that all programs hold: of the GPU, or of the main memory that this process may use."
+    memory_total: float | None = None
+    "Bytes."
+    load: float | None = None
+    "How many programs wanted a core, on average over a minute; only where the processor computes."
+
+
+@dataclass(frozen=True, slots=True)
 class Noted:
     """Something the user should know that is no failure."""
 
@@ -246,6 +264,7 @@ Event: TypeAlias = (
     | Failed
     | Cancelled
     | Vitals
+    | Gauged
     | Noted
     | Closed
 )

@@ -10,6 +10,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from engines import choosing, metadata, pulling
@@ -19,6 +20,7 @@ from engines.entries import Model
 from engines.errors import SafelightError, StorageError
 from engines.events import Cancelled, Closed, Event, Loading, Noted, Queued
 from engines.folders import Folders
+from engines.gauges import Gauge
 from engines.lanes import Lane
 from engines.options import Options
 from engines.requests import Generate, Job, JobId, Pull, Request
@@ -59,6 +61,7 @@ class LocalEngine:
         self._folders = folders
         self._options = options
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        self._gauge = Gauge(self._events.put)
         self._wake = threading.Condition()
         self._closing = False
         self._closed = threading.Event()
@@ -120,11 +123,13 @@ class LocalEngine:
 
     def events(self) -> Iterator[Event]:
         """As in Engine."""
-        while True:
-            event = self._events.get()
-            yield event
-            if isinstance(event, Closed):
-                return
+        # a command has no place to show how warm the device is
+        with self._gauge.listened() if self.kind == "workbench" else nullcontext():
+            while True:
+                event = self._events.get()
+                yield event
+                if isinstance(event, Closed):
+                    return
 
     def close(self) -> None:
         """As in Engine. Returns within two seconds; a thread that is still importing is left behind.
@@ -215,4 +220,6 @@ class LocalEngine:
     def _build_darkroom(self) -> Darkroom:
         from engines.diffusion.darkroom import Darkroom
 
-        return Darkroom(self._handed, self._options, self._folders.cache, self._folders.data)
+        built = Darkroom(self._handed, self._options, self._folders.cache, self._folders.data)
+        self._gauge.over(built.device.card)
+        return built

@@ -15,15 +15,19 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
+
+from engines import nvml
 
 Version: TypeAlias = tuple[int, int]
 "(major, minor) of CUDA, or of a GPU's compute capability."
 
 GPU_SECONDS = 6.0
 "How long nvidia-smi may take, all calls together; without persistence mode it wakes every card first."
+NVML_SECONDS = 3.0
+"How long the driver's library may take."
 ALSO_IN = ("/usr/lib/wsl/lib", "/usr/local/nvidia/bin", "/usr/bin")
 "Where nvidia-smi lies when the path lacks it: in WSL and in containers."
 POLL = 0.02
@@ -56,6 +60,10 @@ class Gpu:
     "Bytes that all programs hold together."
     capability: Version | None
     "Compute capability, for instance (9, 0)."
+    temperature: int | None = None
+    "°C; None if the driver doesn't tell."
+    utilisation: int | None = None
+    "Percent of the last second or less in which anything ran on it."
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,14 +113,14 @@ class Answer:
 
 
 def look() -> Machine:
-    """Everything at once; takes as long as nvidia-smi does, GPU_SECONDS at most."""
+    """Everything at once; takes as long as nvidia-smi and its library do, GPU_SECONDS and NVML_SECONDS at most."""
     return Machine(
         system=f"{platform.system()} {platform.release()} {platform.machine()}",
         cpu=cpu_name(),
         cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
         quota=cpu_quota(),
         memory=memory(),
-        nvidia=nvidia(),
+        nvidia=measured(nvidia()),
         others=other_gpus(),
     )
 
@@ -253,6 +261,17 @@ def nvidia(seconds: float = GPU_SECONDS, root: Path = Path("/")) -> Nvidia:
         problem = f"nvidia-smi failed (exit {told.code}){': ' + said[:120] if said else ''}"
         hint = "restart the machine; if that does not help, install NVIDIA's driver anew"
     return Nvidia((), driver, driver_cuda(driver), problem, hint)
+
+
+def measured(told: Nvidia, libraries: Sequence[str] = nvml.LIBRARIES) -> Nvidia:
+    """The same, with how warm and how busy each GPU is."""
+    seen = nvml.look(NVML_SECONDS, libraries) if told.gpus else {}
+
+    def more(gpu: Gpu) -> Gpu:
+        now = seen.get(gpu.index, nvml.Reading())
+        return replace(gpu, temperature=now.temperature, utilisation=now.utilisation)
+
+    return replace(told, gpus=tuple(more(gpu) for gpu in told.gpus))
 
 
 def _gpu(line: str) -> tuple[Gpu, str] | None:

@@ -68,6 +68,14 @@ def by_id(checks: Any) -> dict[str, Check]:
 H100, V100, RTX50 = gpu("NVIDIA H100", (9, 0)), gpu("Tesla V100", (7, 0)), gpu("NVIDIA GeForce RTX 5090", (12, 0))
 
 
+def test_a_gpu_tells_how_warm_and_how_busy_it_is() -> None:
+    warm = replace(H100, temperature=61, utilisation=94)
+    checks = [c for c in equipment.gpus(PLAIN, replace(HERE, nvidia=Nvidia((warm, V100))), session()) if c.id == "gpu"]
+    assert checks[0].message == "GPU 0: NVIDIA H100, 24.0 GiB, 24.0 GiB free, 61 °C, 94 %"
+    assert (checks[0].data["temperature"], checks[0].data["utilisation"]) == (61, 94)
+    assert checks[1].message == "GPU 0: Tesla V100, 24.0 GiB, 24.0 GiB free" and checks[1].data["temperature"] is None
+
+
 @pytest.mark.parametrize(
     ("torch", "card", "driver", "cuda", "environ", "says", "advises"),
     [

@@ -25,6 +25,7 @@ from engines.events import (
     Event,
     Failed,
     Finishing,
+    Gauged,
     Kept,
     Loading,
     Noted,
@@ -144,6 +145,7 @@ def test_every_event_pickles() -> None:
         Failed(1, "m", "h", 2, "t"),
         Cancelled(1),
         Vitals("cpu", "fp32", 1, 2, ("mini",)),
+        Gauged(61, 95, 310, 10**9, 2 * 10**9, None),
         Noted("info", "x", None),
         Closed(),
     ]

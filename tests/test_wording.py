@@ -6,6 +6,7 @@ from datetime import datetime
 
 import pytest
 
+from engines.events import Gauged
 from tui import wording
 
 
@@ -31,6 +32,28 @@ def test_duration(seconds: float, text: str) -> None:
 )  # fmt: skip
 def test_bytes(n: float, text: str) -> None:
     assert wording.bytes_(n) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, ""), (-1, ""), (0.0002, "5000 steps/s"), (0.0357, "28 steps/s"), (0.3125, "3.2 steps/s"),
+        (0.99, "1.0 steps/s"), (1.0, "1.0 s/step"), (1.8, "1.8 s/step"), (125, "2 min 5 s/step"),
+    ],
+)  # fmt: skip
+def test_pace(seconds: float, text: str) -> None:
+    assert wording.pace(seconds) == text
+
+
+def test_a_gauge_tells_what_is_known() -> None:
+    card = Gauged(61, 94, 312, 12e9, 80e9)
+    assert wording.gauge(card) == ["61 °C", "94 %", "12 GB of 80 GB", "312 W"]
+    assert wording.gauge(Gauged(utilisation=0, memory_used=1.5e9, memory_total=8e9, load=1.5)) == [
+        "0 %",
+        "1.5 GB of 8.0 GB",
+        "load 1.5",
+    ]
+    assert wording.gauge(Gauged()) == [] and wording.gauge(Gauged(memory_used=3e9)) == []
 
 
 NOON = datetime(2026, 3, 18, 12).astimezone().timestamp()

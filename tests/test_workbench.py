@@ -18,7 +18,7 @@ from textual.widgets import Input, Static
 
 from engines import catalogue as catalogues
 from engines import folders
-from engines.events import Loading, Noted, Queued, Vitals
+from engines.events import Gauged, Loading, Noted, Queued, Vitals
 from engines.folders import Folders
 from engines.local import LocalEngine
 from engines.options import Options
@@ -624,7 +624,9 @@ async def test_the_header_says_what_the_engine_does(held: Bench) -> None:
         held.engine.tell(Loading(99, "text encoders", 0.4))
         await until(pilot, lambda: "warming up: loading text encoders 40%" in str(header.render()))
         held.engine.tell(Vitals("cuda:0 NVIDIA H100", "fp16", 10**9, 80 * 10**9, ()))
-        await until(pilot, lambda: "cuda:0 NVIDIA H100 fp16" in str(header.render()))
+        await until(pilot, lambda: "cuda:0 NVIDIA H100 fp16 · 1.0 GB of 80 GB" in str(header.render()))
+        held.engine.tell(Gauged(61, 95, 310, 12 * 10**9, 80 * 10**9))
+        await until(pilot, lambda: "fp16 · 61 °C · 95 % · 12 GB of 80 GB" in str(header.render()))
 
 
 async def test_help_and_palette_and_themes(bench: Bench) -> None:

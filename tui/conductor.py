@@ -276,7 +276,7 @@ class Conductor:
                 if self.run is not None:
                     self.run.seen.add(text)
                 return told
-            case ev.Noted() | ev.Vitals() | ev.Closed():
+            case ev.Noted() | ev.Vitals() | ev.Gauged() | ev.Closed():
                 return False
             case _ if event.job_id in self._scores:
                 self._of_scores(event)

@@ -8,7 +8,7 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -17,6 +17,7 @@ from urllib.parse import unquote, urlparse
 import engines
 import tui
 from engines import builds
+from engines.events import Gauged
 from engines.machine import Machine, Nvidia, Version
 from tui import wording
 from tui.findings import Check, note, ok, problem
@@ -172,8 +173,10 @@ def gpus(found: Found, here: Machine, session: Session) -> Iterator[Check]:
     elif nvidia.problem:
         yield problem("nvidia", nvidia.problem, f"{nvidia.hint}; the CPU can be used meanwhile", **data)
     for gpu in nvidia.gpus:
-        more = {"index": gpu.index, "name": gpu.name, "capability": dotted(gpu.capability)}
-        yield card(f"GPU {gpu.index}: {gpu.name}", gpu.total, gpu.used, {**more, **data})
+        more: dict[str, Any] = {"index": gpu.index, "name": gpu.name, "capability": dotted(gpu.capability)}
+        more |= {"temperature": gpu.temperature, "utilisation": gpu.utilisation}
+        state = wording.gauge(Gauged(gpu.temperature, gpu.utilisation))
+        yield card(f"GPU {gpu.index}: {gpu.name}", gpu.total, gpu.used, {**more, **data}, state)
     for each in seen:
         more = {"index": each["index"], "name": each["name"], "capability": dotted(tuple(each["capability"]))}
         used = None if each["free"] is None else each["total"] - each["free"]
@@ -190,13 +193,17 @@ def gpus(found: Found, here: Machine, session: Session) -> Iterator[Check]:
         yield ok("gpu", "no GPU", name=None)
 
 
-def card(title: str, total: int | None, used: int | None, data: Mapping[str, Any]) -> Check:
-    """A GPU and its memory in bytes, with one that others fill told apart from one that is too small."""
+def card(title: str, total: int | None, used: int | None, data: Mapping[str, Any], state: Sequence[str] = ()) -> Check:
+    """A GPU and its memory in bytes, with one that others fill told apart from one that is too small.
+
+    Args:
+        state: how warm and how busy it is, in words.
+    """
     data = {**data, "total": total, "used": used}
     if total is None:
-        return ok("gpu", title, **data)
+        return ok("gpu", ", ".join((title, *state)), **data)
     free = max(total - (used or 0), 0)
-    said = f"{title}, {gib(total)}, {gib(free)} free"
+    said = ", ".join((title, gib(total), f"{gib(free)} free", *state))
     if free >= SDXL:
         return ok("gpu", said, **data)
     if total >= SDXL:

@@ -97,10 +97,14 @@ class FollowingScreen(SweepsScreen):
 
     @on(FromEngine)
     def _take_events(self, message: FromEngine) -> None:
+        if all(isinstance(event, ev.Gauged) for event in message.events):
+            for event in message.events:
+                self._show_event(event)
+            return  # of jobs nothing changed: nothing else is drawn anew
         progress_only = True
         for event in message.events:
             self._show_event(event)
-            progress_only = progress_only and isinstance(event, ev.Stepped | ev.Previewed | ev.Pulling)
+            progress_only = progress_only and isinstance(event, ev.Stepped | ev.Previewed | ev.Pulling | ev.Gauged)
         self._show_state()
         now = self._clock()
         if not progress_only or len(self._jobs) < MANY or now - self._drawn_at > 1:
@@ -217,6 +221,8 @@ class FollowingScreen(SweepsScreen):
             case ev.Vitals():
                 self.query_one(Header).show_vitals(event)
                 self.runs_on(Device.of(event))
+            case ev.Gauged():
+                self.query_one(Header).show_gauge(event)
             case ev.Noted("info", text) if text.startswith("memory: "):
                 self._gather(text.removeprefix("memory: "))
             case ev.Noted(level, text):

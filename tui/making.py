@@ -24,6 +24,7 @@ from engines.events import (
     Event,
     Failed,
     Finishing,
+    Gauged,
     Kept,
     Loading,
     Noted,
@@ -244,7 +245,7 @@ def _words(event: Event, ended: int, of: int, started: float) -> str:
             return _pulled(event)
         case Finishing(what=what, fraction=fraction):
             return f"{which}{what}" if fraction is None else f"{which}{what} {wording.bar(fraction, 16)}"
-        case Started() | Kept() | Previewed() | Sketched() | Vitals():
+        case Started() | Kept() | Previewed() | Sketched() | Vitals() | Gauged():
             return f"{which}working · {wording.duration(time.monotonic() - started)}"
         case _:
             return which

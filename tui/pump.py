@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable
 
 from engines.engine import Engine
-from engines.events import Cancelled, Closed, Done, Event, Failed, Finishing, Kept, Previewed, Stepped
+from engines.events import Cancelled, Closed, Done, Event, Failed, Finishing, Gauged, Kept, Previewed, Stepped
 from engines.requests import JobId
 
 
@@ -22,7 +22,7 @@ class Pump:
         self._wake = wake
         self._lock = threading.Lock()
         self._events: deque[Event] = deque()
-        self._newest: dict[tuple[JobId, type], Event] = {}
+        self._newest: dict[tuple[JobId | None, type], Event] = {}
         self._woken = {True: False, False: False}
         self._thread = threading.Thread(target=self._run, name="safelight-pump", daemon=True)
 
@@ -32,10 +32,10 @@ class Pump:
 
     def _run(self) -> None:
         for event in self._engine.events():
-            urgent = not isinstance(event, Stepped | Previewed)
+            urgent = not isinstance(event, Stepped | Previewed | Gauged)
             with self._lock:
-                if isinstance(event, Stepped | Previewed):
-                    self._newest[event.job_id, type(event)] = event
+                if isinstance(event, Stepped | Previewed | Gauged):
+                    self._newest[getattr(event, "job_id", None), type(event)] = event
                 else:
                     if isinstance(event, Finishing | Kept | Done | Failed | Cancelled):
                         # what was drawn meanwhile comes too late once the steps are over

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from engines.events import Gauged
 
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 
@@ -62,6 +66,33 @@ def ago(timestamp: float, now: float) -> str:
 def plural(count: int, one: str, many: str = "") -> str:
     """'1 picture', '3 pictures'; give the plural where it is not the singular with an s."""
     return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
+def gauge(told: Gauged) -> list[str]:
+    """How the device is, the most telling first, what isn't known left out: '61 °C', '94 %', '12 GB of 80 GB', '310 W',
+    'load 1.5'."""
+    parts = []
+    if told.temperature is not None:
+        parts.append(f"{told.temperature:.0f} °C")
+    if told.utilisation is not None:
+        parts.append(f"{told.utilisation:.0f} %")
+    if told.memory_used is not None and told.memory_total:
+        parts.append(f"{bytes_(told.memory_used)} of {bytes_(told.memory_total)}")
+    if told.power is not None:
+        parts.append(f"{told.power:.0f} W")
+    if told.load is not None:
+        parts.append(f"load {told.load:.1f}")
+    return parts
+
+
+def pace(seconds: float) -> str:
+    """How fast steps go, from the seconds that one takes: '3.2 steps/s', '28 steps/s', '1.8 s/step'."""
+    if seconds <= 0:
+        return ""
+    if seconds > 0.995:
+        return f"{duration(seconds)}/step"
+    rate = 1 / seconds
+    return f"{rate:.1f} steps/s" if rate < 9.95 else f"{rate:.0f} steps/s"
 
 
 def bar(fraction: float | None, width: int) -> str:

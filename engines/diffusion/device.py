@@ -10,11 +10,13 @@ import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from engines import files, machine
 from engines.errors import InvalidRequest, LoadError, OutOfMemory, SafelightError
+from engines.nvml import Card
 from engines.options import check_device
 from engines.requests import Precision
 
@@ -43,6 +45,8 @@ class Device:
     "For people: 'cuda:1 NVIDIA H100' or 'cpu, 2 threads'."
     note: str = ""
     "Why this one, where that isn't plain."
+    card: Card | None = None
+    "Which of the driver's GPUs it is; None for none."
 
 
 def choose(wanted: str = "") -> Device:
@@ -105,7 +109,18 @@ def _free_of_all(count: int) -> dict[int, int]:
 
 
 def _cuda(index: int, note: str) -> Device:
-    return Device(torch.device("cuda", index), f"cuda:{index} {torch.cuda.get_device_name(index)}", note)
+    title = f"cuda:{index} {torch.cuda.get_device_name(index)}"
+    return Device(torch.device("cuda", index), title, note, _card(torch.cuda.get_device_properties(index)))
+
+
+def _card(properties: Any) -> Card:
+    """What the driver knows a GPU by: torch's number is another where CUDA_VISIBLE_DEVICES or CUDA_DEVICE_ORDER says
+    so, and torch before 2.8 doesn't tell the bus."""
+    bus = ""
+    if hasattr(properties, "pci_bus_id"):
+        domain, number = getattr(properties, "pci_domain_id", 0), getattr(properties, "pci_device_id", 0)
+        bus = f"{domain:08x}:{properties.pci_bus_id:02x}:{number:02x}.0"
+    return Card(str(getattr(properties, "uuid", "")).lower(), bus)
 
 
 def _cpu() -> Device:

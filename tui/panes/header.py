@@ -5,9 +5,9 @@ from __future__ import annotations
 from textual.content import Content
 from textual.widget import Widget
 
-from engines.events import Vitals
+from engines.events import Gauged, Vitals
 from tui.clean import one_line
-from tui.wording import bytes_
+from tui.wording import gauge
 
 
 class Header(Widget):
@@ -19,6 +19,7 @@ class Header(Widget):
         super().__init__(id="header")
         self._model = ""
         self._vitals: Vitals | None = None
+        self._gauge: Gauged | None = None
         self._state = "starting"
         self._busy = False
         self._fetching = ""
@@ -37,6 +38,11 @@ class Header(Widget):
     def show_vitals(self, vitals: Vitals) -> None:
         """Device, precision and memory."""
         self._vitals = vitals
+        self.refresh()
+
+    def show_gauge(self, gauge: Gauged) -> None:
+        """How warm and how busy the device is."""
+        self._gauge = gauge
         self.refresh()
 
     def show_state(self, state: str, busy: bool = False) -> None:
@@ -60,8 +66,8 @@ class Header(Widget):
         state = f"{'●' if self._busy or self._fetching else '○'} {told} "
         parts = [self._model]
         if v := self._vitals:
-            used = f"{bytes_(v.memory_used)} of {bytes_(v.memory_total)}" if v.memory_total else ""
-            parts += [f"{one_line(v.device)} {v.precision}", used]
+            at_start = Gauged(memory_used=v.memory_used, memory_total=v.memory_total)
+            parts += [f"{one_line(v.device)} {v.precision}", *gauge(self._gauge or at_start)]
         room = width - len(state) - len(" safelight ")
         middle = ""
         for part in filter(None, parts):
