@@ -45,10 +45,12 @@ def test_answers_are_told_from_keys() -> None:
 
 def test_nobody_is_asked_what_they_would_show_as_text() -> None:
     whole = asking.VERSION + asking.QUERY + asking.CELL + asking.FENCE
-    assert asking.questions({"TERM": "xterm-256color"}) == asking.questions({"TERM": "xterm-kitty"}) == whole
+    utf8 = {"LANG": "en_US.UTF-8"}
+    assert asking.questions({"TERM": "xterm-256color", **utf8}) == whole
+    assert asking.questions({"TERM": "xterm-kitty", **utf8}) == whole
     assert asking.questions({"TERM": "tmux-256color", "TMUX": "/tmp/x"}) == whole.replace(asking.QUERY, "")
     for plain in ({"TERM": "linux"}, {"TERM": "vt100"}, {"TERM": "xterm-256color", "TERM_PROGRAM": "Apple_Terminal"}):
-        assert asking.questions(plain) == asking.FENCE
+        assert asking.questions({**plain, **utf8}) == asking.FENCE
 
 
 def test_what_tmux_tells() -> None:

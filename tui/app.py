@@ -33,6 +33,7 @@ from engines.folders import Folders
 from engines.store import Store
 from tui import announcing, keys
 from tui.announcing import in_tmux
+from tui.ascii_only import PlainFilter
 from tui.clean import clean
 from tui.drafts import DraftFile
 from tui.filters import CleanFilter
@@ -77,7 +78,7 @@ linux_driver.getincrementaldecoder = _forgiving  # type: ignore[assignment, attr
 
 linux_driver.XTermParser = Keyboard  # type: ignore[attr-defined]
 
-CLEAN = CleanFilter()
+CLEAN, PLAIN = CleanFilter(), PlainFilter()
 "One for good: Textual caches what it drew for each filter."
 
 
@@ -126,8 +127,11 @@ class SafelightApp(App[None]):
         mode: Mode = "halfblocks",
         clock: Callable[[], float] = time.time,
         tidy: Tidy | None = None,
+        plain: bool = False,
     ) -> None:
         super().__init__()
+        self.plain = plain
+        "Whether all signs are ASCII's."
         self.farewell = ""
         "One line to print after the screen was restored; empty if there is nothing to say."
         self._engine = engine
@@ -170,7 +174,7 @@ class SafelightApp(App[None]):
 
     def get_line_filters(self) -> Sequence[LineFilter]:
         """Nothing that a terminal would obey leaves inside text."""
-        return [*super().get_line_filters(), CLEAN]
+        return [*super().get_line_filters(), CLEAN, *([PLAIN] if self.plain else [])]
 
     def on_mount(self) -> None:
         """Theme, keys and signals; the engine's events from here on."""

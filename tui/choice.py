@@ -15,6 +15,7 @@ from textual.screen import ModalScreen
 from textual.widget import Widget
 from textual.widgets import Input
 
+from tui import cells
 from tui.clean import one_line
 from tui.offers import Offer, OfferList
 from tui.oneline import OneLine
@@ -72,10 +73,10 @@ class Choice(Widget, can_focus=True):
         offer = next((o for o in self._offers if o.value == self._value), None)
         text = offer.title if offer else self._value
         note = offer.note if offer and offer.aside else ""
-        room = max(1, self.size.width - 2 - len(note) - bool(note))
+        room = max(1, self.size.width - 2 - cells.width(note) - bool(note))
         mark = "▾" if len(self._offers) > 2 else "⇄"
         style = "$foreground 75%" if offer and not offer.value else ""
-        line = (one_line(text, room).ljust(room), style)
+        line = (cells.pad(one_line(text, room), room), style)
         return Content.assemble(line, (f" {note}" if note else "", "$warning"), (" " + mark, "$foreground 75%"))
 
     def action_step(self, by: int) -> None:

@@ -13,7 +13,7 @@ from engines.parts import Blend, Emphasis, Part, Problem, Prompt, Span
 from engines.prompt import parse
 from engines.requests import Picture, check_prompt
 from engines.store import Store
-from tui import finishes, texts, wording
+from tui import cells, finishes, texts, wording
 from tui.clean import one_line
 from tui.making import emit
 from tui.texts import Text
@@ -228,12 +228,8 @@ def _vectors(catalogue: Catalogue, model: Model) -> dict[str, int]:
 
 def table(rows: Sequence[Sequence[str]]) -> None:
     """Columns as wide as they need to be; the last one runs free."""
-    import unicodedata
-
-    def width(text: str) -> int:
-        return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
-
-    widths = [max(width(row[i]) for row in rows) for i in range(len(rows[0]) - 1)]
+    rows = [[cells.settled(cell) for cell in row] for row in rows]
+    widths = [max(cells.width(row[i]) for row in rows) for i in range(len(rows[0]) - 1)]
     for row in rows:
-        cells = [cell + " " * (w - width(cell)) for cell, w in zip(row, widths, strict=False)]
-        print("  ".join([*cells, row[-1]]).rstrip())
+        told = [cells.pad(cell, wide) for cell, wide in zip(row, widths, strict=False)]
+        print("  ".join([*told, row[-1]]).rstrip())

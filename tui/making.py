@@ -268,7 +268,7 @@ def _print(picture: Picture, as_json: bool) -> None:
         emit(picture.to_json())
         return
     # a script is given the path as it is, a terminal without what it would obey
-    print(one_line(picture.path, 4096) if sys.stdout.isatty() else picture.path, flush=True)
+    print(one_line(picture.path) if sys.stdout.isatty() else picture.path, flush=True)
     score = "".join(f" · {k} {v:.2f}" for k, v in picture.scores.items())
     r = picture.request
     took = wording.duration(picture.seconds.total)

@@ -14,6 +14,7 @@ from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
+from tui import cells
 from tui.clean import one_line
 
 
@@ -149,7 +150,7 @@ class OfferList(ScrollView, can_focus=False):
         dim = base + Style(color=self.get_component_rich_style("offers--dim").color)
         if row >= len(self._rows):
             text = "nothing has these words" if y == 0 and not self._rows else ""
-            return Strip([Segment(one_line(text, width).ljust(width), dim)])
+            return Strip([Segment(cells.pad(one_line(text, width), width), dim)])
         offer = self._rows[row]
         if row == self._cursor:
             paper = Style(bgcolor=self.get_component_rich_style("offers--cursor").bgcolor)
@@ -160,7 +161,7 @@ class OfferList(ScrollView, can_focus=False):
         else:
             left, right, ink = f"  {offer.reason or offer.detail}", offer.remark, dim
         right = one_line(right, max(0, width // 2))
-        room = max(1, width - len(right) - 2 - bool(right))
+        room = max(1, width - cells.width(right) - 2 - bool(right))
         # one_line would eat the indent
         indent = left[: len(left) - len(left.lstrip())]
         words = Segment(indent + one_line(left, max(1, room - len(indent))), ink)

@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 from engines.errors import InvalidRequest
+from tui import lettering
 from tui import session as sessions
 from tui.pictures.asking import Asking
 from tui.pictures.deciding import decide
@@ -47,7 +48,8 @@ def open_workbench(device: str = "", threads: int = 0, debug: bool = False) -> i
         from tui import app as window
     finally:
         answers = asked.finish()
-    wish = session.settings.pictures
+    plain = lettering.decide(os.environ, answers.knows_utf8).ascii
+    wish = "halfblocks" if plain else session.settings.pictures
     again = None if answers.tmux is None else lambda seen: decide(wish, replace(answers, tmux=seen), os.environ)
     terminal = window.begin_in(decide(wish, answers, os.environ), answers.typed, again, freely)
     notices = [*session.notices]
@@ -64,6 +66,7 @@ def open_workbench(device: str = "", threads: int = 0, debug: bool = False) -> i
             sweeps=store,
             mode=terminal.decision.mode,
             tidy=Tidy(),
+            plain=plain,
         )
         try:
             app.run()

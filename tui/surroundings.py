@@ -17,8 +17,10 @@ import tui
 from engines import catalogue as catalogues
 from engines import machine
 from engines.errors import SafelightError
+from tui import lettering as letterings
 from tui import wording
 from tui.findings import Check, note, ok, problem
+from tui.lettering import utf8
 from tui.pictures.asking import Answers, Asking
 from tui.pictures.deciding import decide
 from tui.session import Session
@@ -90,9 +92,11 @@ def terminal(session: Session, env: Mapping[str, str], answers: Answers | None =
         "mode": decision.mode, "why": decision.why, "cell": list(decision.cell), "name": answers.name,
     }  # fmt: skip
     yield note("pictures", said, hint, **more) if hint else ok("pictures", said, **more)
-    if not utf8(env):
-        said = "the locale is not UTF-8: half-blocks and prompts may come out wrong"
-        yield note("locale", said, "export LANG=C.UTF-8", lang=env.get("LANG", ""))
+    lettering = letterings.decide(env, answers.knows_utf8)
+    if lettering.ascii or not utf8(env):
+        said = f"signs are {'ASCII' if lettering.ascii else 'Unicode'}: {lettering.why}"
+        hint = "" if utf8(env) else "export LANG=C.UTF-8"
+        yield note("locale", said, hint, lang=env.get("LANG", ""), ascii=lettering.ascii)
 
 
 def colours_of(env: Mapping[str, str]) -> Literal["truecolor", "256", "16", "none"]:
@@ -105,15 +109,6 @@ def colours_of(env: Mapping[str, str]) -> Literal["truecolor", "256", "16", "non
     if env.get("COLORTERM", "").strip().lower() == "24bit" or term.endswith("-direct"):
         return "truecolor"
     return "256" if term.endswith("-256color") or term in ("xterm-kitty", "xterm-ghostty") else "16"
-
-
-def utf8(env: Mapping[str, str]) -> bool:
-    """Whether the locale is UTF-8. Where none is set, Python puts C.UTF-8 into LC_CTYPE for itself: that isn't one."""
-    lang = env.get("LANG", "")
-    told = env.get("LC_ALL") or env.get("LC_CTYPE") or lang
-    if not env.get("LC_ALL") and told in ("C.UTF-8", "C.utf8") and lang in ("", "C", "POSIX"):
-        return False
-    return "utf8" in told.lower().replace("-", "")
 
 
 # ── folders and the store ───────────────────────────────────────────────────────────────────────────────────────────

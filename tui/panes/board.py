@@ -17,7 +17,7 @@ from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from tui import keys
+from tui import cells, keys
 from tui.boards import DOWNWARDS, SORTS, Sort, Standing, ordered
 from tui.clean import ending
 from tui.runs import mark, wins
@@ -193,7 +193,7 @@ class Leaderboard(ScrollView, can_focus=True):
         while len(columns) > 1 and sum(width for _, _, width in columns) > room:
             columns.pop()
         left = max(0, room - sum(width for _, _, width in columns))
-        longest = max((len(one.name) for one in self._rows[:200]), default=NAME)
+        longest = max((cells.width(one.name) for one in self._rows[:200]), default=NAME)
         name = NAME + min(left, max(0, longest - NAME))
         return name, columns, min(INTERVAL[1], INTERVAL[0] + left - (name - NAME))
 
@@ -248,7 +248,7 @@ class Leaderboard(ScrollView, can_focus=True):
         place = "" if rank is None else mark(rank)
         told = [
             Segment(f"{place:>3} ", first),
-            Segment(set_cell_size(one.name if len(one.name) <= name else ending(one.short, name), name), first),
+            Segment(set_cell_size(one.name if cells.width(one.name) <= name else ending(one.short, name), name), first),
         ]
         if rank is None:
             short = f"{one.made}/{one.of} made" + (f", {one.failed} failed" if one.failed else "")
@@ -262,9 +262,9 @@ class Leaderboard(ScrollView, can_focus=True):
             "peak": bytes_(rank.peak) if rank.peak else "?",
             "rate": f"{rank.rate:.1f}" if math.isfinite(rank.rate) else "?",
         }
-        cells = {by: Segment(values[by].rjust(wide), base) for by, _, wide in columns}
+        told_of = {by: Segment(values[by].rjust(wide), base) for by, _, wide in columns}
         interval = Segment(f" {self._interval(one, bar)}", dim)
-        return [*told, cells.pop("mean"), interval, *cells.values()]
+        return [*told, told_of.pop("mean"), interval, *told_of.values()]
 
     def _interval(self, one: Standing, width: int) -> str:
         """'  ╶──●──╴  ': from the lowest to the highest end of all."""

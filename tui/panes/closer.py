@@ -14,6 +14,7 @@ from textual.message import Message
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
+from tui import cells
 from tui.clean import one_line
 from tui.pictures import images
 from tui.pictures.deciding import Mode
@@ -170,8 +171,8 @@ class Closer(ModalScreen[None]):
         width = max(10, self.size.width - 2)
         which = f"{look.name} ({self._at + 1} of {len(self._looks)})" if len(self._looks) > 1 else look.name
         flip = "space flips · " if len(self._looks) > 1 else ""
-        keys = f"{flip}arrows · + - · 0 all · 1 pixels · esc"
+        keys = f"esc closes · {flip}+ - · arrows · 0 all · 1 pixels"
         facts = f"{which} · {part.size[0]}x{part.size[1]} · {scale}"
-        more = one_line(keys, max(1, width - len(facts) - 3))
+        more = one_line(keys, max(1, width - cells.width(facts) - 3))
         line = Content.assemble((facts, "bold"), (f" · {more}", "$foreground 75%"))
         self.query_one("#closer-line", Static).update(line)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from typing import ClassVar
 
 from textual.app import ComposeResult
@@ -12,6 +11,7 @@ from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Button, Static
 
+from tui import cells
 from tui.clean import one_line
 from tui.stock import Bill
 from tui.wording import bytes_
@@ -51,18 +51,18 @@ class FetchScreen(ModalScreen[bool]):
         for title, size in self._bill.items:
             told = bytes_(size) if size else "size unknown"
             name = one_line(title, room - len(told) - 2)
-            parts += [(name.ljust(room - len(told)), "bold"), (told + "\n", "bold")]
+            parts += [(cells.pad(name, room - len(told)), "bold"), (told + "\n", "bold")]
         sizes = [size for _, size in self._bill.items]
         if len(sizes) > 1 and all(sizes):
             parts.append((f"{bytes_(sum(sizes))} in all".rjust(room) + "\n", "bold"))
         if self._bill.licences:
             parts.append(
-                ("\n" + textwrap.fill(one_line("licence: " + "; ".join(self._bill.licences)), room) + "\n", "")
+                ("\n" + "\n".join(cells.wrap(one_line("licence: " + "; ".join(self._bill.licences)), room)) + "\n", "")
             )
         for notice in self._bill.notices:
-            parts.append(("\n" + textwrap.fill(one_line(notice), room) + "\n", "$warning"))
+            parts.append(("\n" + "\n".join(cells.wrap(one_line(notice), room)) + "\n", "$warning"))
         then = f"{self._then} Other work goes on meanwhile.".strip()
-        parts.append(("\n" + textwrap.fill(then, room), "$foreground 70%"))
+        parts.append(("\n" + "\n".join(cells.wrap(then, room)), "$foreground 70%"))
         return Content.assemble(*parts)
 
     def on_button_pressed(self, event: Button.Pressed) -> None:

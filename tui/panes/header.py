@@ -6,6 +6,7 @@ from textual.content import Content
 from textual.widget import Widget
 
 from engines.events import Gauged, Vitals
+from tui import cells
 from tui.clean import one_line
 from tui.wording import gauge
 
@@ -68,12 +69,12 @@ class Header(Widget):
         if v := self._vitals:
             at_start = Gauged(memory_used=v.memory_used, memory_total=v.memory_total)
             parts += [f"{one_line(v.device)} {v.precision}", *gauge(self._gauge or at_start)]
-        room = width - len(state) - len(" safelight ")
+        room = width - cells.width(state) - len(" safelight ")
         middle = ""
         for part in filter(None, parts):
-            if len(middle) + len(part) + 4 <= room:
+            if cells.width(middle) + cells.width(part) + 4 <= room:
                 middle += f" · {part}"
-        gap = max(1, room - len(middle))
+        gap = max(1, room - cells.width(middle))
         return Content.assemble(
             (" safelight", "bold $primary"), (middle, "$foreground 70%"), " " * gap,
             (one_line(state, max(8, width - 12)), "$accent" if self._busy or self._fetching else "$foreground 70%"),

@@ -20,7 +20,7 @@ from textual.timer import Timer
 
 from engines.errors import SafelightError
 from engines.requests import Picture
-from tui import keys
+from tui import cells, keys
 from tui.clean import one_line
 from tui.messages import CopyRequested, Finishes, FinishRequested, PictureChosen, RateRequested, TakeBack
 from tui.pages import PAGE, Pages, Shelf
@@ -311,7 +311,7 @@ class HistoryPane(ScrollView, can_focus=True):
             for scorer, score in list(picture.scores.items())[:1]:
                 named = one_line(" · ".join([f"{scorer} {score:.1f}", *parts]))
                 # whose number it is, where that pushes nothing out
-                parts.insert(0, f"{scorer} {score:.1f}" if len(named) <= width else f"score {score:.1f}")
+                parts.insert(0, f"{scorer} {score:.1f}" if cells.width(named) <= width else f"score {score:.1f}")
             if picture.rating:
                 parts.insert(0, "★" * picture.rating)
             return one_line(" · ".join(parts), width)

@@ -13,7 +13,7 @@ from textual.geometry import Region
 from textual.message import Message
 from textual.widget import Widget
 
-from tui import keys
+from tui import cells, keys
 from tui.clean import one_line
 from tui.digits import PAUSE, Digits
 from tui.messages import DraftChanged
@@ -124,7 +124,7 @@ class LoraPane(Widget, can_focus=True):
         typed = self._typed.text if here and self._typed.fresh else ""
         weight = f"{typed}▏" if typed else item.odd or f"{item.weight:.2f}"
         right = one_line(row.note, 18) if row.note else _bar(item.weight)
-        room = max(4, width - len(right) - 11)
+        room = max(4, width - cells.width(right) - 11)
         state = "" if item.on else " off"
         name = one_line(item.name, room - len(state)) + state
         ink = "$foreground 52% strike" if row.reason or not item.on else "$foreground"
@@ -132,7 +132,7 @@ class LoraPane(Widget, can_focus=True):
         parts: list[tuple[str, str]] = [
             ("▌" if here else "✗" if row.reason else " ", ("$primary" if here else "$error") + paper),
             (name, ink + paper),
-            (" " * max(0, room - len(name)), "$foreground" + paper),
+            (" " * max(0, room - cells.width(name)), "$foreground" + paper),
             (f" {weight:>6} ", ("bold" if item.on and not row.reason else "$foreground 52%") + paper),
             (right + " ", tint + paper),
         ]

@@ -14,7 +14,7 @@ from textual.widgets import Static
 
 from engines.events import Pixels
 from engines.requests import Picture
-from tui import keys, shares
+from tui import cells, keys, shares
 from tui.clean import one_line
 from tui.jobs import Progress
 from tui.pictures.deciding import Mode
@@ -76,7 +76,7 @@ class PicturePane(Vertical, can_focus=True):
         pace = f"{duration(progress.seconds)} a step · " if progress.step else ""
         width = max(10, self.size.width - 4)
         text = " · ".join(facts) or "starting"
-        room = min(30, max(6, width - len(text) - 2))
+        room = min(30, max(6, width - cells.width(text) - 2))
         self._caption(
             Content.assemble((bar(progress.share, room), "$primary on $panel"), "  ", (one_line(text), "bold")),
             Content.styled(one_line(pace + (progress.prompt or "no prompt"), width), "$foreground 70%"),

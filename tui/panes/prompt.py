@@ -17,7 +17,7 @@ from engines import editing
 from engines import prompt as prompts
 from engines.editing import Edit
 from engines.requests import MAX_PROMPT
-from tui import completing, keys
+from tui import cells, completing, keys
 from tui.clean import clean
 from tui.completing import Wish
 from tui.messages import DraftChanged, MakeRequested
@@ -270,7 +270,7 @@ class PromptEditor(TextArea):
             return
         if self.wish is None or not self._chose:
             self._chose = False
-            self.names.open(offers, self.cursor_screen_offset - Offset(len(wish.typed), 0))
+            self.names.open(offers, self.cursor_screen_offset - Offset(cells.width(wish.typed), 0))
         else:
             self.names.show(offers)  # the cursor stays on its name
         self.wish = wish

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterable, Mapping
 from typing import ClassVar
 
@@ -15,7 +14,7 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from engines.requests import Generate, JobId
-from tui import keys
+from tui import cells, keys
 from tui.clean import one_line
 from tui.jobs import Progress
 from tui.messages import CancelRequested
@@ -88,7 +87,7 @@ class QueuePane(ScrollView, can_focus=True):
             return []
         room = max(10, self.size.width - 4)
         hint = one_line(p.hint) or "x dismisses this"
-        return [*textwrap.wrap(one_line(p.message), room)[:3], *textwrap.wrap(hint, room)[:2]]
+        return [*cells.wrap(one_line(p.message), room)[:3], *cells.wrap(hint, room)[:2]]
 
     @property
     def _most(self) -> int:
@@ -160,7 +159,7 @@ class QueuePane(ScrollView, can_focus=True):
         if line == 1:
             facts = _fetched(p) if p.is_pull else f"{p.step}/{p.of} {p.doing}".strip() if p.of else p.doing
             facts = facts or "starting"
-            room = max(4, width - len(facts) - 3)
+            room = max(4, width - cells.width(facts) - 3)
             blocks = base + self.get_component_rich_style("queue--bar", partial=True)
             return [Segment("  ", base), Segment(bar(p.share, room), blocks), Segment(f" {one_line(facts)}", base)]
         when = f" {'' if p.state == 'running' else '~'}{duration(end)}" if end is not None else ""

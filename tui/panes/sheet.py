@@ -24,7 +24,7 @@ from textual.widgets import Static
 from engines.errors import SafelightError
 from engines.requests import Picture
 from engines.sweep import Cell
-from tui import keys
+from tui import cells, keys
 from tui.boards import Board
 from tui.clean import ending, one_line
 from tui.messages import CopyRequested, TakeBack
@@ -258,14 +258,14 @@ class ContactSheet(ScrollView, can_focus=True, inherit_bindings=False):
             return Strip.blank(width, base)
         if line == 0:
             mark = base + self._ink("sheet--mark") if row == self.row else dim
-            return Strip([Segment(one_line(self._board.blocks[row], width).ljust(width), mark)])
+            return Strip([Segment(cells.pad(one_line(self._board.blocks[row], width), width), mark)])
         parts = [self._part(column, row, line - 1, base, dim) for column in columns]
         return Strip.join(parts).crop(cut).adjust_cell_length(width, base)
 
     def _heading(self, column: int, base: Style, dim: Style) -> Segment:
         assert self._board is not None
         name, room = self._board.names[self._order[column]], self._wide - 1
-        if len(name) > room:
+        if cells.width(name) > room:
             name = ending(self._board.shorts[self._order[column]], room)
         text = set_cell_size(name, self._wide)
         return Segment(text, base + Style(bold=True) if column == self.column else dim)

@@ -14,6 +14,7 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from engines.requests import JobId, Picture
+from tui import cells
 from tui.clean import one_line
 from tui.pictures.view import PictureView
 
@@ -63,7 +64,7 @@ class Small(Vertical):
         """Whether it is the one in the middle; to be seen without colour, too."""
         self._frame, self._is_chosen = frame, chosen
         label = one_line(frame.label)
-        if len(label) + 1 > self.size.width > 0:
+        if cells.width(label) + 1 > self.size.width > 0:
             label = label.rpartition(" ")[2]  # the number says it
         text = Content.styled(f"▸{label}" if chosen else label, "bold $primary" if chosen else "$foreground 70%")
         self.query_one(Static).update(text, layout=False)

@@ -16,7 +16,7 @@ from textual.content import Content
 from textual.message import Message
 from textual.widget import Widget
 
-from tui import keys
+from tui import cells, keys
 from tui.clean import one_line
 from tui.digits import PAUSE, Digits
 from tui.sliders import Slider
@@ -144,7 +144,7 @@ class WeightsPane(Widget, can_focus=True):
         return Content.assemble(
             ("▌" if here else more, ("$primary" if here else "$foreground 52%") + paper),
             (name, ink + paper),
-            (" " * max(0, room - len(name)), "$foreground" + paper),
+            (" " * max(0, room - cells.width(name)), "$foreground" + paper),
             (f" {number:>6} ", ("$foreground 52%" if row.idle else "bold") + paper),
             (_bar(row), tint + paper),
             (" ", "$foreground" + paper),

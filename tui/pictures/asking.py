@@ -23,6 +23,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from tui.lettering import VARIABLE, utf8
+
 PATIENCE = 1.0
 "Seconds that are waited for answers, from the first question on."
 TMUX_PATIENCE = 0.5
@@ -35,10 +37,14 @@ QUERY = f"\x1b_Gi={ID},s=1,v=1,a=q,t=d,f=24;AAAA\x1b\\"
 NO_PICTURES, APPLE = ("linux", "vt100", "vt102", "vt220", "ansi", "cygwin"), "Apple_Terminal"
 "TERMs, and a TERM_PROGRAM, that are not asked whether they show pictures."
 VERSION, CELL, FENCE = "\x1b[>0q", "\x1b[16t", "\x1b[c"
+LETTER = "\x1b7\x1b[6n\xe9\x1b[6n\x1b8\x1b[K"
+"""Where the cursor is before and after a letter of two bytes, neither of them C1: one column on where UTF-8 is known.
+The letter is taken away again."""
 
 _VERSION = re.compile(rb"\x1bP>\|([^\x1b\x07]*)(?:\x1b\\|\x07)")
 _KITTY = re.compile(rb"\x1b_Gi=%d[^;]*;([^\x1b]*)\x1b\\" % ID)
 _CELL = re.compile(rb"\x1b\[6;(\d{1,4});(\d{1,4})t")
+_PLACE = re.compile(rb"\x1b\[(\d{1,4});(\d{1,4})R")
 _FENCE = re.compile(rb"\x1b\[\?([\d;]*)c")
 
 
@@ -58,6 +64,8 @@ class Tmux:
     "Pixels of a cell there."
     seat: str = ""
     "Which terminal it is: its device."
+    utf8: bool | None = None
+    "Whether it takes that terminal for one that knows UTF-8."
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,14 +86,23 @@ class Answers:
     "What somebody typed meanwhile."
     tmux: Tmux | None = None
     "Where it is tmux that was asked."
+    utf8: bool | None = None
+    "Whether it knows UTF-8; None if it wasn't asked or didn't say."
+
+    @property
+    def knows_utf8(self) -> bool | None:
+        """As utf8, but of the terminal that tmux is shown in: tmux itself always does."""
+        return self.utf8 if self.tmux is None else self.tmux.utf8
 
 
 def questions(environment: Mapping[str, str]) -> str:
     """What is asked. What would be shown as text where it isn't known is not asked there: Linux' console and Apple's
     Terminal have no pictures, and tmux takes kitty's sequences for the pane's title."""
+    asked = "TMUX" in environment or VARIABLE in environment or utf8(environment)
+    letter = "" if asked else LETTER
     if environment.get("TERM", "").partition("-")[0] in NO_PICTURES or environment.get("TERM_PROGRAM") == APPLE:
-        return FENCE
-    return VERSION + ("" if "TMUX" in environment else QUERY) + CELL + FENCE
+        return letter + FENCE
+    return letter + VERSION + ("" if "TMUX" in environment else QUERY) + CELL + FENCE
 
 
 class Asking:
@@ -157,7 +174,7 @@ class Asking:
 
 _TMUX = (
     "#{version}|#{allow-passthrough}|#{client_termname}|#{client_termfeatures}|"
-    "#{client_cell_width}x#{client_cell_height}|#{client_tty}"
+    "#{client_cell_width}x#{client_cell_height}|#{client_tty}|#{client_utf8}"
 )
 
 
@@ -172,11 +189,13 @@ def cell_of(terminal: int) -> tuple[int, int] | None:
 
 def tmux(line: str) -> Tmux:
     """What `tmux display -p` printed for the questions that it is asked."""
-    parts = (line.strip().split("|") + [""] * 6)[:6]
+    parts = (line.strip().split("|") + [""] * 7)[:7]
     wide, _, high = parts[4].partition("x")
     cell = (int(wide), int(high)) if wide.isdecimal() and high.isdecimal() else None
     features = tuple(part for part in parts[3].split(",") if part)
-    return Tmux(parts[0], parts[1] in ("on", "all"), parts[2], features, cell if cell and all(cell) else None, parts[5])
+    utf8 = {"0": False, "1": True}.get(parts[6])
+    cell = cell if cell and all(cell) else None
+    return Tmux(parts[0], parts[1] in ("on", "all"), parts[2], features, cell, parts[5], utf8)
 
 
 def ask_tmux() -> Tmux:
@@ -195,7 +214,10 @@ def understood(said: bytes, inside: Tmux | None = None) -> Answers:
     """The answers in what a terminal said."""
     name, kitty, cell, fence = (form.search(said) for form in (_VERSION, _KITTY, _CELL, _FENCE))
     rest = said
-    for form in (_VERSION, _KITTY, _CELL, _FENCE):
+    places = _PLACE.findall(said)
+    if len(places) != 2:  # one alone may be a key: shift with F3
+        places = []
+    for form in (_VERSION, _KITTY, _CELL, _FENCE, *([_PLACE] if places else [])):
         rest = form.sub(b"", rest)
     attributes = fence[1].decode().split(";") if fence else []
     size = (int(cell[2]), int(cell[1])) if cell else None
@@ -207,4 +229,5 @@ def understood(said: bytes, inside: Tmux | None = None) -> Answers:
         fence is not None,
         rest.decode(errors="ignore"),
         inside,
+        int(places[1][1]) - int(places[0][1]) == 1 if places else None,
     )

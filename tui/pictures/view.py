@@ -447,7 +447,7 @@ def colours_of(app: App[Any]) -> Colours:
     A plain TERM=xterm counts as one with 16, but whatever calls itself that today has 256, and pictures in 16 are a
     mess.
     """
-    if app.no_color:
+    if app.no_color or getattr(app, "plain", False):
         return "none"
     system = app.console.color_system
     return "truecolor" if system in (None, "truecolor") else "256" if system != "windows" else "none"
