@@ -290,16 +290,18 @@ async def test_previews_swap_in_place_and_are_few_bytes(in_kitty: Wire, monkeypa
 
 
 async def test_previews_wait_for_a_terminal_that_is_behind(in_kitty: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
-    behind = True
+    behind, asked = True, []
     monkeypatch.setattr(graphics.Graphics, "busy", staticmethod(lambda app: behind))
+    monkeypatch.setattr(graphics.Graphics, "when_free", staticmethod(lambda app, call: asked.append(call)))
     app = Shown()
     app.view.mode = "kitty"
     async with app.run_test(size=(60, 20)) as pilot:
         app.view.show_pixels(noise(256, 256))
         await settle(app, pilot)
         await pilot.pause(0.2)
-        assert in_kitty.said == []
+        assert in_kitty.said == [] and len(asked) == 1
         behind = False
+        asked[0]()
         for _ in range(40):
             await pilot.pause(0.05)
             if in_kitty.said:

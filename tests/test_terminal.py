@@ -315,7 +315,7 @@ def test_a_picture_is_sent_once_to_a_kitty_and_none_is_left_there(
     number = int(numbers[-1])
     assert f"\x1b[38;2;{number >> 16};{number >> 8 & 255};{number & 255}m".encode() in terminal.output
     before = len(terminal.output)
-    for key in ("\x1b[19~", "\x1b[B", "\x1b[A", "\x1bOQ"):  # over the history and back, and to the prompt
+    for key in ("\x1b[18~", "\x1b[B", "\x1b[A", "\x1bOQ"):  # over the history and back, and to the prompt
         terminal.type(key)
         for _ in range(5):
             terminal.read()

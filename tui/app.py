@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
+from rich.console import RenderableType
 from rich.text import Text
 from textual import constants
 from textual.app import App, SystemCommand
@@ -37,6 +38,7 @@ from tui.ascii_only import PlainFilter
 from tui.clean import clean
 from tui.drafts import DraftFile
 from tui.filters import CleanFilter
+from tui.frames import Frames
 from tui.keyboard import Keyboard
 from tui.leaving import Signals, end_in_time, is_gone
 from tui.ledger import Ledger, usual
@@ -57,6 +59,7 @@ from tui.turns import Turns
 from tui.wishes import Wishes
 from tui.wording import plural
 from tui.workbench import Workbench
+from tui.writing import Writer
 
 FLUSH = 0.1
 "Seconds between two showings of progress."
@@ -77,6 +80,8 @@ def _forgiving(encoding: str) -> Callable[[], codecs.IncrementalDecoder]:
 linux_driver.getincrementaldecoder = _forgiving  # type: ignore[assignment, attr-defined]
 
 linux_driver.XTermParser = Keyboard  # type: ignore[attr-defined]
+
+linux_driver.WriterThread = Writer  # type: ignore[assignment, attr-defined]
 
 CLEAN, PLAIN = CleanFilter(), PlainFilter()
 "One for good: Textual caches what it drew for each filter."
@@ -153,6 +158,7 @@ class SafelightApp(App[None]):
         self.workbench.library = folders.config / "snippets.toml"
         self.workbench.signs = settings.weights == "signs"
         self._turns = Turns(self, super().on_event)
+        self._frames = Frames(self)
         self._flush_at = 0.0
         self._leaving = False
         self._seat_of = ""
@@ -218,6 +224,11 @@ class SafelightApp(App[None]):
             self.notify(clean(notice), severity="warning", timeout=8, markup=False)
         if len(self._notices) > 3:
             self.notify(f"and {len(self._notices) - 3} more: safelight doctor lists them", markup=False)
+
+    def _display(self, screen: Screen[Any], renderable: RenderableType | None) -> None:
+        """As Textual does, but not into a line that is behind."""
+        if not self._frames.held(renderable):
+            super()._display(screen, renderable)
 
     # ── events ──────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -349,7 +360,8 @@ class SafelightApp(App[None]):
 
     def _leave_terminal(self) -> None:
         """Ctrl+Z: nothing of ours stays in the terminal meanwhile."""
-        graphics.current.write(self, graphics.current.uploads.clear() + self._title.leave())
+        graphics.current.send(self, graphics.current.uploads.clear())
+        self._send(self._title.leave())
 
     def _back_in_terminal(self) -> None:
         """All of it is drawn and sent anew."""

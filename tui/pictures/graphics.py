@@ -13,7 +13,8 @@ from textual.app import App
 
 from tui.pictures.asking import Tmux
 from tui.pictures.deciding import Decision
-from tui.pictures.kitty import Uploads
+from tui.pictures.kitty import Uploads, pieces
+from tui.writing import writer_of
 
 PLAIN = Decision("halfblocks", "nothing was asked")
 
@@ -40,11 +41,37 @@ class Graphics:
             self.sent += len(text)
             driver.write(text)
 
+    def send(self, app: App[Any], text: str, then: Callable[[], object] | None = None) -> None:
+        """Sends sequences of kitty's protocol, between what is drawn.
+
+        Args:
+            app: whose terminal it is.
+            text: nothing but such sequences.
+            then: is called in any thread when they were written.
+        """
+        writer = writer_of(app)
+        if writer is not None and text:
+            self.sent += len(text)
+            writer.send(pieces(text), then)
+            return
+        self.write(app, text)
+        if then is not None:
+            then()
+
     @staticmethod
     def busy(app: App[Any]) -> bool:
         """Whether the terminal has not read yet what was written before: more would only make keys late."""
-        writer = getattr(app._driver, "_writer_thread", None)
-        return writer is not None and not writer._queue.empty()
+        writer = writer_of(app)
+        return writer is not None and not writer.has_room(for_pictures=True)
+
+    @staticmethod
+    def when_free(app: App[Any], call: Callable[[], object]) -> None:
+        """Calls, in any thread, once it has read that."""
+        writer = writer_of(app)
+        if writer is None:
+            call()
+        else:
+            writer.when_room(call, for_pictures=True)
 
 
 current = Graphics()

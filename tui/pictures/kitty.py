@@ -201,6 +201,12 @@ def wrap(said: str) -> str:
     return "\x1bPtmux;" + said.replace("\x1b", "\x1b\x1b") + "\x1b\\"
 
 
+def pieces(written: str) -> list[str]:
+    """The sequences in a text of nothing else, each whole, wrapped or not."""
+    start = "\x1bPtmux;" if written.startswith("\x1bPtmux;") else "\x1b_G"
+    return [start + rest for rest in written.split(start)[1:]]
+
+
 def unwrapped(written: str) -> Iterator[str]:
     """The sequences in what was wrapped, for whoever looks on."""
     for part in written.split("\x1bPtmux;")[1:]:

@@ -163,6 +163,17 @@ class PictureView(Widget):
             super().__init__()
             self.fitted = fitted
 
+    class Room(Message, bubble=False):
+        """The terminal has read what was sent before."""
+
+    class Arrived(Message, bubble=False):
+        """All of a picture was sent to the terminal."""
+
+        def __init__(self, wanted: tuple[Hashable, tuple[int, int]], number: int) -> None:
+            super().__init__()
+            self.wanted = wanted
+            self.number = number
+
     def __init__(
         self,
         message: str = "",
@@ -189,6 +200,10 @@ class PictureView(Widget):
         self._lines_key: tuple[object, ...] = ()
         self._placed: tuple[Hashable, tuple[int, int]] | None = None
         "Which picture the terminal shows in how many of its cells."
+        self._coming: tuple[Hashable, tuple[int, int]] | None = None
+        "Which is on its way there; until it is all there what was shown before is."
+        self._late: _Fitted | None = None
+        "What is to be sent when the terminal has read what was sent before."
         self._over = ""
         "Sixels that are drawn over the cells when these were."
         self._over_cells = (0, 0)
@@ -228,7 +243,7 @@ class PictureView(Widget):
 
     def again(self) -> None:
         """The terminal may have lost what it held: all of it is sent once more."""
-        self._placed = None
+        self._placed = self._coming = None
         self._fit()
 
     def clear(self, message: str = "") -> None:
@@ -254,10 +269,10 @@ class PictureView(Widget):
 
     def _leave(self) -> None:
         """Nothing of the terminal's own is shown here any more."""
-        self._placed, self._over = None, ""
+        self._placed, self._coming, self._late, self._over = None, None, None, ""
         if self._mode == "kitty":
             uploads = graphics.current.uploads
-            graphics.current.write(self.app, uploads.forget((self, "preview")) + uploads.leave(self))
+            graphics.current.send(self.app, uploads.forget((self, "preview")) + uploads.leave(self))
 
     def _fit(self) -> None:
         """Have the source fitted into the present size, now or after what is being worked on."""
@@ -306,11 +321,16 @@ class PictureView(Widget):
     def _place(self, fitted: _Fitted) -> None:
         """In cells that show a picture of the terminal's. A preview swaps it in place: no cell is written again."""
         terminal, (cols, rows) = graphics.current, fitted.cells
+        waits, self._late = self._late is not None, None
+        if fitted.order.preview and (wait := self._shown_at + PREVIEW_EVERY - time.monotonic()) > 0:
+            self.set_timer(wait, self._fit)  # the newest that there is then
+            return
+        if fitted.png is not None and terminal.busy(self.app):
+            self._late = fitted
+            if not waits:
+                terminal.when_free(self.app, lambda: self.post_message(self.Room()))
+            return
         if fitted.order.preview:
-            wait = self._shown_at + PREVIEW_EVERY - time.monotonic()
-            if wait > 0 or terminal.busy(self.app):
-                self.set_timer(max(wait, 0.05), self._fit)  # the newest that there is then
-                return
             self._shown_at = time.monotonic()
         key: Hashable = (self, "preview") if fitted.order.preview else fitted.key
         try:
@@ -318,12 +338,32 @@ class PictureView(Widget):
         except KeyError:  # the terminal has let go of it meanwhile
             self._again = True
             return
-        if not fitted.order.preview:
-            written += terminal.uploads.forget((self, "preview"))
-        terminal.write(self.app, written)
-        if self._placed != (key, (cols, rows)):
-            self._placed = key, (cols, rows)
-            self._strips = kitty.rows_of(number, cols, rows)
+        wanted = self._coming = key, (cols, rows)
+        arrived = self.Arrived(wanted, number)
+        if fitted.png is None:
+            terminal.send(self.app, written)
+            self.on_picture_view_arrived(arrived)
+        else:
+            terminal.send(self.app, written, lambda: self.post_message(arrived))
+
+    def on_picture_view_room(self) -> None:
+        """For what is late, if it is wanted still."""
+        if self._late is not None and self._late.order.ticket >= self._oldest:
+            self._place(self._late)
+            if self._again:
+                self._fit()
+
+    def on_picture_view_arrived(self, event: Arrived) -> None:
+        """The cells may show it, unless another is on its way since."""
+        if event.wanted != self._coming:
+            return
+        key, (cols, rows) = event.wanted
+        self._coming = None
+        if key != (self, "preview"):
+            graphics.current.send(self.app, graphics.current.uploads.forget((self, "preview")))
+        if self._placed != event.wanted:
+            self._placed = event.wanted
+            self._strips = kitty.rows_of(event.number, cols, rows)
             self._changed()
 
     # ── sixels ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -338,6 +378,9 @@ class PictureView(Widget):
     def _draw(self) -> None:
         self._drawing = None
         if not self._over or not self.is_mounted or not self._is_free:
+            return
+        if graphics.current.busy(self.app):
+            self._drawing = self.set_timer(STILL, self._draw)
             return
         cols, rows = self._over_cells
         left, top = (self.size.width - cols) // 2, (self.size.height - rows) // 2

@@ -1,0 +1,54 @@
+"""Frames that a slow line has no room for.
+
+While the terminal has not read what was drawn before, nothing more is drawn; which parts of the screen have changed is
+kept, and drawn once there is room, as they are by then. So at most one frame is on its way, whatever happens meanwhile:
+a key is as late as the line is, and what nobody could see in time is never sent.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import RenderableType
+from textual._compositor import ChopsUpdate, LayoutUpdate
+from textual.app import App
+from textual.geometry import Region
+
+from tui.writing import writer_of
+
+
+class Frames:
+    """What of an app's screen is not drawn yet."""
+
+    def __init__(self, app: App[Any]) -> None:
+        self._app = app
+        self._missed: set[Region] = set()
+
+    def held(self, renderable: RenderableType | None) -> bool:
+        """Whether a frame is not to be drawn now; it comes by itself, later."""
+        writer = writer_of(self._app)
+        if writer is None or renderable is None or self._app._batch_count:
+            return False
+        if not self._missed and writer.has_room():
+            return False
+        if not (regions := _regions(renderable)):
+            return False
+        if not self._missed:
+            writer.when_room(lambda: self._app.call_later(self._catch_up))
+        self._missed |= regions
+        return True
+
+    def _catch_up(self) -> None:
+        missed, self._missed = self._missed, set()
+        bounds = self._app.size.region
+        if seen := {part for region in missed if (part := region.intersection(bounds))}:
+            self._app.screen.refresh(*seen)
+
+
+def _regions(renderable: RenderableType) -> set[Region]:
+    """What a frame changes; nothing if it is of a kind that we don't know."""
+    if isinstance(renderable, LayoutUpdate):
+        return {renderable.region}
+    if isinstance(renderable, ChopsUpdate):
+        return {Region(left, y, right - left, 1) for y, left, right in renderable.spans}
+    return set()

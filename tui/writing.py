@@ -1,0 +1,187 @@
+"""What goes to the terminal, in a thread that nobody waits for, however slowly the terminal reads.
+
+Textual's own thread takes thirty texts and lets the event loop wait from then on: a reader that stalled for four
+seconds froze everything for two. Here whatever is written is taken at once. That it does not pile up is for those who
+write: they ask whether there is room, and are told when there is (`tui/frames.py` for the screen, `tui/pictures/` for
+pictures).
+
+There are two lanes. What is drawn goes in its order. Pictures in kitty's protocol, which come in pieces, go between, a
+piece at a time: a picture that takes seconds on a slow line holds no key up.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import IO, Any
+
+from textual.app import App
+
+SLACK = 4096
+"Characters that may wait, or be on their way, before there is no room for more: less than a screen, more than a key."
+
+_END, _END_WRAPPED = "\x1b_Gm=0,q=2\x1b\\", "\x1bPtmux;\x1b\x1b_Gm=0,q=2\x1b\x1b\\\x1b\\"
+"Ends a picture of which no more comes, and the terminal throws it away; the same for tmux to hand on."
+_LEFT = "\x1b[?1049l"
+"Leaves the screen that the pictures are on."
+
+
+class Writer(threading.Thread):
+    """A thread that writes to a file, in the place of Textual's.
+
+    Args:
+        file: the terminal.
+    """
+
+    def __init__(self, file: IO[str]) -> None:
+        super().__init__(daemon=True, name="textual-output")
+        self._file = file
+        self._changed = threading.Condition()
+        self._texts: deque[str] = deque()
+        self._pieces: deque[tuple[str, Callable[[], object] | None]] = deque()
+        self._unread = 0
+        "Characters of texts that the terminal has not taken."
+        self._sending = False
+        "Whether a piece is on its way."
+        self._begun = ""
+        "The piece that went last, where another of the same picture has to follow."
+        self._asked: list[tuple[bool, Callable[[], object]]] = []
+        self._stopping = False
+        self._gone = False
+
+    # ── what Textual calls ──────────────────────────────────────────────────────────────────────────────────────
+
+    def write(self, text: str) -> None:
+        """Takes a text; it is written after those before it."""
+        with self._changed:
+            if text and not self._gone:
+                if _LEFT in text:
+                    self._end_pictures()
+                self._texts.append(text)
+                self._unread += len(text)
+                self._changed.notify()
+
+    def isatty(self) -> bool:
+        """As a terminal says."""
+        return True
+
+    def fileno(self) -> int:
+        """The terminal's."""
+        return self._file.fileno()
+
+    def flush(self) -> None:
+        """The thread does."""
+
+    def stop(self) -> None:
+        """Returns when the terminal has read everything, but for pictures, which would be deleted anyway."""
+        with self._changed:
+            self._end_pictures()
+            self._stopping = True
+            self._changed.notify()
+        self.join()
+
+    def _end_pictures(self) -> None:
+        """Nothing of a picture is sent any more, and what deletes one now."""
+        rest = "".join(piece for piece, _ in self._pieces if "a=d" in piece)
+        if self._begun:
+            rest, self._begun = (_END_WRAPPED if self._begun.startswith("\x1bP") else _END) + rest, ""
+        self._pieces.clear()
+        if rest:
+            self._texts.append(rest)
+            self._unread += len(rest)
+
+    # ── what we call ────────────────────────────────────────────────────────────────────────────────────────────
+
+    def send(self, pieces: Iterable[str], then: Callable[[], object] | None = None) -> None:
+        """Takes a picture in pieces, which go when there is nothing to draw, or between.
+
+        Args:
+            pieces: each a whole sequence.
+            then: is called in any thread when the last of them was written.
+        """
+        some = list(pieces)
+        with self._changed:
+            if self._gone or not some:
+                return
+            self._pieces.extend((piece, None) for piece in some[:-1])
+            self._pieces.append((some[-1], then))
+            self._changed.notify()
+
+    def has_room(self, for_pictures: bool = False) -> bool:
+        """Whether the terminal has read what was drawn before, and all pictures if one is to follow."""
+        with self._changed:
+            return self._has_room(for_pictures)
+
+    def _has_room(self, for_pictures: bool) -> bool:
+        return self._unread <= SLACK and not (for_pictures and (self._pieces or self._sending))
+
+    def when_room(self, call: Callable[[], object], for_pictures: bool = False) -> None:
+        """Calls once there is room, in any thread; at once, if there is."""
+        with self._changed:
+            if not (room := self._has_room(for_pictures)):
+                self._asked.append((for_pictures, call))
+        if room:
+            call()
+
+    # ── the thread ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    def run(self) -> None:
+        """Writes until it is stopped or the terminal is gone."""
+        try:
+            while self._wait():
+                self._once()
+        except (OSError, ValueError):  # the app looks after its terminal itself, and ends
+            with self._changed:
+                self._gone = True
+                self._texts.clear()
+                self._pieces.clear()
+                self._unread, self._sending = 0, False
+        self._tell()
+
+    def _wait(self) -> bool:
+        with self._changed:
+            while not (self._texts or self._pieces or self._stopping):
+                self._changed.wait()
+            return bool(self._texts or self._pieces)
+
+    def _once(self) -> None:
+        """All that is to be drawn, and one piece of a picture."""
+        with self._changed:
+            text = "".join(self._texts)
+            self._texts.clear()
+        if text:
+            self._out(text)
+            with self._changed:
+                self._unread -= len(text)
+            self._tell()
+        with self._changed:
+            if not self._pieces:
+                return
+            piece, then = self._pieces.popleft()
+            self._sending = True
+            self._begun = piece if "m=1" in piece else ""
+        self._out(piece)
+        with self._changed:
+            self._sending = False
+        if then is not None:
+            then()
+        self._tell()
+
+    def _out(self, text: str) -> None:
+        self._file.write(text)
+        self._file.flush()
+
+    def _tell(self) -> None:
+        """Those who asked for room."""
+        with self._changed:
+            told = [one for one in self._asked if self._has_room(one[0])]
+            self._asked = [one for one in self._asked if one not in told]
+        for _, call in told:
+            call()
+
+
+def writer_of(app: App[Any]) -> Writer | None:
+    """The one that an app writes with; None where it draws into nothing, or has not begun."""
+    writer = getattr(app._driver, "_writer_thread", None)
+    return writer if isinstance(writer, Writer) else None
