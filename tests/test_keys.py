@@ -6,7 +6,7 @@ import itertools
 from pathlib import Path
 
 import pytest
-from driving import Bench
+from driving import Bench, until
 from textual.binding import Binding
 from textual.widget import Widget
 from textual.widgets import Input, TextArea
@@ -14,6 +14,7 @@ from textual.widgets import Input, TextArea
 from tui import keys
 from tui.app import SafelightApp
 from tui.panes.board import Leaderboard
+from tui.panes.closer import Closer
 from tui.panes.history import HistoryPane
 from tui.panes.jump import JumpScreen
 from tui.panes.loras import LoraPane
@@ -147,3 +148,23 @@ def test_lists_move_by_arrows_and_by_letters(pane: type[Widget]) -> None:
     theirs = {b.id: b.key for b in pane.BINDINGS if isinstance(b, Binding) and b.id}
     for name in ("up", "down", "first", "last", "row-start", "row-end"):
         assert theirs[name] == keys.BY_ID[name].keys
+
+
+async def test_the_palette_has_every_action_and_does_it_in_its_pane(home: Path) -> None:
+    bench = Bench(home)
+    bench.fill(3)
+    bench.draft(prompt="a (red)1.3 apple")
+    async with bench.app.run_test(size=(50, 24)) as pilot:
+        app = bench.app
+        await until(pilot, lambda: app.workbench.shown is not None)
+        offered = {command.title: command.callback for command in app.get_system_commands(app.screen)}
+        for action in keys.TABLE:
+            if action.scope in (*keys.SCREENS[0], "app") and action.id != "command-palette":
+                assert any(title.startswith(f"{action.title} · ") for title in offered), action.id
+        await offered["take settings · enter · in the history"]()
+        await until(pilot, lambda: app.workbench.form.prompt.text == "picture number 2")
+        await offered["copy prompt · Y · in the history"]()
+        assert app.clipboard == "picture number 2" and app.focused is app.workbench.history
+        assert app.workbench.has_class("-page-history")
+        await offered["look closer · enter or z or + · on the picture"]()
+        await until(pilot, lambda: isinstance(app.screen, Closer))

@@ -27,6 +27,7 @@ from textual.events import Event, Key, MouseDown, MouseUp, Paste
 from textual.filter import LineFilter
 from textual.message import Message
 from textual.screen import ModalScreen, Screen
+from textual.widget import Widget
 
 from engines.catalogue import Catalogue
 from engines.engine import Engine
@@ -305,17 +306,28 @@ class SafelightApp(App[None]):
     # ── keys ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
-        """The key table, and a command for every theme."""
+        """The key table, what belongs to a pane behind the pane's name, and a command for every theme."""
         over = screen is not self.workbench
         for action in keys.TABLE:
+            title = f"{action.title} · {keys.shown(action, self._keymap_chosen)}"
             if action.id != "command-palette" and action.scope in ("app", "sweep" if over else "workbench"):
                 node = self if action.scope == "app" else screen if over else self.workbench
-                title = f"{action.title} · {keys.shown(action, self._keymap_chosen)}"
                 if does := getattr(node, f"action_{action.command}", None):  # of a screen over it there may be fewer
                     yield SystemCommand(title, action.help, does)
+            elif (selector := keys.PANES.get(action.scope)) and (found := screen.query(selector)):
+                where = keys.PLACES[action.scope].lower()
+                yield SystemCommand(f"{title} · {where}", action.help, partial(self._do_in, found.first(), action))
         for name in self._themes:
             yield SystemCommand(f"theme {name}", "Change to this theme.", lambda name=name: self._wear(name))
         yield SystemCommand("choose theme", "Look at each theme, and keep one.", self.action_choose_theme)
+
+    async def _do_in(self, pane: Widget, action: keys.Action) -> None:
+        """An action of a pane, which gets the focus first."""
+        if isinstance(pane.screen, PagedScreen):
+            pane.screen.go_to(pane)
+        else:
+            pane.screen.set_focus(pane)
+        await self.run_action(action.runs or action.command, pane)
 
     def _wear(self, name: str) -> None:
         """Another theme until safelight is left."""

@@ -25,6 +25,7 @@ from tui.panes.queue import QueuePane
 from tui.panes.strip import PictureStrip
 from tui.stock import Device
 from tui.sweeps import SweepsScreen
+from tui.wording import pace
 
 MANY = 200
 "Jobs above which the queue is redrawn once a second instead of at every step."
@@ -287,8 +288,14 @@ class FollowingScreen(SweepsScreen):
     def _show_state(self) -> None:
         header = self.query_one(Header)
         if running := self._jobs.running:
-            what = running.doing or (f"step {running.step}/{running.of}" if running.of else "starting")
-            header.show_state(what, busy=True)
+            step = f"step {running.step}/{running.of}" if running.of else "starting"
+            waiting = len(self._jobs.pictures) - 1
+            facts = (
+                running.doing or step,
+                pace(running.seconds) if running.step and not running.doing else "",
+                f"{waiting:,} waiting" if waiting > 0 else "",
+            )
+            header.show_state(" · ".join(filter(None, facts)), busy=True)
         elif self.sketching:
             header.show_state("sketching", busy=True)
         elif self._warming:

@@ -229,6 +229,19 @@ PLACES: dict[Scope, str] = {
 }
 "What the scopes are called."
 
+PANES: dict[Scope, str] = {
+    "prompt": "#prompt",
+    "weights": "#weights",
+    "loras": "#loras",
+    "queue": "#queue",
+    "history": "#history",
+    "picture": "#centre",
+    "board": "#board",
+    "sheet": "#pictures",
+    "preferences": "#preference-list",
+}
+"Selectors of what has the keys of a scope."
+
 EDITING: tuple[tuple[str, str], ...] = (
     ("enter", "make the picture"),
     ("ctrl+j", "a new line in the prompt"),

@@ -65,6 +65,13 @@ class PagedScreen(Screen[None]):
         self.set_focus(widget or self.first_of(page))
         self.show_page(page)
 
+    def go_to(self, widget: Widget) -> None:
+        """Shows the page that a widget is on, and moves the focus to it."""
+        ids = {node.id for node in widget.ancestors_with_self}
+        page = next((page for page, column in COLUMNS.items() if column in ids), self._page)
+        widget.display = True  # what is not shown can't have the focus
+        self.go(page, widget)
+
     def action_next_page(self) -> None:
         """Turns to the next page; on a wide screen the focus moves."""
         at = self.pages.index(self._page) if self._page in self.pages else -1

@@ -110,6 +110,8 @@ class HistoryPane(ScrollView, can_focus=True):
     async def _begin(self) -> None:
         try:
             self._pages.total = await asyncio.to_thread(self._shelf.count)
+            if wanted := self._pages.wanted(0, 0, 0):  # also where it isn't shown: its keys are in the palette
+                self._pages.add(*wanted, await asyncio.to_thread(self._shelf.pictures, *wanted))
         except SafelightError as e:
             self.notify(e.message, severity="error", markup=False)
         self._fit()
