@@ -164,7 +164,8 @@ async def test_the_palette_has_every_action_and_does_it_in_its_pane(home: Path) 
         await offered["take settings · enter · in the history"]()
         await until(pilot, lambda: app.workbench.form.prompt.text == "picture number 2")
         await offered["copy prompt · Y · in the history"]()
-        assert app.clipboard == "picture number 2" and app.focused is app.workbench.history
+        await until(pilot, lambda: app.clipboard == "picture number 2")
+        assert app.focused is app.workbench.history
         assert app.workbench.has_class("-page-history")
         await offered["look closer · enter or z or + · on the picture"]()
         await until(pilot, lambda: isinstance(app.screen, Closer))

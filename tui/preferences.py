@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import os
-import shlex
-import shutil
-import subprocess
 from collections.abc import Callable, Mapping
 from typing import ClassVar
 
 from textual import events, on
-from textual.app import ComposeResult, SuspendNotSupported
+from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.content import Content
+from textual.message import Message
 from textual.screen import Screen
 from textual.widgets import Input, Static
 
-from engines import folders
 from engines.catalogue import Catalogue
-from engines.errors import InvalidRequest, SafelightError
-from tui import keys, preference_rows, settings
+from engines.errors import InvalidRequest
+from tui import keys, lending, preference_rows, settings
 from tui.choice import ChoiceList, FilterInput
-from tui.clean import clean, ending, one_line
+from tui.clean import ending, one_line
 from tui.key_wait import KeyWait
 from tui.ledger import Ledger
 from tui.offers import Offer
@@ -40,6 +36,9 @@ class PreferenceInput(OneLine):
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "leave", "leave", show=False)]
 
+    class Left(Message):
+        """Nothing is typed any more."""
+
     def __init__(self) -> None:
         super().__init__(MOST, "empty", "preference-input")
         self.display = False
@@ -54,6 +53,7 @@ class PreferenceInput(OneLine):
         """Whatever takes the focus away leaves the value as it was."""
         self.display = False
         self.option = None
+        self.post_message(self.Left())
 
 
 class PreferencesScreen(Screen[None]):
@@ -85,6 +85,8 @@ class PreferencesScreen(Screen[None]):
         self._themes = themes
         self._text = ""
         "What is looked for."
+        self._refused: dict[str, str] = {}
+        "Why the last thing that was asked of a row can't be, by its id."
 
     def compose(self) -> ComposeResult:
         """Where it is written, the list, and what the row under the cursor is about."""
@@ -127,16 +129,19 @@ class PreferencesScreen(Screen[None]):
             self.rows.show(preference_rows.rows(self._wishes, self._keymap, self._text))
 
     @on(PreferenceList.Moved)
+    @on(PreferenceInput.Left)
     def _tell_of_row(self) -> None:
         self._about()
 
-    def _about(self, wrong: str = "") -> None:
-        """What the row is about, or why what is typed can't be."""
+    def _about(self) -> None:
+        """What the row is about, or why what is typed, or a key, can't be."""
         row = self.rows.chosen
         if row is None:
             self.query_one("#preferences-about", Static).update("")
             return
-        told = "enter keeps it · esc leaves it" if self.query_one(PreferenceInput).option else row.more
+        line = self.query_one(PreferenceInput)
+        wrong = self._wrong(line.option, line.value) if line.option else self._refused.get(row.id, "")
+        told = "enter keeps it · esc leaves it" if line.option else row.more
         more = (wrong, "bold $error") if wrong else (told, "bold $warning" if row.waits else "$foreground 80%")
         about = Content.assemble(one_line(row.sentence), "\n", more)
         self.query_one("#preferences-about", Static).update(about)
@@ -146,6 +151,7 @@ class PreferencesScreen(Screen[None]):
     @on(PreferenceList.Asked)
     def _asked(self, message: PreferenceList.Asked) -> None:
         row = self.rows.chosen
+        self._refused = {}
         option = settings.BY_NAME.get(row.id) if row is not None else None
         action = keys.BY_ID.get(row.id.removeprefix("keys.")) if row is not None and option is None else None
         match message.what:
@@ -157,7 +163,9 @@ class PreferencesScreen(Screen[None]):
             case "leave-settings":
                 self.dismiss(None)
             case "open-settings":
-                self._open_editor()
+                if problem := lending.edit(self.app, self._wishes.path):
+                    self.notify(problem, severity="warning", markup=False)
+                self._ledger.look()
             case "edit-setting" if option is not None:
                 self._edit(option)
             case "edit-setting" if action is not None:
@@ -210,9 +218,8 @@ class PreferencesScreen(Screen[None]):
     def _typed(self, event: Input.Changed) -> None:
         line = self.query_one(PreferenceInput)
         if line.option is not None:
-            wrong = self._wrong(line.option, event.value)
-            line.set_class(bool(wrong), "-bad")
-            self._about(wrong)
+            line.set_class(bool(self._wrong(line.option, event.value)), "-bad")
+            self._about()
 
     @on(Input.Submitted, "#preference-input")
     def _submitted(self, event: Input.Submitted) -> None:
@@ -270,23 +277,6 @@ class PreferencesScreen(Screen[None]):
         self.app.push_screen(KeyWait(action, keys.shown(action, self._keymap)), pressed)
 
     def _refuse(self, why: str) -> None:
-        if why:
-            self._about(one_line(why))
-
-    def _open_editor(self) -> None:
-        """The editor has the terminal; the engine's thread goes on meanwhile, and its events wait."""
-        command = shlex.split(os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi")
-        if not command or shutil.which(command[0]) is None:
-            self.notify(f"there is no editor {one_line(' '.join(command), 40)}; set $EDITOR", markup=False)
-            return
-        try:
-            folders.make(self._wishes.path.parent)
-            with self.app.suspend(), open("/dev/tty", "r+b", buffering=0) as terminal:
-                subprocess.run(
-                    [*command, self._wishes.path], stdin=terminal, stdout=terminal, stderr=terminal, check=False
-                )
-        except SuspendNotSupported:
-            self.notify("this terminal can't be lent to an editor", markup=False)
-        except (OSError, SafelightError) as e:
-            self.notify(clean(str(e)), severity="error", markup=False)
-        self._ledger.look()
+        if why and (row := self.rows.chosen) is not None:
+            self._refused = {row.id: one_line(why)}
+            self._about()
