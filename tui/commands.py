@@ -97,6 +97,10 @@ def alone(
     device: Device = "",
     threads: Threads = 0,
     debug: Debug = False,
+    plain: Annotated[
+        bool,
+        typer.Option("--plain", help="Line mode: plain lines for screen readers, dumb terminals, slow links, scripts."),
+    ] = False,
     version: Annotated[bool, typer.Option("--version", help="Print the version and end.")] = False,
 ) -> None:
     if version:
@@ -104,6 +108,12 @@ def alone(
 
         print(f"safelight {installed('safelight')}")
         raise typer.Exit
+    if plain:
+        if context.invoked_subcommand is not None:
+            raise InvalidRequest("--plain is line mode, and takes no command", "safelight --plain, and /help there")
+        from tui.plain import open_plain
+
+        raise typer.Exit(open_plain(device, threads, debug))
     if context.invoked_subcommand is None:
         from tui.opening import open_workbench
 

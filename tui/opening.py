@@ -34,7 +34,7 @@ def open_workbench(device: str = "", threads: int = 0, debug: bool = False) -> i
     if not sys.stdin.isatty() or not sys.stdout.isatty() or (os.environ.get("TERM") or "dumb") == "dumb":
         raise InvalidRequest(
             "the workbench needs a terminal on stdin and stdout, and a TERM that is not dumb",
-            'use the command line: safelight generate "a red apple", or safelight --help',
+            "safelight --plain does the same in plain lines; safelight --help lists the commands",
         )
     gc.disable()  # a tenth of the time to the first paint; tui.tidying takes over after it
     asked = Asking(sys.stdin.fileno(), sys.stdout.fileno(), os.environ)  # answered while the rest is imported

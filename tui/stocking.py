@@ -61,16 +61,17 @@ def ensure(session: Session, entries: Sequence[Entry], yes: bool) -> None:
 
 def notice_binds(catalogue: Catalogue, entry: Entry) -> bool:
     """Whether something is told before an entry is fetched."""
-    return bool(_notices(catalogue, entry))
+    return bool(notices(catalogue, entry))
 
 
-def _notices(catalogue: Catalogue, entry: Entry) -> list[str]:
+def notices(catalogue: Catalogue, entry: Entry) -> list[str]:
+    """What its licence, and that of what it stands on, wants to be read before it is fetched."""
     told = [(one.id, getattr(one, "notice", "")) for one in catalogue.lacking(entry)]
     return [f"{id}: {notice}" for id, notice in told if notice]
 
 
 def _tell_notices(catalogue: Catalogue, entry: Entry) -> None:
-    making.say(_notices(catalogue, entry))
+    making.say(notices(catalogue, entry))
 
 
 def _check_can_be_had(catalogue: Catalogue, entry: Entry) -> None:
