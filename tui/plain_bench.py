@@ -153,12 +153,12 @@ class Bench:
         self.voice.note(*(note for note in dict.fromkeys(notes) if note not in self._noted))
         self._noted = notes
 
-    def set(self, field: form.Field, text: str) -> None:
-        """Another value in the form, if it can be used."""
+    def set(self, field: form.Field, text: str, told: str = "") -> None:
+        """Another value in the form, if it can be used; `told` says so in other words than the form's."""
         if field.name == "init" and text.strip().isdigit():
             text = self.picture(text).path
         after = form.put(self.draft, field, text)
         form.check(self.draft, after, field, self.catalogue)
         before, self.draft = form.notes(self.draft, self.catalogue), after
-        self.voice.tell(form.line(after, field, self.catalogue))
+        self.voice.tell(told or form.line(after, field, self.catalogue))
         self.voice.note(*(note for note in form.notes(after, self.catalogue) if note not in before))

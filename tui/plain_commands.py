@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from engines.errors import InvalidRequest
-from engines.requests import Warm
+from engines.requests import Warm, check_prompt
 from tui import fields
 from tui import plain_facts as facts
 from tui import plain_form as form
@@ -46,6 +46,7 @@ def obey(bench: Bench, line: str) -> None:
         word, _, rest = line[1:].strip().partition(" ")
         command(word).act(bench, rest.strip())
         return
+    check_prompt(line, "prompt")
     bench.draft = replace(bench.draft, prompt=line.strip())
     bench.make(bench.draft)
 
@@ -134,9 +135,8 @@ def _model(bench: Bench, rest: str) -> None:
     if id not in known and begun:
         raise InvalidRequest(f"'{one_line(rest, 40)}' may be {listed(begun[:12], 'or')}", "write more of it")
     before = bench.draft.model
-    bench.draft = form.put(bench.draft, form.find("model"), bench.catalogue.model(id).id)
-    bench.voice.tell(f"model: {facts.model(known[id], bench.catalogue)}")
-    bench.voice.note(*form.notes(bench.draft, bench.catalogue))
+    model = bench.catalogue.model(id)
+    bench.set(form.find("model"), id, f"model: {facts.model(model, bench.catalogue)}")
     if id != before:
         bench.warm()
 

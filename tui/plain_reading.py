@@ -86,7 +86,7 @@ class Lines:
         if self._kept:
             line = self._kept.popleft()
             if line is not None and self.asked:
-                print(f"{prompt}{line}", flush=True)  # it was typed a while ago
+                self._write(f"{prompt}{line}\n")  # it was typed a while ago
             return self._counted(line)
         return self._counted(self._asked_for(prompt))
 
@@ -104,10 +104,10 @@ class Lines:
                     self._asking = False
                 break
             except Emptied:
-                print(flush=True)
+                self._write("\n")
         self.interrupts = 0
         if line is None and self.asked:
-            print(flush=True)  # the shell's prompt begins a line of its own
+            self._write("\n")  # the shell's prompt begins a line of its own
         return line
 
     def typed(self) -> Iterator[str]:
@@ -145,8 +145,12 @@ class Lines:
 
     def _plain(self, prompt: str) -> str | None:
         if self.asked:
-            print(prompt, end="", file=sys.stdout if sys.stdout.isatty() else sys.stderr, flush=True)
+            self._write(prompt)
         return self._next()
+
+    def _write(self, text: str) -> None:
+        """To who types: where stdout is a file, it is no place for what is asked."""
+        print(text, end="", file=sys.stdout if sys.stdout.isatty() else sys.stderr, flush=True)
 
     def _edited(self, prompt: str) -> str | None:
         with self._on_screen():
