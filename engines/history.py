@@ -57,12 +57,8 @@ class History(Database):
     def pictures(self, before: int | None = None, limit: int = 50, search: str = "") -> list[Picture]:
         """At most `limit` pictures with ids below `before`, newest first, whose prompt or model has every word of
         `search`. Rows that can't be read are left out, and don't count."""
-        where, words = ["id < ?"], []
-        for word in search.split():
-            escaped = re.sub(r"([%_\\])", r"\\\1", word)
-            where.append("(prompt LIKE ? ESCAPE '\\' OR model LIKE ? ESCAPE '\\')")
-            words += [f"%{escaped}%"] * 2
-        sql = f"SELECT * FROM pictures WHERE {' AND '.join(where)} ORDER BY id DESC LIMIT ?"
+        where, words = having(search)
+        sql = f"SELECT * FROM pictures WHERE {' AND '.join(['id < ?', *where])} ORDER BY id DESC LIMIT ?"
         found: list[Picture] = []
         below = 2**63 - 1 if before is None else before
         while len(found) < limit:
@@ -190,6 +186,16 @@ class History(Database):
             for row in self.query(f"SELECT * FROM scores WHERE picture_id IN ({', '.join('?' * len(some))})", *some):
                 scores[row["picture_id"]][row["scorer"]] = row["score"]
         return [picture for row in rows if (picture := _picture(row, scores[row["id"]])) is not None]
+
+
+def having(search: str) -> tuple[list[str], list[str]]:
+    """Conditions of SQL, and their values, for pictures whose prompt or model has every word of `search`."""
+    where, words = [], []
+    for word in search.split():
+        escaped = re.sub(r"([%_\\])", r"\\\1", word)
+        where.append("(prompt LIKE ? ESCAPE '\\' OR model LIKE ? ESCAPE '\\')")
+        words += [f"%{escaped}%"] * 2
+    return where, words
 
 
 def _picture(row: sqlite3.Row, scores: dict[str, float]) -> Picture | None:

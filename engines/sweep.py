@@ -242,7 +242,7 @@ class AllGone(StorageError):
 def gone(sweep: Sweep) -> tuple[Cell, ...]:
     """Cells whose picture is not where it was, or no whole PNG any more; the disk is asked for both ends of each file.
     Raises StorageError if it doesn't answer."""
-    return tuple(cell for cell in sweep.cells if cell.picture is not None and not _there(Path(cell.picture.path)))
+    return tuple(cell for cell in sweep.cells if cell.picture is not None and not there(Path(cell.picture.path)))
 
 
 def deleted(sweep: Sweep, sure: bool = False) -> tuple[Cell, ...]:
@@ -276,7 +276,8 @@ def _folder(cell: Cell) -> Path:
     return Path(cell.picture.path).parent
 
 
-def _there(path: Path) -> bool:
+def there(path: Path) -> bool:
+    """Whether a whole PNG is there, as far as both of its ends tell. Raises StorageError if the disk doesn't answer."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             return False

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections import OrderedDict
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -17,27 +15,21 @@ from textual.containers import Vertical
 from textual.content import Content
 from textual.geometry import Size
 from textual.message import Message
-from textual.scroll_view import ScrollView
 from textual.strip import Strip
 from textual.widgets import Static
 
-from engines.errors import SafelightError
 from engines.requests import Picture
 from engines.sweep import Cell
 from tui import cells, keys
 from tui.boards import Board
 from tui.clean import ending, one_line
+from tui.gallery import Gallery
 from tui.messages import CopyRequested, TakeBack
 from tui.pages import Shelf
 from tui.pictures.deciding import Mode
-from tui.pictures.view import PictureView, colours_of, thumbnail_strips
+from tui.pictures.view import PictureView
 from tui.wording import duration
 
-SIZES = (8, 12, 16, 24, 36, 48)
-"Cells that a picture is wide; half as many high."
-THUMBNAILS = 800
-AT_ONCE = 12
-"Thumbnails that are drawn before they are shown."
 ARROWS: list[BindingType] = [
     *keys.moves(
         up="walk(0,-1)",
@@ -52,10 +44,9 @@ ARROWS: list[BindingType] = [
 ]
 
 
-class ContactSheet(ScrollView, can_focus=True, inherit_bindings=False):
+class ContactSheet(Gallery):
     """Small pictures; only those in sight are read and drawn. The arrows are the pane's, not the scroll bars'."""
 
-    ALLOW_SELECT = False
     COMPONENT_CLASSES: ClassVar[set[str]] = {"sheet--dim", "sheet--cursor", "sheet--mark", "sheet--failed"}
 
     class Opened(Message):
@@ -65,14 +56,10 @@ class ContactSheet(ScrollView, can_focus=True, inherit_bindings=False):
         """A picture was clicked."""
 
     def __init__(self, shelf: Shelf) -> None:
-        super().__init__(id="sheet")
-        self._shelf = shelf
+        super().__init__(shelf, "sheet")
         self._board: Board | None = None
         self._order: Sequence[int] = ()
         self._scorer = ""
-        self._step = 2
-        self._thumbnails: OrderedDict[tuple[int, int], Sequence[Strip]] = OrderedDict()
-        self._reading = False
         self.column = 0
         "Under the cursor, counted in the order of the board."
         self.row = 0
@@ -88,9 +75,9 @@ class ContactSheet(ScrollView, can_focus=True, inherit_bindings=False):
         self.column = order.index(before) if kept and before in order else 0
         if not kept:
             self.row = 0
-            self._thumbnails.clear()
+            self.forget_drawn()
         self._fit()
-        self._look()
+        self.look()
 
     def go(self, contender: int, row: int | None = None) -> None:
         """To a contender's column."""
@@ -102,9 +89,7 @@ class ContactSheet(ScrollView, can_focus=True, inherit_bindings=False):
 
     def resize(self, by: int) -> None:
         """Larger or smaller pictures."""
-        size = max(0, min(len(SIZES) - 1, self._step + by))
-        if size != self._step:
-            self._step = size
+        if self.scale(by):
             self._fit()
             self._follow()
 
@@ -136,16 +121,13 @@ class ContactSheet(ScrollView, can_focus=True, inherit_bindings=False):
 
     @property
     def _wide(self) -> int:
-        return SIZES[self._step] + 1
-
-    @property
-    def _high(self) -> int:
-        return SIZES[self._step] // 2
+        """Cells of a column: what marks the cursor, and a picture."""
+        return self.wide + 1
 
     @property
     def _tall(self) -> int:
         """Lines of a row: its name, its pictures, their scores."""
-        return self._high + 2
+        return self.high + 2
 
     def _fit(self) -> None:
         rows = len(self._board.blocks) if self._board else 0
@@ -164,17 +146,17 @@ class ContactSheet(ScrollView, can_focus=True, inherit_bindings=False):
         elif y + self._tall > top + room:
             top = y + self._tall - room
         self.scroll_to(x=left, y=top, animate=False)
-        self._look()
+        self.look()
 
     def watch_scroll_y(self, old: float, new: float) -> None:
         """What comes into sight is read."""
         super().watch_scroll_y(old, new)
-        self._look()
+        self.look()
 
     def watch_scroll_x(self, old: float, new: float) -> None:
         """The same."""
         super().watch_scroll_x(old, new)
-        self._look()
+        self.look()
 
     def on_resize(self, event: events.Resize) -> None:
         """More may be in sight."""
@@ -188,7 +170,7 @@ class ContactSheet(ScrollView, can_focus=True, inherit_bindings=False):
         column, row = (event.x + self.scroll_offset.x) // self._wide, y // self._tall
         if column < len(self._order) and row < len(self._board.blocks):
             self.column, self.row = column, row
-            self._look()
+            self.look()
             self.post_message(self.Opened() if event.chain == 2 else self.Walked())
 
     # ── thumbnails ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -202,42 +184,12 @@ class ContactSheet(ScrollView, can_focus=True, inherit_bindings=False):
         rows = range(top, min(len(self._board.blocks), top + self.size.height // self._tall + 2))
         return [(contender, row) for row in rows for contender in columns]
 
-    def _bare(self) -> list[int]:
-        assert self._board is not None
+    def in_sight(self) -> Sequence[Picture]:
+        """As in Gallery."""
+        if self._board is None:
+            return ()
         cells = (self._board.cell(*place) for place in self._sight())
-        ids = [cell.picture.id for cell in cells if cell is not None and cell.picture is not None]
-        return [id for id in ids if (id, self._step) not in self._thumbnails]
-
-    def _look(self) -> None:
-        self.refresh()
-        if not self._reading and self.is_attached and self._board is not None and self._bare():
-            self._reading = True
-            self.run_worker(self._read(), group="sheet")
-
-    async def _read(self) -> None:
-        """Draws what is in sight, a few at a time, until nothing is missing."""
-        try:
-            while self.is_attached and (bare := self._bare()):
-                size = self._step
-                for id, strips in await asyncio.to_thread(self._draw, bare[:AT_ONCE], size):
-                    self._thumbnails[id, size] = strips
-                    while len(self._thumbnails) > THUMBNAILS:
-                        self._thumbnails.popitem(last=False)
-                self.refresh()
-        except SafelightError as e:
-            self.notify(e.message, severity="error", markup=False)
-        finally:
-            self._reading = False
-
-    def _draw(self, ids: Sequence[int], size: int) -> list[tuple[int, Sequence[Strip]]]:
-        """Runs in a thread."""
-        wide, high = SIZES[size], SIZES[size] // 2
-        drawn: list[tuple[int, Sequence[Strip]]] = []
-        for id in ids:
-            pixels = self._shelf.thumbnail(id)
-            blank = [Strip.blank(wide)] * high
-            drawn.append((id, thumbnail_strips(pixels, wide, high, colours_of(self.app)) if pixels else blank))
-        return drawn
+        return [cell.picture for cell in cells if cell is not None and cell.picture is not None]
 
     # ── lines ───────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -273,21 +225,22 @@ class ContactSheet(ScrollView, can_focus=True, inherit_bindings=False):
     def _part(self, column: int, row: int, line: int, base: Style, dim: Style) -> Strip:
         """A cell's piece of a line: of its picture, or what stands under it."""
         assert self._board is not None
-        wide = SIZES[self._step]
+        wide = self.wide
         here = (column, row) == (self.column, self.row)
         mark = Segment("▌" if here else " ", base + self._ink("sheet--mark"))
         cell = self._board.cell(self._order[column], row)
         if cell is None:
             return Strip([mark, Segment(" " * wide, base)])
-        if line == self._high:
+        if line == self.high:
             style = base + self.get_component_rich_style("sheet--cursor", partial=True) if here else dim
             return Strip([mark, Segment(set_cell_size(one_line(self._told(cell), wide), wide), style)])
-        if cell.number in self._board.gone:
-            middle = line == (self._high - 1) // 2
-            return Strip([mark, Segment(("gone" if middle else "").center(wide), base + self._ink("sheet--failed"))])
-        if cell.picture is not None and (drawn := self._thumbnails.get((cell.picture.id, self._step))):
-            return Strip.join([Strip([mark]), drawn[line].apply_style(base)])
-        middle = line == (self._high - 1) // 2
+        drawn = self.drawing(cell.picture) if cell.picture is not None else None
+        lost = "gone" if cell.number in self._board.gone else drawn.lost if drawn is not None else ""
+        middle = line == (self.high - 1) // 2
+        if lost:
+            return Strip([mark, Segment((lost if middle else "").center(wide), base + self._ink("sheet--failed"))])
+        if drawn is not None:
+            return Strip.join([Strip([mark]), drawn.strips[line].apply_style(base)])
         if cell.picture is None and cell.message:
             return Strip([mark, Segment(("✗" if middle else "").center(wide), base + self._ink("sheet--failed"))])
         sign = "…" if cell.picture is not None else "·"
