@@ -308,9 +308,10 @@ class SafelightApp(App[None]):
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
         """The key table, what belongs to a pane behind the pane's name, and a command for every theme."""
         over = screen is not self.workbench
+        scope = getattr(screen, "scopes", ("sweep",))[0] if over else "workbench"
         for action in keys.TABLE:
             title = f"{action.title} · {keys.shown(action, self._keymap_chosen)}"
-            if action.id != "command-palette" and action.scope in ("app", "sweep" if over else "workbench"):
+            if action.id != "command-palette" and action.scope in ("app", scope):
                 node = self if action.scope == "app" else screen if over else self.workbench
                 if does := getattr(node, f"action_{action.command}", None):  # of a screen over it there may be fewer
                     yield SystemCommand(title, action.help, does)

@@ -14,6 +14,7 @@ from engines.engine import Engine
 from engines.requests import JobId, Picture, Pull, Warm
 from engines.store import Store
 from tui.clean import clean
+from tui.contacting import ContactingScreen
 from tui.draft import Draft
 from tui.messages import (
     FromEngine,
@@ -24,7 +25,6 @@ from tui.panes.picture import EMPTY, PicturePane
 from tui.panes.queue import QueuePane
 from tui.panes.strip import PictureStrip
 from tui.stock import Device
-from tui.sweeps import SweepsScreen
 from tui.wording import pace
 
 MANY = 200
@@ -33,7 +33,7 @@ TOLD_TOGETHER = 0.3
 "Seconds in which what is said of memory is gathered into one notice."
 
 
-class FollowingScreen(SweepsScreen):
+class FollowingScreen(ContactingScreen):
     """Follows events; while `_following`, what is made takes the middle."""
 
     def __init__(

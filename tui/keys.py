@@ -25,6 +25,7 @@ Scope: TypeAlias = Literal[
     "sweep",
     "board",
     "sheet",
+    "contact",
     "list",
     "preferences",
 ]
@@ -70,6 +71,8 @@ TABLE: tuple[Action, ...] = (
     Action("go-settings", "f4", "settings", "Go to the settings."),
     Action("go-queue", "f6", "queue", "Go to the queue."),
     Action("go-history", "f7", "history", "Go to the history.", footer=True),
+    Action("contact", "alt+semicolon,shift+f7", "contact sheet", "Look at all pictures that were made, side by side; "
+           "find, rate and compare them."),
     Action("sweeps", "f8", "sweeps", "Look at sweeps: who is better, and every picture beside its neighbours."),
     Action("new-sweep", "alt+m", "new sweep", "Mark models and settings to compare, and make a picture of each.",
            reads=True),
@@ -150,6 +153,7 @@ TABLE: tuple[Action, ...] = (
     Action("finish-hires", "h", "hires", "Make it twice as large and draw over it.", "history"),
     Action("look", "z", "look closer", "Show it as large as the terminal; there arrows pan and + zooms.", "history",
            footer=True, display="z", runs="screen.closer"),
+    Action("sheet", "c", "contact sheet", "Look at all of them, side by side.", "history", runs="screen.contact"),
     Action("copy-prompt", "Y", "copy prompt", "Copy the prompt of the picture under the cursor.", "history"),
     Action("large", "enter,z,plus", "look closer", "Show it as large as the terminal: zoom, pan, flip.", "picture",
            footer=True, display="enter", runs="screen.closer"),
@@ -208,6 +212,28 @@ TABLE: tuple[Action, ...] = (
            footer=True),
     Action("leave-settings", "escape,q", "close", "Show all again, or go back to where one came from.", "preferences",
            footer=True, display="esc"),
+    Action("contact-show", "enter", "show", "Show the picture in the workbench.", "contact", footer=True,
+           display="enter"),
+    Action("contact-close", "escape,q,alt+semicolon", "close", "Close the line of words, or go back to the workbench.",
+           "contact", footer=True, display="esc"),
+    Action("contact-find", "slash", "find", "Show only pictures whose prompt or model has these words.", "contact",
+           footer=True, display="/"),
+    Action("contact-sort", "s", "sort", "Sort by time, by score, by stars.", "contact", footer=True),
+    Action("contact-mark", "m", "mark", "Mark the picture, or unmark it.", "contact", footer=True),
+    Action("contact-compare", "c", "compare", "Flip through the marked pictures in one place; a single one beside the "
+           "cursor's.", "contact", footer=True),
+    Action("contact-closer", "space,z,alt+j", "look closer", "Show it as large as the terminal; space flips to what "
+           "it was made of.", "contact", footer=True),
+    Action("contact-take", "t", "take settings", "Take its settings into the form.", "contact", footer=True),
+    Action("contact-copy", "y", "copy path", "Copy its path.", "contact", footer=True),
+    Action("contact-larger", "plus,equals_sign", "larger", "Show larger pictures.", "contact", footer=True,
+           display="+"),
+    Action("contact-smaller", "minus", "smaller", "Show smaller pictures, more of them.", "contact", footer=True,
+           display="-"),
+    Action("contact-unmark", "M", "unmark all", "Take all marks away.", "contact"),
+    Action("contact-upscale", "u,f5", "upscale", "Enlarge it.", "contact"),
+    Action("contact-faces", "f,f9", "mend faces", "Draw its faces anew.", "contact"),
+    Action("contact-hires", "H,f12", "hires", "Make it twice as large and draw over it.", "contact"),
 )  # fmt: skip
 
 BY_ID: dict[str, Action] = {action.id: action for action in TABLE}
@@ -224,6 +250,7 @@ PLACES: dict[Scope, str] = {
     "board": "On their board",
     "sheet": "On their pictures",
     "preferences": "In the preferences",
+    "contact": "On the contact sheet",
     "list": "In every list",
     "app": "Everywhere",
 }
@@ -251,7 +278,7 @@ EDITING: tuple[tuple[str, str], ...] = (
     ("alt+b, alt+f", "a word left and right; ctrl+← → too"),
     ("↑ ↓", "in a setting: the next or previous value"),
     ("enter, then type", "on the model or the scheduler: open the list and find in it"),
-    ("1 … 5", "in the history and on a sweep: stars by hand; 0 takes them back"),
+    ("1 … 5", "on pictures of the history, of a sweep, of the contact sheet: stars by hand; 0 takes them back"),
     ("0 … 9", "on a slider or a LoRA: its value; 0 alone resets it"),
 )
 "What the help screen says about typing; the text fields bring these keys themselves."
@@ -311,6 +338,7 @@ SCREENS: tuple[frozenset[Scope], ...] = (
     frozenset({"workbench", "prompt", "weights", "loras", "queue", "history", "picture"}),
     frozenset({"sweep", "board", "sheet"}),
     frozenset({"preferences"}),
+    frozenset({"contact"}),
 )
 "The scopes of each screen."
 

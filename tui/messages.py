@@ -92,6 +92,22 @@ class FinishRequested(Message):
         self.what: Finishes = what
 
 
+class CloserWanted(Message):
+    """A picture shall be looked at closely, with what it was made of."""
+
+    def __init__(self, picture: Picture) -> None:
+        super().__init__()
+        self.picture = picture
+
+
+class Rated(Message):
+    """A picture has other stars now."""
+
+    def __init__(self, picture: Picture) -> None:
+        super().__init__()
+        self.picture = picture
+
+
 class SweepWanted(Message):
     """A new sweep shall be marked."""
 
