@@ -13,6 +13,7 @@ from textual.widgets import Input, TextArea
 
 from tui import keys
 from tui.app import SafelightApp
+from tui.contact import ContactScreen
 from tui.panes.board import Leaderboard
 from tui.panes.closer import Closer
 from tui.panes.history import HistoryPane
@@ -39,6 +40,7 @@ PLACES = {
     "sweep": SweepScreen,
     "board": Leaderboard,
     "sheet": SheetPane,
+    "contact": ContactScreen,
     "preferences": PreferenceList,
 }
 
