@@ -29,6 +29,7 @@ ENTER, CTRL_Q, ESCAPE = "\r", "\x11", "\x1b"
 def without_unknown(output: bytes) -> bytes:
     """pyte doesn't know the private modes with '$' and '=' that Textual asks about, and shows what it doesn't know."""
     output = re.sub(rb"\x1b_G[^\x1b]*\x1b\\|\x1b\[>0q", b"", output)
+    output = re.sub(rb"\x1b\[\?[\d;]*[sr]", b"", output)
     return output.replace(b"\x1b[?2026$p", b"").replace(b"\x1b[>1u", b"").replace(b"\x1b[<u", b"")
 
 
@@ -346,3 +347,24 @@ def test_keys_that_are_typed_while_the_terminal_is_asked_are_not_lost(
     (draft,) = (home / "data").glob("draft-*.json")
     assert json.loads(draft.read_text())["prompt"] == "a cat on a mat"
     assert "kitty" not in terminal.text and "OK" not in terminal.text
+
+
+def test_xterm_is_told_to_send_alt_as_others_do_and_is_given_back_as_it_was(
+    terminals: Callable[..., Terminal], home: Path
+) -> None:
+    """Title, colours of 24 bits without COLORTERM, and Alt."""
+    answers = {b"\x1b[>0q": b"\x1bP>|XTerm(379)\x1b\\", b"\x1b[c": b"\x1b[?64;1;22c"}
+    terminal = terminals(answers=answers, COLORTERM="")
+    terminal.until(lambda: "what to draw" in terminal.text)
+    terminal.until(lambda: b"\x1b]2;safelight\x07" in terminal.output)
+    assert b"\x1b[?1036;1039s\x1b[?1036;1039h" in terminal.output and b"\x1b[22;2t" in terminal.output
+    assert b"\x1b[38;2;" in terminal.output
+    terminal.type("\x1b,")
+    terminal.until(lambda: "preferences" in terminal.text)
+    terminal.type("\x1b")
+    terminal.until(lambda: "preferences" not in terminal.text)
+    terminal.type(CTRL_Q)
+    terminal.until(terminal.ended)
+    terminal.read()
+    assert terminal.restored()
+    assert b"\x1b[?1036;1039r" in terminal.output and terminal.output.count(b"\x1b[23;2t") == 1

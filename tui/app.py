@@ -33,7 +33,7 @@ from engines.catalogue import Catalogue
 from engines.engine import Engine
 from engines.folders import Folders
 from engines.store import Store
-from tui import announcing, keys
+from tui import alt_keys, announcing, keys
 from tui.announcing import in_tmux
 from tui.ascii_only import PlainFilter
 from tui.clean import clean
@@ -193,6 +193,7 @@ class SafelightApp(App[None]):
         self.set_keymap(self._keymap_chosen)
         self._loop_of_app = asyncio.get_running_loop()
         self._signals.listen()
+        self._send(alt_keys.take(graphics.current.decision))
         self._pump.start()
         self.set_interval(1.0, self._watch_terminal)
         self.set_interval(1.0, self._announce)
@@ -374,10 +375,11 @@ class SafelightApp(App[None]):
     def _leave_terminal(self) -> None:
         """Ctrl+Z: nothing of ours stays in the terminal meanwhile."""
         graphics.current.send(self, graphics.current.uploads.clear())
-        self._send(self._title.leave())
+        self._send(self._title.leave() + alt_keys.give_back(graphics.current.decision))
 
     def _back_in_terminal(self) -> None:
         """All of it is drawn and sent anew."""
+        self._send(alt_keys.take(graphics.current.decision))
         for view in self._views():
             view.again()
         self.refresh(layout=True)
@@ -512,8 +514,9 @@ class SafelightApp(App[None]):
             self._loop_of_app.call_soon_threadsafe(self.shut_down, 128 + number)
 
     def last_words(self) -> str:
-        """What the terminal is sent before it is left: it keeps no picture and no title of ours."""
-        return graphics.current.uploads.clear() + self._title.leave()
+        """What the terminal is sent before it is left: it keeps no picture, no title and no mode of ours."""
+        terminal = graphics.current
+        return terminal.uploads.clear() + self._title.leave() + alt_keys.give_back(terminal.decision)
 
     def _watch_terminal(self) -> None:
         """Where a hangup is ignored nobody else would notice that the terminal is gone."""
