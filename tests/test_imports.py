@@ -37,6 +37,7 @@ def modules(package: str, but: str = "no such") -> list[str]:
         ("tui.cli", [*HEAVY, *SCREEN, "typer"]),
         ("tui.opening", [*HEAVY, *SCREEN, "typer"]),
         ("tui.commands", HEAVY + SCREEN),
+        ("tui.plain", HEAVY + SCREEN),
         ("engines.local", [*HEAVY, *SCREEN, "rich", "typer"]),
         ("tui.app", [*HEAVY, "typer"]),
     ],

@@ -443,6 +443,30 @@ def test_what_is_not_here_is_fetched_after_one_question(
         assert ("nothing was fetched" in out) == (not pulls) and len(one.desk.made) == pulls
 
 
+def test_ctrl_c_at_a_question_is_no(typist: Callable[..., Typist], capsys: pytest.CaptureFixture[str]) -> None:
+    one = typist()
+    one.type("/set model far\na pear\n")
+    one.meanwhile(
+        lambda: one.desk.bench.draft.prompt == "a pear" and one.desk.lines._asking,
+        lambda: os.kill(os.getpid(), signal.SIGINT),
+        lambda: time.sleep(0.3),
+        lambda: one.type("/quit\n"),
+    )
+    out, err = capsys.readouterr()
+    assert "nothing was fetched" in out and "Fetch? y or n: \n> " in err and not one.desk.made
+
+
+def test_without_readline_lines_are_read_plainly(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "readline", None)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    master, slave = pty.openpty()
+    os.write(master, "für\n\x04".encode())
+    lines = Lines(slave, editing=True)
+    assert lines.ask("> ") == "für" and lines.ask("> ") is None and lines.number == 1
+    for handle in (master, slave):
+        os.close(handle)
+
+
 def test_steps_of_finishing_keep_the_scorer(script: Callable[..., Desk]) -> None:
     desk = script("/upscale 1 big x2")
     (request,) = [r for r in desk.engine.submitted if isinstance(r, Finish)]
@@ -586,12 +610,9 @@ def test_it_takes_no_command_and_is_in_the_help() -> None:
     assert refused.returncode == 2 and "hint: safelight --plain" in refused.stderr
 
 
-def test_it_is_a_command_line(home: Path) -> None:
-    """Neither Textual nor, before the first picture, torch."""
+def test_neither_textual_nor_torch_are_imported_before_a_picture_is_asked_for(home: Path) -> None:
     code = (
-        "import sys; sys.argv = ['safelight']\n"
-        "from tui import plain\n"
-        "code = plain.open_plain()\n"
+        "import sys\nfrom tui import plain\ncode = plain.open_plain()\n"
         "print(code, *(m for m in ('textual', 'torch', 'readline') if m in sys.modules))"
     )
     done = subprocess.run(

@@ -92,9 +92,10 @@ class Lines:
 
     def agree(self, question: str) -> bool:
         """Whether somebody says yes to it now; nobody who could is no."""
-        return self.asked and (self._asked_for(f"{question} y or n: ") or "").strip().lower() in ("y", "yes")
+        return self.asked and (self._asked_for(f"{question} y or n: ", "") or "").strip().lower() in ("y", "yes")
 
-    def _asked_for(self, prompt: str) -> str | None:
+    def _asked_for(self, prompt: str, emptied: str | None = None) -> str | None:
+        """What is typed now; after Ctrl+C it is asked for again, unless `emptied` is as good."""
         while True:
             try:
                 try:
@@ -105,6 +106,8 @@ class Lines:
                 break
             except Emptied:
                 self._write("\n")
+                if emptied is not None:
+                    return emptied
         self.interrupts = 0
         if line is None and self.asked:
             self._write("\n")  # the shell's prompt begins a line of its own
