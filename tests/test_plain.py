@@ -467,6 +467,24 @@ def test_without_readline_lines_are_read_plainly(home: Path, monkeypatch: pytest
         os.close(handle)
 
 
+def test_what_is_drawn_together_is_counted_as_batches(
+    typist: Callable[..., Typist], capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = typist(held=True)
+    one.type("/set count 4\n/set batch 2\na pear\n")
+    one.meanwhile(
+        lambda: len(one.desk.made) == 1,
+        lambda: one.type("/queue\n/quit\n"),
+        lambda: "batch 1 of 2" in one.desk.bench.work.standing,
+        lambda: time.sleep(0.3),
+        lambda: one.desk.engine.advance(100),
+    )
+    out = capsys.readouterr().out
+    assert "running: batch 1 of 2, a pear, mini, seed 7, 1 more after it" in out
+    assert [f"made {n}, a pear, seed {n + 5}, 1.6 s" in out for n in (2, 3, 4, 5)] == [True] * 4
+    assert one.desk.bench.work.standing == ""
+
+
 def test_steps_of_finishing_keep_the_scorer(script: Callable[..., Desk]) -> None:
     desk = script("/upscale 1 big x2")
     (request,) = [r for r in desk.engine.submitted if isinstance(r, Finish)]

@@ -61,32 +61,29 @@ class Work:
         """Ends what runs, and all that was asked for with it."""
         self._cancelled = True
 
-    def do(self, requests: Sequence[Request], group: str | None = None) -> list[Picture]:
-        """Has requests done, and tells what comes of each; returns the pictures."""
+    def do(self, requests: Sequence[Request], group: str | None = None) -> None:
+        """Has requests done, one after another, and tells what comes of each."""
         self._cancelled = False
         self._lines.interrupts = 0
-        made: list[Picture] = []
         told: set[str] = set()
         self._voice.begin(_beginning(requests))
-        for number, request in enumerate(requests, 1):
-            which = f"picture {number} of {len(requests)}, " if len(requests) > 1 else ""
-            end = self._follow(request, group, which, len(requests) - number)
-            match end:
-                case Done(pictures=pictures):
-                    made += pictures
-                case Failed(message=message) if message not in told:
-                    told.add(message)
-                    self._voice.fail(_failed(end))
-                case _:
-                    pass
-            if isinstance(end, Failed) and end.lasting:
-                break
-            if isinstance(end, Cancelled):
-                left = len(requests) - number
-                self._voice.tell("cancelled" + (f", and {left} more" if left else ""))
-                break
-        self.standing = ""
-        return made
+        what = _counted(requests)
+        try:
+            for number, request in enumerate(requests, 1):
+                which = f"{what} {number} of {len(requests)}, " if len(requests) > 1 else ""
+                end = self._follow(request, group, which, len(requests) - number)
+                if isinstance(end, Failed):
+                    if end.message not in told:
+                        self._voice.fail(_failed(end))
+                    told.add(end.message)
+                    if end.lasting:
+                        break
+                if isinstance(end, Cancelled):
+                    left = len(requests) - number
+                    self._voice.tell("cancelled" + (f", and {left} more" if left else ""))
+                    break
+        finally:
+            self.standing = ""
 
     def _follow(self, request: Request, group: str | None, which: str, left: int) -> Done | Failed | Cancelled:
         """One request to its end."""
@@ -168,6 +165,13 @@ def _beginning(requests: Sequence[Request]) -> str:
             return "fetching"
         case _:
             return f"working, {facts.asked(first)}"
+
+
+def _counted(requests: Sequence[Request]) -> str:
+    """What there are several of."""
+    if isinstance(requests[0], Pull):
+        return "download"
+    return "batch" if any(isinstance(r, Generate) and r.batch_size > 1 for r in requests) else "picture"
 
 
 def _failed(event: Failed) -> SafelightError:

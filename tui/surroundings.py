@@ -66,7 +66,7 @@ def terminal(session: Session, env: Mapping[str, str], answers: Answers | None =
     if not tty:
         yield note("terminal", "stdin or stdout is no terminal: only the workbench needs one", **data)
     elif term in ("", "dumb"):
-        hint = "export TERM=xterm-256color, if your terminal is like it"
+        hint = "safelight --plain needs none; or export TERM=xterm-256color, if your terminal is like it"
         yield note("terminal", f"TERM is '{term}': the workbench needs a terminal that can be drawn on", hint, **data)
     elif size.columns < 40 or size.lines < 10:
         said = f"{term}, {size.columns}x{size.lines}: too small for the workbench"
