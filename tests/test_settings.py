@@ -327,3 +327,20 @@ def test_themes_have_their_names_without_textual(tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_text("")
     shipped = [theme.name for theme in palette.load_themes()[0]]
     assert sorted(theme_files.names(tmp_path)) == sorted([*shipped, "mine"])
+
+
+def test_the_terminal_is_asked_as_long_as_the_setting_says() -> None:
+    import pty
+    import time
+
+    from tui.pictures.asking import Asking
+
+    master, slave = pty.openpty()
+    try:
+        asked = Asking(slave, slave, {"TERM": "xterm"}, patience=30)
+        began = time.monotonic()
+        asked.wait(0.1)
+        assert not asked.finish().answered and time.monotonic() - began < 5
+    finally:
+        os.close(master)
+        os.close(slave)
