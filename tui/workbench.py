@@ -356,8 +356,11 @@ class Workbench(RecallingScreen):
 
     def settle(self, default: Draft, signs: bool) -> None:
         """Settings that act at once: on the form as it stands, and on every new draft."""
+        other = default.precision != self._default.precision
         self._default, self.signs = default, signs
         self.form.settle(default, signs)
+        if other:
+            self.warm()
 
     def action_lock_seed(self) -> None:
         """Keeps the shown picture's seed, or lets the next be random."""
