@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from array import array
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -34,6 +35,8 @@ from tui.wording import ago, plural
 
 FIRST = 400
 "Pictures that are shown while the others are counted."
+DRAWN_WITHIN = 1.0
+"Seconds that they wait for what is in sight."
 FIND_AFTER = 0.2
 "Seconds that typing rests before the words are looked for."
 LOOK_AGAIN = 2.0
@@ -164,18 +167,25 @@ class ContactScreen(Screen[bool]):
         try:
             if by == browsing.NEWEST and not words.strip() and not self.grid.total:
                 ids = await asyncio.to_thread(browsing.first, self._store, FIRST)
-                self._show(ids, at, whole=False)
-                at = self.grid.at if at is None or at in ids else at
+                if at is None or at in ids:  # else it would begin at the top, and jump
+                    self._show(ids, at, whole=False)
+                    await self._until_drawn()  # whoever reads the store waits while its ids are read
+                    at = self.grid.at
             self._newest = await asyncio.to_thread(browsing.newest, self._store)
             ids = await asyncio.to_thread(browsing.order, self._store, by, words)
             self._show(ids, at)
         except SafelightError as e:
             self._complain(e)
 
+    async def _until_drawn(self) -> None:
+        until = time.monotonic() + DRAWN_WITHIN
+        while self.is_attached and time.monotonic() < until and (self.grid.busy or not self.grid.size.width):
+            await asyncio.sleep(0.01)
+
     def _show(self, ids: array[int], at: int | None, whole: bool = True) -> None:
         if self.is_attached:
+            self.grid.show(ids, self._words, at, whole=whole, doubted=self._counted)
             self._counted = self._counted or whole
-            self.grid.show(ids, self._words, at, whole)
             self._tell()
 
     async def _look_again(self) -> None:

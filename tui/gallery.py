@@ -109,6 +109,11 @@ class Gallery(ScrollView, can_focus=True, inherit_bindings=False):
         """A picture as it is drawn by now."""
         return self._drawn.get((picture.id, self.step))
 
+    @property
+    def busy(self) -> bool:
+        """Whether anything in sight is being read or drawn."""
+        return self._reading
+
     def forget_drawn(self) -> None:
         """Everything is drawn anew."""
         self._drawn.clear()

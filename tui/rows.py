@@ -22,6 +22,8 @@ class Rows:
         self._kept: OrderedDict[int, Picture] = OrderedDict()
         self._broken: set[int] = set()
         "Whose rows can't be read."
+        self._stale: set[int] = set()
+        "Those at hand that may be otherwise by now."
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -39,6 +41,11 @@ class Rows:
         """Whether the row was read, in vain."""
         return self.ids[row] in self._broken
 
+    def doubt(self) -> None:
+        """All of them may have changed: they are read again when they are in sight, and shown as they were till then."""
+        self._stale = set(self._kept)
+        self._broken.clear()
+
     def place(self, id: int) -> int | None:
         """The row of a picture; None if it isn't among them."""
         try:
@@ -50,12 +57,14 @@ class Rows:
         """The ids to read next, so that rows first … last and the cursor's are at hand."""
         rows = [cursor, *range(max(0, first), min(last + 1, len(self.ids)))]
         ids = [self.ids[row] for row in rows if row < len(self.ids)]
-        return [id for id in dict.fromkeys(ids) if id not in self._kept and id not in self._broken][:PAGE]
+        known = self._kept.keys() - self._stale | self._broken
+        return [id for id in dict.fromkeys(ids) if id not in known][:PAGE]
 
     def add(self, ids: Sequence[int], pictures: Sequence[Picture], sight: int = 0) -> None:
         """What `wanted` asked for, and how many rows are in sight: they are never dropped."""
         for picture in pictures:
             self.put(picture)
+        self._stale.difference_update(ids)
         self._broken.update(set(ids) - {picture.id for picture in pictures})
         while len(self._kept) > max(KEPT, 2 * sight):
             self._kept.popitem(last=False)
@@ -64,3 +73,4 @@ class Rows:
         """A picture as it is now."""
         self._kept[picture.id] = picture
         self._kept.move_to_end(picture.id)
+        self._stale.discard(picture.id)

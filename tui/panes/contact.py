@@ -52,9 +52,12 @@ class ContactGrid(Gallery):
 
     # ── what is shown ───────────────────────────────────────────────────────────────────────────────────────────
 
-    def show(self, ids: array[int], words: str, at: int | None, whole: bool = True) -> None:
-        """Pictures in their order, found by words; the cursor goes to the one of the id `at`, or to the first."""
+    def show(self, ids: array[int], words: str, at: int | None, *, whole: bool = True, doubted: bool = False) -> None:
+        """Pictures in their order, found by words; the cursor goes to the one of the id `at`, or to the first. Those
+        that are known may have changed, if they are doubted."""
         self._rows.ids = ids
+        if doubted:
+            self._rows.doubt()
         self._ready = whole or bool(ids)
         self._empty = NONE_FOUND if words.strip() else EMPTY
         self.cursor = (self._rows.place(at) if at is not None else None) or 0
