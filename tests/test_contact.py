@@ -103,7 +103,7 @@ def desk(home: Path) -> Iterator[Desk]:
 async def opened(pilot: Pilot[None], desk: Desk) -> ContactGrid:
     """The sheet, when all is read."""
     await until(pilot, lambda: desk.app.workbench._ready)
-    await pilot.press("alt+comma")
+    await pilot.press("alt+semicolon")
     await until(pilot, lambda: isinstance(desk.app.screen, ContactScreen) and desk.screen._counted)
     await settled(pilot, desk)
     return desk.grid
@@ -208,7 +208,7 @@ async def test_enter_shows_it_and_the_sheet_opens_where_it_was(desk: Desk) -> No
         grid = await opened(pilot, desk)
         assert grid.at == 2
         await press(pilot, desk, "home")
-        await pilot.press("alt+comma")
+        await pilot.press("alt+semicolon")
         assert desk.app.screen is workbench and workbench.shown is not None and workbench.shown.id == 2
         assert (await opened(pilot, desk)).at == 20, "where it was left"
         await pilot.press("q")

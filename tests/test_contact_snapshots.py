@@ -6,9 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from test_contact import LEAST, SMALL, WIDE, Desk, opened, settled
-from test_snapshots import PROMPTS, Snap
-from textual.pilot import Pilot
+from test_contact import LEAST, Desk, opened, settled
+from test_snapshots import PROMPTS, SIZES, Shots, shots  # noqa: F401
 
 
 @pytest.fixture(autouse=True)
@@ -27,35 +26,31 @@ def desk(home: Path) -> Iterator[Desk]:
     made.store.close()
 
 
-@pytest.mark.parametrize("size", [LEAST, SMALL, WIDE], ids=str)
-def test_pictures(snap_compare: Snap, desk: Desk, size: tuple[int, int]) -> None:
+async def test_contact_pictures(shots: Shots, desk: Desk) -> None:  # noqa: F811
     for i in range(60):
         desk.add(i % 6 or None, prompt=PROMPTS[i % 3], model=("mini", "quick")[i % 2], score="fake-clip")
     Path(desk.files.made[57].path).unlink()
 
-    async def before(pilot: Pilot[None]) -> None:
+    async with desk.app.run_test(size=SIZES[-1]) as pilot:
         await opened(pilot, desk)
         await pilot.press("m", "right", "right", "down", "m")
         await settled(pilot, desk)
+        await shots(pilot, [*SIZES, LEAST])
 
-    assert snap_compare(desk.app, terminal_size=size, run_before=before)
 
-
-def test_words(snap_compare: Snap, desk: Desk) -> None:
+async def test_contact_words(shots: Shots, desk: Desk) -> None:  # noqa: F811
     for i in range(12):
         desk.add(prompt=PROMPTS[i % 3])
 
-    async def before(pilot: Pilot[None]) -> None:
+    async with desk.app.run_test(size=SIZES[-1]) as pilot:
         await opened(pilot, desk)
         await pilot.press("s", "slash", *"umbrella")
         await pilot.pause(0.3)
         await settled(pilot, desk)
+        await shots(pilot)
 
-    assert snap_compare(desk.app, terminal_size=SMALL, run_before=before)
 
-
-def test_empty(snap_compare: Snap, desk: Desk) -> None:
-    async def before(pilot: Pilot[None]) -> None:
+async def test_contact_empty(shots: Shots, desk: Desk) -> None:  # noqa: F811
+    async with desk.app.run_test(size=SIZES[-1]) as pilot:
         await opened(pilot, desk)
-
-    assert snap_compare(desk.app, terminal_size=SMALL, run_before=before)
+        await shots(pilot)

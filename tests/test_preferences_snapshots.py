@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from test_preferences import opened, shown
-from test_snapshots import SIZES, Snap, _colours, bench, ready, still  # noqa: F401
+from test_snapshots import SIZES, Shots, _colours, bench, ready, shots, still  # noqa: F401
 from textual.pilot import Pilot
 
 from engines.folders import Folders
@@ -76,9 +76,16 @@ async def themes(pilot: Pilot[None]) -> None:
     await still(pilot, lambda: pilot.app.theme == "paper")
 
 
-@pytest.mark.parametrize("before", [the_list, a_wrong_value, a_key, found, themes], ids=lambda before: before.__name__)
-@pytest.mark.parametrize("size", SIZES, ids=str)
-def test_preferences(
-    snap_compare: Snap, home: Path, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int], before: Before
-) -> None:
-    assert snap_compare(app(home, monkeypatch), terminal_size=size, run_before=before)
+@pytest.mark.parametrize("before", [the_list, a_wrong_value, a_key, found], ids=lambda before: before.__name__)
+async def test_preferences(shots: Shots, home: Path, monkeypatch: pytest.MonkeyPatch, before: Before) -> None:  # noqa: F811
+    made = app(home, monkeypatch)
+    async with made.run_test(size=SIZES[-1]) as pilot:
+        await before(pilot)
+        await shots(pilot)
+
+
+async def test_list_of_themes(shots: Shots, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    made = app(home, monkeypatch)
+    async with made.run_test(size=SIZES[-1]) as pilot:
+        await themes(pilot)
+        await shots(pilot)
