@@ -15,7 +15,7 @@ from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from rich.console import RenderableType
 from rich.text import Text
@@ -61,6 +61,9 @@ from tui.wishes import Wishes
 from tui.wording import plural
 from tui.workbench import Workbench
 from tui.writing import Writer
+
+if TYPE_CHECKING:
+    from tui.guide import Guide
 
 FLUSH = 0.1
 "Seconds between two showings of progress."
@@ -172,6 +175,7 @@ class SafelightApp(App[None]):
         self._in_sight: bool | None = None
         "Whether the terminal has the focus; None until it says so."
         self._key_at = 0.0
+        self._guide: Guide | None = None
 
     # ── beginning ───────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -208,9 +212,20 @@ class SafelightApp(App[None]):
         if self._tidy is not None:
             self.call_after_refresh(self._tidy.begin)
             self.set_interval(PERIOD, self._tidy.look)
+        if self._guide is not None:
+            self.call_after_refresh(self._guide.begin)
+
+    def show_around(self, pace: float = 1.0, patience: float = 90.0) -> Guide:
+        """It will type by itself, at so many times the pace of people, until somebody else does."""
+        from tui.guide import Guide
+
+        self._guide = Guide(self, self.workbench, self._keymap_chosen, self.shut_down, pace=pace, patience=patience)
+        return self._guide
 
     async def on_event(self, event: Event) -> None:
         """As Textual does, but keys in turn; their time is kept for the garbage collector's sake."""
+        if self._guide is not None and self._guide.stops(event):
+            return
         if self._tidy is not None and isinstance(event, Key):
             self._tidy.key_pressed()
         if isinstance(event, Key):

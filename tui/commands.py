@@ -101,6 +101,9 @@ def alone(
         bool,
         typer.Option("--plain", help="Line mode: plain lines for screen readers, dumb terminals, slow links, scripts."),
     ] = False,
+    demo: Annotated[
+        bool, typer.Option("--demo", help="Show the workbench at work for a minute, in a home of its own.")
+    ] = False,
     version: Annotated[bool, typer.Option("--version", help="Print the version and end.")] = False,
 ) -> None:
     if version:
@@ -114,6 +117,12 @@ def alone(
         from tui.plain import open_plain
 
         raise typer.Exit(open_plain(device, threads, debug))
+    if demo:
+        if context.invoked_subcommand is not None:
+            raise InvalidRequest(f"--demo is the workbench's, not {context.invoked_subcommand}'s", "safelight --demo")
+        from tui.demo import open_demo
+
+        raise typer.Exit(open_demo(device, threads, debug))
     if context.invoked_subcommand is None:
         from tui.opening import open_workbench
 

@@ -18,6 +18,9 @@ DEADLINE = 1.75
 LEAVE = b"\x1b[<u\x1b[?2004l\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1006l\x1b[?1004l\x1b[?1049l\x1b[?25h"
 "Keyboard, paste, mouse, focus, screen and cursor as a shell expects them."
 
+LAST: list[Callable[[], object]] = []
+"What is done even when the deadline has come; it must be quick."
+
 
 class Signals:
     """SIGTERM and SIGHUP, handed on. A hangup that is ignored, as under nohup, stays ignored."""
@@ -75,4 +78,7 @@ def _end(driver: object, code: int, last: Callable[[], str]) -> None:
 
             os.set_blocking(fileno, True)
             termios.tcsetattr(fileno, termios.TCSANOW, attributes or [])
+    for each in LAST:
+        with contextlib.suppress(Exception):
+            each()
     os._exit(code)

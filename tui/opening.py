@@ -24,24 +24,35 @@ SWITCH_INTERVAL = 0.0005
 waits up to 5 ms more (p99) beside the engine's thread, and pictures take 8 % longer."""
 
 
-def open_workbench(device: str = "", threads: int = 0, debug: bool = False) -> int:
-    """Runs the workbench to its end and returns the exit code.
-
-    Raises:
-        InvalidRequest: there is no terminal for it.
-        SafelightError: the store or a setting can't be used; nothing was drawn yet.
-    """
+def check_terminal() -> None:
+    """Raises InvalidRequest where there is no terminal for the workbench."""
     if not sys.stdin.isatty() or not sys.stdout.isatty() or (os.environ.get("TERM") or "dumb") == "dumb":
         raise InvalidRequest(
             "the workbench needs a terminal on stdin and stdout, and a TERM that is not dumb",
             "safelight --plain does the same in plain lines; safelight --help lists the commands",
         )
+
+
+def open_workbench(device: str = "", threads: int = 0, debug: bool = False, tour: bool = False) -> int:
+    """Runs the workbench to its end and returns the exit code.
+
+    Args:
+        tour: whether it types by itself.
+
+    Raises:
+        InvalidRequest: there is no terminal for it.
+        SafelightError: the store or a setting can't be used; nothing was drawn yet.
+    """
+    check_terminal()
     gc.disable()  # a tenth of the time to the first paint; tui.tidying takes over after it
     asked = Asking(sys.stdin.fileno(), sys.stdout.fileno(), os.environ)  # answered while the rest is imported
     try:
         session = sessions.begin(debug, device, threads)
         asked.wait(session.settings.probe_seconds)
         freely = "TEXTUAL_COLOR_SYSTEM" not in os.environ and not os.environ.get("NO_COLOR")
+        if tour:  # a larger scorer that happens to be here would be waited for
+            scorers = {id: one for id, one in session.catalogue.scorers.items() if id.startswith("mini")}
+            session = replace(session, catalogue=replace(session.catalogue, scorers=scorers))
         _choose_colours()
         sys.setswitchinterval(SWITCH_INTERVAL)
 
@@ -68,6 +79,8 @@ def open_workbench(device: str = "", threads: int = 0, debug: bool = False) -> i
             tidy=Tidy(),
             plain=plain,
         )
+        if tour:
+            app.show_around()
         try:
             app.run()
         finally:
@@ -76,7 +89,7 @@ def open_workbench(device: str = "", threads: int = 0, debug: bool = False) -> i
             engine.close()
     finally:
         store.close()
-    if app.farewell:
+    if app.farewell and not tour:  # of the tour nothing is left
         with suppress(OSError):  # the terminal may be gone
             print(app.farewell)
     return app.return_code or 0

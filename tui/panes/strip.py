@@ -109,6 +109,11 @@ class PictureStrip(Horizontal):
             self._chosen = 0
             self._show(0)
 
+    @property
+    def full(self) -> bool:
+        """Whether all that was asked for has come."""
+        return self.display and bool(self._frames) and all(f.picture is not None or f.failed for f in self._frames)
+
     def stop(self) -> None:
         """Away with it."""
         self.display = False
