@@ -15,6 +15,7 @@ from typing import TypeAlias
 
 from engines.errors import DiskFull, InvalidRequest, SafelightError, Stopped, StorageError
 from engines.events import Cancelled, Done, Event, Failed, Kept, Noted, Scored, Started
+from engines.prompt import clean
 from engines.requests import Job, JobId, Picture, Score
 from engines.store import EngineKind, Made, State, Store, of_sweep
 
@@ -183,13 +184,13 @@ class Lane:
             self._close_row(job, "cancelled")
             self._events.put(Cancelled(job.id))
             return
-        trace = "".join(traceback.format_exception(error))
+        trace = clean("".join(traceback.format_exception(error)))  # a file's name may be no text: no store takes that
         if isinstance(error, SafelightError):
             lasting = isinstance(error, (InvalidRequest, StorageError))
-            failed = Failed(job.id, error.message, error.hint, error.exit_code, trace, lasting)
+            failed = Failed(job.id, clean(error.message), clean(error.hint), error.exit_code, trace, lasting)
         else:
             said = str(error).strip().splitlines()
-            reason = f"{type(error).__name__}: {said[0][:200]}" if said else type(error).__name__
+            reason = f"{type(error).__name__}: {clean(said[0][:200])}" if said else type(error).__name__
             failed = Failed(job.id, f"unexpected: {reason}", f"the log has more: {self._log_file}", 1, trace)
         self._close_row(job, "failed", failed.message, failed.hint)
         self._events.put(failed)
