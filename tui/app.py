@@ -25,6 +25,7 @@ from textual.binding import BindingType
 from textual.drivers import linux_driver
 from textual.events import Event, Key, MouseDown, MouseUp, Paste
 from textual.filter import LineFilter
+from textual.markup import escape
 from textual.message import Message
 from textual.screen import ModalScreen, Screen
 from textual.widget import Widget
@@ -69,6 +70,8 @@ FLUSH = 0.1
 "Seconds between two showings of progress."
 SEAT_EVERY = 10.0
 "Seconds after which tmux is asked whether it is shown elsewhere now."
+LATE = 10.0
+"Seconds after which a terminal that was asked answers no more."
 CLOSING = 2.5
 "Seconds that a quit waits for the engine; it promises two."
 
@@ -92,7 +95,11 @@ CLEAN, PLAIN = CleanFilter(), PlainFilter()
 
 
 def begin_in(
-    decision: Decision, typed: str, again: Callable[[Tmux], Decision] | None = None, colours: bool = True
+    decision: Decision,
+    typed: str,
+    again: Callable[[Tmux], Decision] | None = None,
+    colours: bool = True,
+    late: bool = False,
 ) -> graphics.Graphics:
     """Makes the terminal ours before the window opens in it.
 
@@ -101,8 +108,10 @@ def begin_in(
         typed: what somebody typed meanwhile.
         again: as in Graphics.
         colours: whether it may have all colours that it is known to show.
+        late: whether answers of the terminal may still come.
     """
     Keyboard.ahead, Keyboard.waits = typed, True
+    Keyboard.expects = time.monotonic() + LATE if late else 0.0
     if decision.mode == "kitty" or (decision.true_colours and colours):
         constants.COLOR_SYSTEM = "truecolor"  # type: ignore[misc]
     return graphics.begin(decision, again)
@@ -169,6 +178,9 @@ class SafelightApp(App[None]):
         "tmux's name of the terminal that it is shown in."
         self._tidy = tidy
         self._signals = Signals(self._told)
+        self._loop_of_app: asyncio.AbstractEventLoop | None = None
+        self._early = 0
+        "A signal that came before there was a loop, which would have swallowed it."
         self._log_file = folders.log
         self._title = announcing.Title(os.environ, settings.title)
         self._stretch = announcing.Stretch()
@@ -196,7 +208,9 @@ class SafelightApp(App[None]):
             self._notices.append(f"there is no theme '{self._wanted_theme}'; there are {', '.join(self._themes)}")
         self.set_keymap(self._keymap_chosen)
         self._loop_of_app = asyncio.get_running_loop()
-        self._signals.listen()
+        self.listen()
+        if self._early:
+            self.call_after_refresh(self.shut_down, 128 + self._early)
         self._send(alt_keys.take(graphics.current.decision))
         self._pump.start()
         self.set_interval(1.0, self._watch_terminal)
@@ -335,7 +349,7 @@ class SafelightApp(App[None]):
                 where = keys.PLACES[action.scope].lower()
                 yield SystemCommand(f"{title} · {where}", action.help, partial(self._do_in, found.first(), action))
         for name in self._themes:
-            yield SystemCommand(f"theme {name}", "Change to this theme.", lambda name=name: self._wear(name))
+            yield SystemCommand(f"theme {escape(name)}", "Change to this theme.", lambda name=name: self._wear(name))
         yield SystemCommand("choose theme", "Look at each theme, and keep one.", self.action_choose_theme)
 
     async def _do_in(self, pane: Widget, action: keys.Action) -> None:
@@ -521,8 +535,15 @@ class SafelightApp(App[None]):
             told += f"; {plural(held, 'picture')} that waited for a download {'are' if held > 1 else 'is'} not kept"
         return told if left else ""
 
+    def listen(self) -> None:
+        """Takes signals over: from before the loop runs, in which what their handlers raise is lost."""
+        self._signals.listen()
+
     def _told(self, number: int) -> None:
         """A signal came, perhaps while the event loop hangs."""
+        self._early = number
+        if self._loop_of_app is None:
+            return
         if not self.is_headless:
             end_in_time(self._driver, 128 + number, self._engine.close, self.last_words)
         with contextlib.suppress(RuntimeError):  # the loop may be closed already
@@ -552,5 +573,6 @@ class SafelightApp(App[None]):
         self._close_messages_no_wait()
 
     def on_unmount(self) -> None:
-        """Signals are no longer ours."""
-        self._signals.forget()
+        """Signals are no longer ours, but where the program ends: another would end it with the terminal as it is."""
+        if self.is_headless or not self._leaving:
+            self._signals.forget()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterable
 from typing import ClassVar
 
@@ -13,6 +14,8 @@ from textual.message import Message
 ESC = "\x1b"
 ANSWER = re.compile(r"\x1bP>\||\x1b_G")
 "How a terminal's name and its word on pictures begin."
+BEGUN = re.compile(r"\x1b(?:_|P>?|\[[?6]?[\d;]*)?\Z")
+"What may be the first of such an answer, at the end of a read."
 ANSWER_ENDS = "\x1b\\"
 SHORT_ANSWER = re.compile(r"\x1b\[\?[\d;]*c|\x1b\[6;\d+;\d+t")
 "What it is, and how large its cells are."
@@ -29,6 +32,8 @@ class Keyboard(XTermParser):
 
     ahead: ClassVar[str] = ""
     "What was typed while the terminal was asked who it is, and since."
+    expects: ClassVar[float] = 0.0
+    "Until when answers may come that were not there in time, on time.monotonic's clock."
     waits: ClassVar[bool] = False
     "Whether keys are kept until there is something to type into."
 
@@ -36,12 +41,17 @@ class Keyboard(XTermParser):
         super().__init__(debug)
         self._answer = ""
         "What is known of one that has begun and not ended."
+        self._begun = ""
+        "What may be the beginning of one; the next read tells, or that there is none."
 
     def tick(self) -> Iterable[Message]:
         """As in Parser; ten times a second at least."""
         if not self.waits and (typed := self.ahead):
             Keyboard.ahead = ""
             yield from self.feed(typed)
+        if self._begun:
+            begun, self._begun = self._begun, ""
+            yield from super().feed(begun)
         yield from super().tick()
 
     def _sequence_to_key_events(self, sequence: str, alt: bool = False) -> Iterable[Key]:
@@ -56,6 +66,14 @@ class Keyboard(XTermParser):
         if self.waits and data:
             Keyboard.ahead += data
             return
+        data, self._begun = self._begun + data, ""
+        if self.expects and (begun := BEGUN.search(data)) is not None:
+            if time.monotonic() < self.expects:
+                data, self._begun = data[: begun.start()], begun[0]
+                if not data:
+                    return
+            else:
+                Keyboard.expects = 0.0
         text = self._without_answers(data)
         if data and not text:  # nothing at all would be the end
             return

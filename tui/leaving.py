@@ -23,7 +23,8 @@ LAST: list[Callable[[], object]] = []
 
 
 class Signals:
-    """SIGTERM and SIGHUP, handed on. A hangup that is ignored, as under nohup, stays ignored."""
+    """SIGINT, SIGTERM and SIGHUP, handed on: each leaves in order, and so does a second one meanwhile.
+    A hangup that is ignored, as under nohup, stays ignored."""
 
     def __init__(self, told: Callable[[int], None]) -> None:
         self._told = told
@@ -31,8 +32,8 @@ class Signals:
 
     def listen(self) -> None:
         """Takes the signals over; only the main thread may."""
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, signal.SIGHUP):
+        if threading.current_thread() is threading.main_thread() and not self._before:
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                 if signal.getsignal(number) != signal.SIG_IGN:
                     # Not asyncio's own handlers: they wait for the loop, which may be the one that hangs.
                     self._before[number] = signal.signal(number, lambda number, frame: self._told(number))

@@ -62,7 +62,8 @@ def open_workbench(device: str = "", threads: int = 0, debug: bool = False, tour
     plain = lettering.decide(os.environ, answers.knows_utf8).ascii
     wish = "halfblocks" if plain else session.settings.pictures
     again = None if answers.tmux is None else lambda seen: decide(wish, replace(answers, tmux=seen), os.environ)
-    terminal = window.begin_in(decide(wish, answers, os.environ), answers.typed, again, freely)
+    late = not answers.answered
+    terminal = window.begin_in(decide(wish, answers, os.environ), answers.typed, again, freely, late)
     notices = [*session.notices]
     store = session.store()
     try:
@@ -81,6 +82,7 @@ def open_workbench(device: str = "", threads: int = 0, debug: bool = False, tour
         )
         if tour:
             app.show_around()
+        app.listen()
         try:
             app.run()
         finally:
