@@ -12,9 +12,11 @@ MARKS = "\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20f0\ufe20
 "Marks that are written over the letter before them."
 MOST_MARKS = 3
 "On one letter: more belong to no language, and reach into the lines above and below."
-DISPUTED = re.compile(f"[\u200d\ufe0e\ufe0f\U0001f3fb-\U0001f3ff]|[{MARKS}]{{{MOST_MARKS + 1},}}")
+DISPUTED = re.compile(f"[\u200d\ufe0e\ufe0f\U0001f1e6-\U0001f1ff\U0001f3fb-\U0001f3ff]|[{MARKS}]{{{MOST_MARKS + 1},}}")
 "What joins pictures or changes one: terminals don't agree in how many cells come of it."
-_MARK = re.compile(f"[{MARKS}]")
+_FLAGS = {0x1F1E6 + at: chr(ord("A") + at) for at in range(26)}
+"Two of these signs are a flag, in two cells or in four; two letters are the same, and are in two."
+_MARK, _TOO_MANY = re.compile(f"[{MARKS}]"), re.compile(f"([{MARKS}]{{{MOST_MARKS}}})[{MARKS}]+")
 
 
 def width(text: str) -> int:
@@ -77,9 +79,10 @@ def wrap(text: str, cells: int) -> list[str]:
 
 def settled(text: str) -> str:
     """The text in as many cells, but without what terminals dispute about: of pictures that are joined the first, of
-    a coloured one the plain one, of a thousand marks on one letter three."""
+    a coloured one the plain one, of a flag its letters, of a thousand marks on one letter three."""
     if text.isascii() or DISPUTED.search(text) is None:
         return text
+    text = _TOO_MANY.sub(r"\1", text.translate(_FLAGS))
     found = []
     for piece, wide in _clusters(text):
         if DISPUTED.search(piece) is None:
@@ -97,14 +100,18 @@ def _clusters(text: str) -> list[tuple[str, int]]:
     """What is seen as one character each, with its cells; their sum is `width`, which rich's own splitting differs from
     where a text begins with a joiner."""
     found: list[tuple[str, int]] = []
-    at = 0
+    measured, at = "", 0
     while at < len(text):
-        taken = 2 if text[at] == "\u200d" else 1  # a joiner swallows what follows it
-        piece, before = text[at : at + taken], found[-1][0] if found else ""
-        wide = width(before + piece) - width(before)
-        if found and (taken == 2 or not width(piece)):
-            found[-1] = before + piece, found[-1][1] + wide
+        piece = text[at : at + 2] if text[at] == "\u200d" else text[at]  # a joiner swallows what follows it
+        at += len(piece)
+        if piece == "\ufe0f":  # makes some wide that are narrow, once
+            wide, measured = width(measured + piece) - width(measured), ""
+        elif wide := width(piece):
+            measured = piece
+            found.append((piece, wide))
+            continue
+        if found:
+            found[-1] = found[-1][0] + piece, found[-1][1] + wide
         else:
             found.append((piece, wide))
-        at += taken
     return found
