@@ -12,10 +12,12 @@ import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from engines import machine
 from engines.events import Gauged
-from engines.nvml import LIBRARIES, Card, Nvml
+
+if TYPE_CHECKING:  # ctypes takes ten milliseconds, which the first paint would wait for: the gauge's thread imports it
+    from engines.nvml import Card
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +40,7 @@ class Gauge:
         tell: takes what is told, in the gauge's own thread.
         period: seconds between two looks.
         root: where /proc and /sys are looked for.
-        libraries: where NVIDIA's is looked for.
+        libraries: where NVIDIA's is looked for; None for where it usually lies.
     """
 
     def __init__(
@@ -46,7 +48,7 @@ class Gauge:
         tell: Callable[[Gauged], object],
         period: float = PERIOD,
         root: Path = Path("/"),
-        libraries: Sequence[str] = LIBRARIES,
+        libraries: Sequence[str] | None = None,
     ) -> None:
         self._tell = tell
         self._period = period
@@ -100,7 +102,9 @@ class Gauge:
             log.exception("measuring the device")
 
     def _over_gpu(self, card: Card) -> Generator[Gauged, None, None]:
-        nvml = Nvml.open(self._libraries)
+        from engines.nvml import LIBRARIES, Nvml
+
+        nvml = Nvml.open(LIBRARIES if self._libraries is None else self._libraries)
         if nvml is None:
             return
         try:
@@ -112,6 +116,8 @@ class Gauge:
             nvml.close()
 
     def _over_cpu(self) -> Generator[Gauged, None, None]:
+        from engines import machine
+
         before = cpu_times(self._root)
         while True:
             now = cpu_times(self._root)

@@ -16,6 +16,7 @@ from engines.store import Store
 from tui.clean import clean
 from tui.contacting import ContactingScreen
 from tui.draft import Draft
+from tui.jobs import Progress
 from tui.messages import (
     FromEngine,
 )
@@ -127,6 +128,7 @@ class FollowingScreen(ContactingScreen):
                 self._keep(event.pictures)
                 self._ended[0] += len(event.pictures)
             return
+        self._jobs.follow(event, self._clock())
         match event:
             case ev.Queued(job):
                 if isinstance(job.request, Warm):
@@ -139,23 +141,16 @@ class FollowingScreen(ContactingScreen):
             case ev.Started(job_id):
                 if job_id in self._warming:
                     self._warming[job_id] = "starting"
-                elif progress := self._jobs.get(job_id):
-                    progress.state, progress.at = "running", self._clock()
+                elif self._jobs.get(job_id):
                     self._show_progress()
             case ev.Loading(job_id, what, fraction):
-                percent = "" if fraction is None else f" {fraction:.0%}"
                 if job_id in self._warming:
+                    percent = "" if fraction is None else f" {fraction:.0%}"
                     self._warming[job_id] = f"loading {what}{percent}"
-                elif progress := self._jobs.get(job_id):
-                    progress.doing, progress.fraction = f"loading {what}{percent}", fraction
+                elif self._jobs.get(job_id):
                     self._show_progress()
-            case ev.Stepped(job_id, step, of, seconds):
-                if progress := self._jobs.get(job_id):
-                    progress.step, progress.of, progress.seconds = step, of, seconds
-                    progress.doing, progress.at = (
-                        progress.doing if progress.doing == "cancelling" else "",
-                        self._clock(),
-                    )
+            case ev.Stepped(job_id):
+                if self._jobs.get(job_id):
                     self._show_progress()
             case ev.Previewed(job_id, _, image):
                 if self._following and self._jobs.get(job_id):
@@ -165,21 +160,17 @@ class FollowingScreen(ContactingScreen):
                     self._following = True
                     self.picture.show_preview(image)
                     self.picture.show_waiting(f"sketch by {self.title_of(by)}", self.draft.prompt)
-            case ev.Finishing(job_id, what, fraction):
-                if progress := self._jobs.get(job_id):
-                    percent = "" if fraction is None else f" {fraction:.0%}"
-                    progress.step, progress.doing, progress.fraction = progress.of, f"{what}{percent}", fraction
+            case ev.Finishing(job_id):
+                if self._jobs.get(job_id):
                     self._show_progress()
             case ev.Kept(job_id, picture):
-                self._keep((picture,))
+                self._keep((picture,), self._jobs.get(job_id))
                 self._kept.add(picture.id)
                 if self._following and self._jobs.get(job_id):
                     self.history.follow()
                     self._show_picture(picture)
-            case ev.Pulling(job_id):
-                if progress := self._jobs.get(job_id):
-                    progress.pulled = event
-                    progress.doing = progress.doing if progress.doing == "cancelling" else ""
+            case ev.Pulling():
+                pass  # the queue shows it
             case ev.Scored() | ev.Saved():
                 pass  # the workbench asks for no scores of other files, and for no files but pictures
             case ev.Done(job_id, pictures):
@@ -190,7 +181,7 @@ class FollowingScreen(ContactingScreen):
                 if done is not None:
                     self.rest_over(done.job, pictures)
                 self.strip.fill(job_id, next(iter(pictures), None))
-                self._show_done(pictures)
+                self._show_done(pictures, done)
             case ev.Failed(job_id, message, hint):
                 self.strip.fill(job_id, None)
                 awaited = self.awaited(job_id)
@@ -247,22 +238,22 @@ class FollowingScreen(ContactingScreen):
 
     def _show_progress(self) -> None:
         if self._following and (running := self._jobs.running):
-            self.picture.show_progress(running, self._jobs.estimates.left(running, self._clock()))
+            self.picture.show_progress(running, self._jobs.left(running, self._clock()))
 
-    def _keep(self, pictures: Sequence[Picture]) -> None:
+    def _keep(self, pictures: Sequence[Picture], by: Progress | None = None) -> None:
         for picture in pictures:
-            self._jobs.estimates.learn(picture)
+            self._jobs.learn(picture, by)
         if pictures:
             self.history.show(pictures[::-1])
 
     def made_first(self, picture: Picture) -> None:
         """A picture was made where there was none before it."""
 
-    def _show_done(self, pictures: Sequence[Picture]) -> None:
+    def _show_done(self, pictures: Sequence[Picture], by: Progress | None) -> None:
         if pictures:
             self._ended[0] += len(pictures)
             self.made_first(pictures[0])
-        self._keep([picture for picture in pictures if picture.id not in self._kept])
+        self._keep([picture for picture in pictures if picture.id not in self._kept], by)
         self._kept.difference_update(picture.id for picture in pictures)
         if pictures and self._following:
             self.history.follow()

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Hashable, Iterator
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal
 
-from engines.events import Pulling
+from engines import events as ev
 from engines.requests import Finish, Generate, Job, JobId, Picture, Pull
+from engines.steps import Hires
+from tui import wording
+from tui.estimates import NONE, Estimates, Guess, steps_of
 
-_Kind: TypeAlias = tuple[str, int, int]
+TELLING = 0.2
+"Of what tells how far it is: the share from which on its own pace is worth an estimate."
+FEW = 3
+"Steps after which a job's own pace is better than what was seen before; the first may take ten times as long."
 
 
 @dataclass(slots=True)
@@ -25,16 +31,36 @@ class Progress:
     of: int = 0
     "Steps in all; 0 until the first is done."
     seconds: float = 0.0
-    "Seconds a step."
+    "Seconds a step, the median so far."
     doing: str = ""
     "What goes on besides steps, in words."
     fraction: float | None = None
     "How far that is, where it is known."
     at: float = 0.0
     "When the last step was done, in seconds since 1970."
+    since: float = 0.0
+    "When this stretch of it began: the job, what follows the loading, what is done to a picture."
+    stage: Literal["before", "steps", "after"] = "before"
+    "Where that is."
+    first: int = 0
+    "The step by which these steps were first heard of."
+    first_at: float = 0.0
+    "When that was done."
+    passes: int = 0
+    "How many times all steps were taken before these: for each of a batch's pictures, where they are drawn one by one."
+    what: str = ""
+    "What is done besides steps, as the engine told it."
+    what_at: float = 0.0
+    "When that was begun."
+    cold: bool = False
+    "Its model was not in memory when it began."
+    loading: bool = False
+    "It is not there yet."
+    kept: int = 0
+    "Pictures of it that are on disk already."
     title: str = ""
     "What people call that which is fetched, or the sweep."
-    pulled: Pulling | None = None
+    pulled: ev.Pulling | None = None
     "How far a download is."
     message: str = ""
     "What went wrong."
@@ -66,6 +92,61 @@ class Progress:
         """A download: it goes on beside the pictures."""
         return isinstance(self.job.request, Pull)
 
+    # ── what the engine tells of it ─────────────────────────────────────────────────────────────────────────────
+
+    def started(self, now: float, cold: bool) -> None:
+        """It has begun; a `cold` one's model has to be loaded first."""
+        self.state, self.stage, self.cold, self.loading = "running", "before", cold, cold
+        self.at = self.since = now
+
+    def loads(self, what: str, fraction: float | None) -> None:
+        """Something is made ready."""
+        self.doing, self.fraction = f"loading {what}{_percent(fraction)}", fraction
+
+    def loaded(self, now: float) -> None:
+        """Everything is in memory."""
+        if self.loading:
+            self.loading, self.since = False, now
+
+    def stepped(self, step: int, of: int, seconds: float, now: float) -> None:
+        """A step is done."""
+        if self.stage != "steps" or step <= self.step:
+            again = self.stage == "steps" and self.step == self.of  # pictures of a batch that are drawn one by one
+            self.stage, self.passes = "steps", self.passes + 1 if again else 0
+            self.first, self.first_at = step, now
+        self.step, self.of, self.seconds, self.at, self.loading = step, of, seconds, now, False
+        self.doing = self.doing if self.doing == "cancelling" else ""
+
+    def finishes(self, what: str, fraction: float | None, now: float) -> None:
+        """What comes before or after the steps goes on."""
+        if self.stage == "steps":
+            self.stage = "after"
+        if self.what != what:
+            self.what, self.what_at = what, now
+        self.step, self.doing, self.fraction, self.loading = self.of, f"{what}{_percent(fraction)}", fraction, False
+
+    def keeps(self, now: float) -> None:
+        """A picture of it is on disk, and more of it follows."""
+        self.kept += 1
+        self.stage, self.since, self.what, self.fraction = "before", now, "", None
+
+    @property
+    def drawn(self) -> int:
+        """Pictures that are drawn before anything is done to them."""
+        request = self.job.request
+        return request.batch_size if isinstance(request, Generate) and request.drawn else 0
+
+    @property
+    def step_seconds(self) -> float:
+        """Seconds a step with all that is done between two; 0 while that isn't known."""
+        done = self.step - self.first
+        return (self.at - self.first_at) / done if done >= 2 else self.seconds
+
+    @property
+    def pace(self) -> str:
+        """How fast steps go, in words: '3.2 steps/s', '1.8 s/step'; empty while none are taken."""
+        return wording.pace(self.seconds) if self.state == "running" and self.stage == "steps" else ""
+
     @property
     def share(self) -> float | None:
         """0 … 1, or None where it can't be known."""
@@ -74,43 +155,17 @@ class Progress:
         return self.step / self.of if self.of else self.fraction
 
 
-class Estimates:
-    """Seconds that pictures of a model and size took here; nothing is guessed about others."""
+def _percent(fraction: float | None) -> str:
+    return "" if fraction is None else f" {fraction:.0%}"
 
-    def __init__(self) -> None:
-        self._step: dict[_Kind, float] = {}
-        self._rest: dict[_Kind, float] = {}
 
-    def learn(self, picture: Picture) -> None:
-        """Takes a finished picture's times; later ones count as much as all before them."""
-        r, s = picture.request, picture.seconds
-        if r.finish or not r.drawn:
-            return  # other work than a picture of its model and size
-        kind = (r.model, r.width, r.height)
-        if s.denoise > 0 and r.num_inference_steps:
-            step, rest = s.denoise / r.num_inference_steps, s.encode + s.decode + s.score + s.save
-            self._step[kind] = (self._step.get(kind, step) + step) / 2
-            self._rest[kind] = (self._rest.get(kind, rest) + rest) / 2
-
-    def whole(self, request: Generate) -> float | None:
-        """Seconds that a job takes, or None if nothing like it was made."""
-        kind = (request.model, request.width, request.height)
-        if kind not in self._step:
-            return None
-        return request.batch_size * (self._step[kind] * request.num_inference_steps + self._rest[kind])
-
-    def left(self, progress: Progress, now: float) -> float | None:
-        """Seconds until a running job is done, from its own pace; None while that isn't known."""
-        request = progress.job.request
-        if (p := progress.pulled) is not None:
-            return (p.of - p.done) / p.rate if p.rate > 0 else None
-        if not isinstance(request, Generate):
-            return None
-        if not progress.step or not progress.seconds:
-            return self.whole(request)
-        rest = self._rest.get((request.model, request.width, request.height), 0.0) * request.batch_size
-        steps = (progress.of - progress.step) * progress.seconds
-        return max(0.0, steps + rest - max(0.0, now - progress.at))
+def _alike(request: Generate | Finish, ready: Container[str]) -> Hashable:
+    """What a job's time depends on."""
+    if isinstance(request, Finish):
+        return request
+    r = request
+    drawn = (r.model, r.model in ready, r.width, r.height, r.num_inference_steps, r.guidance_scale > 1, r.scheduler)
+    return *drawn, r.batch_size, r.init, r.strength, r.score, r.finish, bool(r.prompt.strip())
 
 
 class Jobs:
@@ -158,20 +213,133 @@ class Jobs:
         """What runs or waits."""
         return [p for p in self._jobs.values() if p.state != "failed"]
 
-    def ends(self, now: float) -> dict[JobId, float]:
-        """Seconds from now until each job will be done, as far as all before it are known; downloads by themselves."""
-        total = 0.0
-        found: dict[JobId, float] = {}
-        for progress in sorted(self.open, key=lambda p: p.state != "running"):
+    def follow(self, event: ev.Event, now: float) -> None:
+        """Takes what an event tells of a job's progress; whoever calls adds and drops the jobs."""
+        progress = self._jobs.get(getattr(event, "job_id", None) or 0)
+        match event:
+            case ev.Vitals(resident=resident):
+                self.estimates.ready = frozenset(resident)
+                if running := self.running:
+                    running.loaded(now)
+            case _ if progress is None:
+                pass
+            case ev.Started():
+                request = progress.job.request
+                cold = isinstance(request, Generate) and request.drawn and request.model not in self.estimates.ready
+                progress.started(now, cold)
+            case ev.Loading(what=what, fraction=fraction):
+                progress.loads(what, fraction)
+            case ev.Stepped(step=step, of=of, seconds=seconds):
+                progress.stepped(step, of, seconds, now)
+            case ev.Finishing(what=what, fraction=fraction):
+                progress.finishes(what, fraction, now)
+            case ev.Kept():
+                progress.keeps(now)
+            case ev.Pulling():
+                progress.pulled = event
+                progress.doing = progress.doing if progress.doing == "cancelling" else ""
+            case _:
+                pass
+
+    def learn(self, picture: Picture, progress: Progress | None) -> None:
+        """Takes the times of a picture that was just made, by a job if that is known."""
+        drawn, cold = (progress.drawn, progress.cold) if progress else (1, None)
+        self.estimates.learn(picture, max(1, drawn), cold)
+
+    # ── the time that is left ───────────────────────────────────────────────────────────────────────────────────
+
+    def left(self, progress: Progress, now: float) -> Guess | None:
+        """Until a running job is done; None while that isn't known."""
+        request = progress.job.request
+        if (p := progress.pulled) is not None:
+            return Guess((p.of - p.done) / p.rate) if p.rate > 0 else None
+        if not isinstance(request, Generate | Finish):
+            return None
+        units = self.estimates.units(request)
+        at = progress.kept - progress.drawn
+        if at < 0:
+            total = self._drawing_left(request, progress, now) if isinstance(request, Generate) else None
+            if progress.kept:
+                total = NONE  # one by one they are entered into the history
+        elif units:
+            at = min(at, len(units) - 1)
+            total = self._unit_left(request, progress, units[at], now)
+        else:
+            total = NONE
+        for unit in units[max(at + 1, 0) :]:
+            total = None if total is None or unit is None else total + unit
+        return total
+
+    def _drawing_left(self, request: Generate, progress: Progress, now: float) -> Guess | None:
+        parts = self.estimates.drawing(request)
+        if progress.stage == "before":
+            load = self.estimates.load(request.model) if progress.loading else NONE
+            if load is None or parts is None:
+                return None
+            before, step, after = parts
+            rest = before + step.times(steps_of(request)) + after
+            return load.less(now - progress.since) + (rest if progress.loading else rest.less(now - progress.since))
+        passes = max(0, request.batch_size - 1 - progress.passes) if progress.passes else 0
+        return self._steps_left(progress, parts and parts[1], parts and parts[2], now, passes)
+
+    def _steps_left(
+        self, progress: Progress, step: Guess | None, after: Guess | None, now: float, passes: int = 0
+    ) -> Guess | None:
+        gone = now - progress.at
+        if progress.stage == "after":
+            return None if after is None else after.less(gone)
+        own = Guess(progress.step_seconds, about=after is None)  # of what follows nothing is known yet
+        if step is not None and not step.about and progress.step - progress.first < FEW:
+            own = step
+        steps = progress.of - progress.step + passes * progress.of
+        return (own.times(steps) + (after or NONE)).less(gone)
+
+    def _unit_left(
+        self, request: Generate | Finish, progress: Progress, unit: Guess | None, now: float
+    ) -> Guess | None:
+        steps = request.finish
+        step = steps[(progress.kept - progress.drawn) % len(steps)]
+        if isinstance(step, Hires) and progress.stage != "before":
+            number = (progress.kept - progress.drawn) % len(steps)
+            parts = self.estimates.hires_at(request, number)
+            return self._steps_left(progress, parts and parts[1], parts and parts[2], now)
+        gone = now - progress.since
+        if unit is not None and unit.seconds > gone:
+            return unit.less(gone)
+        if progress.fraction is not None and progress.fraction >= TELLING and not isinstance(step, Hires):
+            return Guess((now - progress.what_at) * (1 / progress.fraction - 1), about=True)
+        return None if unit is None else NONE
+
+    def ends(self, now: float) -> dict[JobId, Guess]:
+        """Until each job will be done, as far as all before it are known; downloads by themselves."""
+        total = NONE
+        found: dict[JobId, Guess] = {}
+        ready = set(self.estimates.ready)
+        known: dict[Hashable, Guess | None] = {}  # of a thousand that are alike one is reckoned
+        for progress in sorted(self.pictures, key=lambda p: p.state != "running"):
             request = progress.job.request
-            if not isinstance(request, Generate):
-                continue
-            own = self.estimates.left(progress, now) if progress.state == "running" else self.estimates.whole(request)
+            if not isinstance(request, Generate | Finish):
+                break
+            if progress.state == "running":
+                own = self.left(progress, now)
+            elif (kind := _alike(request, ready)) in known:
+                own = known[kind]
+            else:
+                own = known[kind] = self.estimates.whole(request, ready)
             if own is None:
                 break
+            if isinstance(request, Generate) and request.drawn:
+                ready.add(request.model)
             total += own
             found[progress.job.id] = total
         for pull in self.pulls:
-            if (own := self.estimates.left(pull, now)) is not None:
+            if (own := self.left(pull, now)) is not None:
                 found[pull.job.id] = own
         return found
+
+    def all_left(self, now: float) -> Guess | None:
+        """Until all pictures are made; None if there are none, or for one of them it isn't known."""
+        ends = self.ends(now)
+        pictures = [ends.get(p.job.id) for p in self.pictures]
+        known = [guess for guess in pictures if guess is not None]
+        return max(known, key=lambda guess: guess.seconds) if known and len(known) == len(pictures) else None

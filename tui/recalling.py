@@ -48,7 +48,7 @@ class RecallingScreen(FollowingScreen):
         except SafelightError:
             return  # the history pane reads the same table and tells
         for picture in reversed(made):
-            self._jobs.estimates.learn(picture)
+            self._jobs.estimates.learn(picture, earlier=True)
         subjects = () if made else await asyncio.to_thread(welcoming.subjects)
         if self.gone or self.shown is not None or self._jobs.pictures:
             return

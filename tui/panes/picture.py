@@ -16,6 +16,7 @@ from engines.events import Pixels
 from engines.requests import Picture
 from tui import cells, keys, shares
 from tui.clean import one_line
+from tui.estimates import Guess
 from tui.jobs import Progress
 from tui.pictures.deciding import Mode
 from tui.pictures.view import PictureView
@@ -66,14 +67,14 @@ class PicturePane(Vertical, can_focus=True):
         self._stage()
         self.view.show_pixels(pixels)
 
-    def show_progress(self, progress: Progress, left: float | None) -> None:
+    def show_progress(self, progress: Progress, left: Guess | None) -> None:
         """How far the running job is."""
         facts = [f"{progress.step}/{progress.of}"] if progress.step else []
         if progress.doing:
             facts.append(progress.doing)
         if left is not None:
-            facts.append(f"{duration(left)} left")
-        pace = f"{duration(progress.seconds)} a step · " if progress.step else ""
+            facts.append(f"{left.told} left")
+        pace = f"{progress.pace} · " if progress.pace else ""
         width = max(10, self.size.width - 4)
         text = " · ".join(facts) or "starting"
         room = min(30, max(6, width - cells.width(text) - 2))

@@ -16,6 +16,7 @@ from textual.strip import Strip
 from engines.requests import Generate, JobId
 from tui import cells, keys
 from tui.clean import one_line
+from tui.estimates import Guess
 from tui.jobs import Progress
 from tui.messages import CancelRequested
 from tui.wording import bar, bytes_, duration
@@ -52,12 +53,12 @@ class QueuePane(ScrollView, can_focus=True):
         super().__init__(id="queue")
         self.border_title = "queue"
         self._rows: list[Progress] = []
-        self._ends: Mapping[JobId, float] = {}
+        self._ends: Mapping[JobId, Guess] = {}
         self._lines: list[tuple[int, int]] = []
         self._cursor = 0
 
-    def show(self, jobs: Iterable[Progress], ends: Mapping[JobId, float]) -> None:
-        """All jobs, and in how many seconds each will be done."""
+    def show(self, jobs: Iterable[Progress], ends: Mapping[JobId, Guess]) -> None:
+        """All jobs, and when each will be done."""
         chosen = self._rows[self._cursor].job.id if self._cursor < len(self._rows) else None
         self._rows = sorted(jobs, key=lambda p: p.state == "waiting")
         self._ends = ends
@@ -66,7 +67,7 @@ class QueuePane(ScrollView, can_focus=True):
         later = [p.job.id for p in self._rows if p.state == "waiting"]
         waiting = len(later)
         last = self._ends.get(later[-1]) if later else None
-        note = f"{waiting:,} waiting" + (f" · all in {duration(last)}" if last else "") if waiting else ""
+        note = f"{waiting:,} waiting" + (f" · all in {last.told}" if last else "") if waiting else ""
         self.border_title = f"queue · {note}" if note else "queue"
         self._fit()
         self.refresh()
@@ -162,7 +163,7 @@ class QueuePane(ScrollView, can_focus=True):
             room = max(4, width - cells.width(facts) - 3)
             blocks = base + self.get_component_rich_style("queue--bar", partial=True)
             return [Segment("  ", base), Segment(bar(p.share, room), blocks), Segment(f" {one_line(facts)}", base)]
-        when = f" {'' if p.state == 'running' else '~'}{duration(end)}" if end is not None else ""
+        when = f" {'' if p.state == 'running' and not end.about else '~'}{duration(end.seconds)}" if end else ""
         request = p.job.request
         many = f"{request.batch_size}× " if isinstance(request, Generate) and request.batch_size > 1 else ""
         room = max(1, width - len(when) - 2)
