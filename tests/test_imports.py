@@ -38,7 +38,7 @@ def modules(package: str, but: str = "no such") -> list[str]:
         ("tui.opening", [*HEAVY, *SCREEN, "typer"]),
         ("tui.commands", HEAVY + SCREEN),
         ("tui.plain", HEAVY + SCREEN),
-        ("engines.local", [*HEAVY, *SCREEN, "rich", "typer"]),
+        ("engines.local", [*HEAVY, *SCREEN, "rich", "typer", "ctypes"]),
         ("tui.app", [*HEAVY, "typer"]),
     ],
 )

@@ -72,6 +72,15 @@ def test_steps_that_wait_for_previews_are_counted_with_them() -> None:
     assert progress is not None and progress.pace == "10 steps/s"
 
 
+def test_a_clock_that_is_set_back_makes_no_picture_quick() -> None:
+    queue = Queue(BASE)
+    queue.start()
+    for number in range(1, 6):
+        queue.step(number, 0.4)
+    queue.tell(ev.Stepped(1, 6, 10, 0.4), -3600.0)
+    assert queue.left() == (1.9, False)
+
+
 def test_of_the_first_picture_its_steps_are_told_about() -> None:
     queue = Queue(BASE, seen=False)
     queue.start()

@@ -629,6 +629,20 @@ async def test_the_header_says_what_the_engine_does(held: Bench) -> None:
         await until(pilot, lambda: "fp16 · 61 °C · 95 % · 12 GB of 80 GB" in str(header.render()))
 
 
+async def test_what_is_measured_draws_nothing_but_the_header(held: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with held.app.run_test(size=WIDE) as pilot:
+        bench = held.app.workbench
+        header = bench.query_one(Header)
+        await until(pilot, lambda: "ready" in str(header.render()))
+        drawn: list[str] = []
+        for name in ("_show_queue", "_show_state"):
+            monkeypatch.setattr(bench, name, lambda name=name: drawn.append(name))
+        held.engine.tell(Gauged(temperature=61))
+        await until(pilot, lambda: bench.query_one(Header)._gauge == Gauged(temperature=61))
+        await pilot.pause()
+        assert drawn == []
+
+
 async def test_help_and_palette_and_themes(bench: Bench) -> None:
     async with bench.app.run_test(size=WIDE) as pilot:
         await pilot.press("f7", "question_mark")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Hashable, Iterator
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 from engines import events as ev
-from engines.requests import Finish, Generate, Job, JobId, Picture, Pull
+from engines.requests import Finish, Generate, Job, JobId, Picture, Pull, Request
 from engines.steps import Hires
 from tui import wording
 from tui.estimates import NONE, Estimates, Guess, steps_of
@@ -58,6 +58,8 @@ class Progress:
     "It is not there yet."
     kept: int = 0
     "Pictures of it that are on disk already."
+    alike: Hashable = None
+    "What its time depends on: of a thousand that are alike one is reckoned."
     title: str = ""
     "What people call that which is fetched, or the sweep."
     pulled: ev.Pulling | None = None
@@ -140,7 +142,8 @@ class Progress:
     def step_seconds(self) -> float:
         """Seconds a step with all that is done between two; 0 while that isn't known."""
         done = self.step - self.first
-        return (self.at - self.first_at) / done if done >= 2 else self.seconds
+        mean = (self.at - self.first_at) / done if done >= 2 else 0.0
+        return mean if mean > self.seconds / 2 else self.seconds  # less than that is a clock that was set back
 
     @property
     def pace(self) -> str:
@@ -159,13 +162,13 @@ def _percent(fraction: float | None) -> str:
     return "" if fraction is None else f" {fraction:.0%}"
 
 
-def _alike(request: Generate | Finish, ready: Container[str]) -> Hashable:
-    """What a job's time depends on."""
-    if isinstance(request, Finish):
+def _alike(request: Request) -> Hashable:
+    """What a job's time depends on, besides what is in memory then."""
+    if not isinstance(request, Generate):
         return request
     r = request
-    drawn = (r.model, r.model in ready, r.width, r.height, r.num_inference_steps, r.guidance_scale > 1, r.scheduler)
-    return *drawn, r.batch_size, r.init, r.strength, r.score, r.finish, bool(r.prompt.strip())
+    drawn = (r.model, r.width, r.height, r.num_inference_steps, r.guidance_scale > 1, r.scheduler, r.batch_size)
+    return hash((*drawn, r.init, r.strength, r.score, r.finish, bool(r.prompt.strip())))
 
 
 class Jobs:
@@ -187,7 +190,7 @@ class Jobs:
 
     def add(self, job: Job) -> Progress:
         """A job that was queued; one that is known already stays as it is."""
-        return self._jobs.setdefault(job.id, Progress(job))
+        return self._jobs.setdefault(job.id, Progress(job, alike=_alike(job.request)))
 
     def drop(self, job_id: JobId) -> Progress | None:
         """Forgets one that is done, cancelled or dismissed."""
@@ -315,14 +318,14 @@ class Jobs:
         total = NONE
         found: dict[JobId, Guess] = {}
         ready = set(self.estimates.ready)
-        known: dict[Hashable, Guess | None] = {}  # of a thousand that are alike one is reckoned
+        known: dict[tuple[Hashable, bool], Guess | None] = {}
         for progress in sorted(self.pictures, key=lambda p: p.state != "running"):
             request = progress.job.request
             if not isinstance(request, Generate | Finish):
                 break
             if progress.state == "running":
                 own = self.left(progress, now)
-            elif (kind := _alike(request, ready)) in known:
+            elif (kind := (progress.alike, isinstance(request, Generate) and request.model in ready)) in known:
                 own = known[kind]
             else:
                 own = known[kind] = self.estimates.whole(request, ready)
