@@ -164,6 +164,7 @@ async def test_sizes(desk: Desk, size: tuple[int, int]) -> None:
     desk.fill(40)
     async with desk.app.run_test(size=size) as pilot:
         grid = await opened(pilot, desk)
+        assert grid.high < grid.size.height or grid.wide == SIZES[0], "a whole picture, and what stands under it"
         for _ in SIZES:
             await press(pilot, desk, "plus", "right", "end")
             for y in range(grid.size.height):

@@ -69,8 +69,8 @@ class Left:
 
     at: int | None = None
     "The id of the picture under the cursor."
-    step: int = 2
-    "Which of the sizes."
+    step: int | None = None
+    "Which of the sizes; None for one that fits."
     by: str = browsing.NEWEST
     "In which order."
     words: str = ""
@@ -130,7 +130,7 @@ class ContactScreen(Screen[bool]):
         """What is shown, the pictures, and the one under the cursor in words."""
         yield Static(id="contact-title", markup=False)
         yield OneLine(WORDS, "words of the prompt or the model", id="contact-words")
-        yield ContactGrid(self._store, self._step)
+        yield ContactGrid(self._store, self._step, self._worth, self._marked)
         yield Static(id="contact-caption", markup=False)
         yield KeyLine()
 
@@ -154,7 +154,7 @@ class ContactScreen(Screen[bool]):
     @property
     def left(self) -> Left:
         """As it stands."""
-        return Left(self.grid.at, self.grid.step, self._by, self._words, self._marked)
+        return Left(self.grid.at, self.grid.chosen_step, self._by, self._words, self._marked)
 
     # ── reading ─────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -202,14 +202,13 @@ class ContactScreen(Screen[bool]):
     # ── telling ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _tell(self) -> None:
-        """The line above, and what stands under the pictures."""
+        """The line above."""
         order = "newest first" if self._by == browsing.NEWEST else f"by {self._by.removeprefix(browsing.SCORE)}"
         parts = [f"contact sheet · {plural(self.grid.total, 'picture')}" if self._counted else "contact sheet", order]
         parts += [f"'{one_line(self._words, 40)}'"] if self._words.strip() else []
         parts += [f"{len(self._marked)} marked"] if self._marked else []
         room = max(1, self.size.width - 2)
         self.query_one("#contact-title", Static).update(Content(f" {one_line(' · '.join(parts), room)}"), layout=False)
-        self.grid.tell(self._worth, self._marked)
 
     def _worth(self, picture: Picture) -> Sequence[str]:
         parts = ["★" * picture.rating] if picture.rating else []
@@ -341,11 +340,14 @@ class ContactScreen(Screen[bool]):
         if (picture := self.chosen) is not None:
             if self._marked.pop(picture.id, None) is None:
                 self._marked[picture.id] = picture
+            self.grid.redraw((picture.id,))
             self._tell()
 
     def action_contact_unmark(self) -> None:
         """None is."""
+        marked = tuple(self._marked)
         self._marked.clear()
+        self.grid.redraw(marked)
         self._tell()
 
     def action_contact_compare(self) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Hashable, Sequence
+from collections.abc import Collection, Hashable, Sequence
 from dataclasses import dataclass
 
 from textual.geometry import Region
@@ -91,6 +91,11 @@ class Gallery(ScrollView, can_focus=True, inherit_bindings=False):
     async def learn(self, ids: Sequence[int]) -> None:
         """Reads it."""
 
+    def redraw(self, ids: Collection[int]) -> None:
+        """These pictures look otherwise now. A whole screen of half-blocks is 100 kB for the terminal: whoever knows
+        where they are refreshes their cells alone."""
+        self.refresh()
+
     def lost(self, picture: Picture) -> str:
         """Why a picture can't be shown, in a word or two; runs in a thread."""
         return ""
@@ -128,9 +133,10 @@ class Gallery(ScrollView, can_focus=True, inherit_bindings=False):
         self._drawn = OrderedDict((key, drawn) for key, drawn in self._drawn.items() if not drawn.number)
         return True
 
-    def look(self) -> None:
+    def look(self, redraw: bool = True) -> None:
         """Something may have come into sight."""
-        self.refresh()
+        if redraw:
+            self.refresh()
         if not self._reading and self.is_attached and self.size.width and self._is_wanting:
             self._reading = True
             self.run_worker(self._read(), group="gallery")
@@ -178,17 +184,21 @@ class Gallery(ScrollView, can_focus=True, inherit_bindings=False):
                 bare = self._bare(seen)
                 if unknown:
                     await self.learn(unknown)
+                    self.redraw(unknown)
                 elif held := [picture for picture in bare if self._is_held(picture)]:
-                    await self._send(held, seen)
+                    if changed := await self._send(held, seen):
+                        self.redraw(changed)
                 elif bare:
                     step = self.step
-                    for id, drawn in await asyncio.to_thread(self._draw, bare[:AT_ONCE], step):
-                        self._keep((id, step), drawn)
+                    drawn = await asyncio.to_thread(self._draw, bare[:AT_ONCE], step)
+                    for id, one in drawn:
+                        self._keep((id, step), one)
+                    self.redraw([id for id, _ in drawn])
                 elif dull := self._dull(seen)[:SENT_AT_ONCE]:
-                    await self._send(dull, seen)
+                    if changed := await self._send(dull, seen):
+                        self.redraw(changed)
                 else:
                     break
-                self.refresh()
         except SafelightError as e:
             self.notify(e.message, severity="error", markup=False)
         finally:
@@ -218,20 +228,22 @@ class Gallery(ScrollView, can_focus=True, inherit_bindings=False):
 
     # ── in the terminal's own pixels ────────────────────────────────────────────────────────────────────────────
 
-    async def _send(self, pictures: Sequence[Picture], seen: Sequence[Picture]) -> None:
+    async def _send(self, pictures: Sequence[Picture], seen: Sequence[Picture]) -> list[int]:
+        """The ids of those that look otherwise now."""
         terminal, step, side = graphics.current, self.step, self._side
         if terminal.busy(self.app):  # a slow line: keys come before pictures
             await asyncio.sleep(BUSY)
-            return
+            return []
         known = {picture.id for picture in pictures if self._is_held(picture)}
         made = await asyncio.to_thread(_encoded, pictures, known, (self.wide, self.high), side)
         if not self.is_attached or (step, side) != (self.step, self._side) or not _is_kitty():
-            return
-        written = ""
+            return []
+        written, changed = "", []
         for picture, sent in zip(pictures, made, strict=True):
             key: Hashable = (self, picture.id, side)
             if sent.lost:
                 self._keep((picture.id, step), Drawn((), sent.lost))
+                changed.append(picture.id)
                 continue
             try:
                 number, text = terminal.uploads.show(key, (self, picture.id), *sent.cells, sent.png or None)
@@ -240,6 +252,7 @@ class Gallery(ScrollView, can_focus=True, inherit_bindings=False):
             written += text
             strips = _centred(kitty.rows_of(number, *sent.cells), self.wide, self.high)
             self._keep((picture.id, step), Drawn(strips, number=number))
+            changed.append(picture.id)
             self._sent[picture.id, side] = key
         for picture in seen:
             if (picture.id, side) in self._sent:
@@ -247,6 +260,7 @@ class Gallery(ScrollView, can_focus=True, inherit_bindings=False):
         while len(self._sent) > 2 * len(seen) + SENT_AT_ONCE:
             written += terminal.uploads.forget(self._sent.popitem(last=False)[1])
         terminal.write(self.app, written)
+        return changed
 
     def on_unmount(self) -> None:
         """Nothing is left in the terminal."""
@@ -256,8 +270,8 @@ class Gallery(ScrollView, can_focus=True, inherit_bindings=False):
 
     def render_lines(self, crop: Region) -> list[Strip]:
         """What the terminal has lost meanwhile (it was suspended, or is another one now) is sent once more."""
-        if any(drawn.number for drawn in self._drawn.values()) and self._bare(self.in_sight()):
-            self.call_later(self.look)
+        if not self._reading and any(one.number for one in self._drawn.values()) and self._bare(self.in_sight()):
+            self.call_later(self.look, redraw=False)
         return super().render_lines(crop)
 
 

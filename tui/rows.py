@@ -42,7 +42,7 @@ class Rows:
         return self.ids[row] in self._broken
 
     def doubt(self) -> None:
-        """All of them may have changed: read again when they are in sight, and shown as they were till then."""
+        """All of them may have changed: they are read again when in sight, and shown as they were until then."""
         self._stale = set(self._kept)
         self._broken.clear()
 

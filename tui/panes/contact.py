@@ -12,7 +12,7 @@ from rich.cells import set_cell_size
 from rich.segment import Segment
 from rich.style import Style
 from textual import events
-from textual.geometry import Size
+from textual.geometry import Region, Size
 from textual.message import Message
 from textual.strip import Strip
 
@@ -21,15 +21,24 @@ from engines.errors import SafelightError
 from engines.requests import Picture
 from engines.store import Store
 from tui.clean import one_line
-from tui.gallery import Gallery
+from tui.gallery import SIZES, Gallery
 from tui.rows import Rows
 
+STEP = 2
+"Which of the sizes pictures have where there is room."
 EMPTY = ("No pictures yet.", "esc goes back: type a prompt, Enter makes one.")
 NONE_FOUND = ("No picture whose prompt or model has these words.", "/ changes them; there, esc takes them away.")
 
 
 class ContactGrid(Gallery):
-    """As many pictures beside one another as fit, each with what it is worth under it."""
+    """As many pictures beside one another as fit, each with what it is worth under it.
+
+    Args:
+        store: the history.
+        step: which of the sizes; None for one that fits.
+        worth: what stands under a picture, the most important first.
+        marked: the ids of those that are marked, whenever it is looked at.
+    """
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {"sheet--dim", "sheet--cursor", "sheet--mark", "sheet--failed"}
 
@@ -39,14 +48,17 @@ class ContactGrid(Gallery):
     class Opened(Message):
         """A picture was clicked twice."""
 
-    def __init__(self, store: Store, step: int) -> None:
-        super().__init__(store, "contact", step)
+    def __init__(
+        self, store: Store, step: int | None, worth: Callable[[Picture], Sequence[str]], marked: Collection[int]
+    ) -> None:
+        super().__init__(store, "contact", STEP if step is None else step)
         self._store = store
+        self._chosen = step
         self._rows = Rows()
         self._ready = False
         self._empty: Sequence[str] = EMPTY
-        self._worth: Callable[[Picture], Sequence[str]] = lambda picture: ()
-        self._marked: Collection[int] = ()
+        self._worth = worth
+        self._marked = marked
         self.cursor = 0
         "The row of the picture under it; rows are counted along the lines."
 
@@ -64,15 +76,10 @@ class ContactGrid(Gallery):
         self._fit()
         self._follow()
 
-    def tell(self, worth: Callable[[Picture], Sequence[str]], marked: Collection[int]) -> None:
-        """What stands under a picture, the most important first, and which are marked."""
-        self._worth, self._marked = worth, marked
-        self.refresh()
-
     def put(self, picture: Picture) -> None:
         """A picture as it is now."""
         self._rows.put(picture)
-        self.refresh()
+        self.redraw((picture.id,))
 
     @property
     def total(self) -> int:
@@ -114,14 +121,21 @@ class ContactGrid(Gallery):
 
     def go(self, row: int) -> None:
         """To a row; beyond the last to that."""
-        self.cursor = max(0, min(len(self._rows) - 1, row))
-        self._follow()
+        before, self.cursor = self.cursor, max(0, min(len(self._rows) - 1, row))
+        self._refresh_rows({before, self.cursor})
+        self._follow(redraw=False)
 
     def resize(self, by: int) -> None:
         """Larger or smaller pictures, the cursor's in sight."""
         if self.scale(by):
+            self._chosen = self.step
             self._fit()
             self._follow()
+
+    @property
+    def chosen_step(self) -> int | None:
+        """Which of the sizes its user wants; None for what fits."""
+        return self._chosen
 
     @property
     def columns(self) -> int:
@@ -141,7 +155,7 @@ class ContactGrid(Gallery):
         lines = -(-len(self._rows) // self.columns)
         self.virtual_size = Size(max(1, self.size.width), max(1, lines * self._tall))
 
-    def _follow(self) -> None:
+    def _follow(self, redraw: bool = True) -> None:
         top, height = self.cursor // self.columns * self._tall, max(1, self.size.height)
         to = self.scroll_y
         if top < to or self._tall > height:
@@ -149,16 +163,19 @@ class ContactGrid(Gallery):
         elif top + self._tall > to + height:
             to = top + self._tall - height
         self.scroll_to(y=to, animate=False)
-        self.look()
+        self.look(redraw)
         self.post_message(self.Walked())
 
     def watch_scroll_y(self, old: float, new: float) -> None:
         """What comes into sight is read."""
         super().watch_scroll_y(old, new)
-        self.look()
+        self.look(redraw=False)
 
     def on_resize(self, event: events.Resize) -> None:
-        """Other lines, the cursor's in sight."""
+        """Other lines, the cursor's in sight; a whole one, where nobody chose a size."""
+        if self._chosen is None:
+            fitting = [step for step in range(STEP + 1) if SIZES[step] // 2 < self.size.height]
+            self.scale(max(fitting, default=0) - self.step)
         self._fit()
         self._follow()
 
@@ -167,8 +184,9 @@ class ContactGrid(Gallery):
         column, line = event.x // (self.wide + 1), (event.y + self.scroll_offset.y) // self._tall
         row = line * self.columns + column
         if column < self.columns and row < len(self._rows):
-            self.cursor = row
-            self.look()
+            before, self.cursor = self.cursor, row
+            self._refresh_rows({before, row})
+            self.look(redraw=False)
             self.post_message(self.Opened() if event.chain == 2 else self.Walked())
 
     # ── reading ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -190,6 +208,18 @@ class ContactGrid(Gallery):
         self._rows.add(ids, found, last - first)
         if self.at in ids:
             self.post_message(self.Walked())
+
+    def redraw(self, ids: Collection[int]) -> None:
+        """As in Gallery."""
+        first, last = self._sight()
+        wanted = set(ids)
+        self._refresh_rows({row for row in range(first, last + 1) if self._rows.ids[row] in wanted})
+
+    def _refresh_rows(self, rows: Collection[int]) -> None:
+        wide, tall, top = self.wide + 1, self._tall, self.scroll_offset.y
+        cells = [Region(row % self.columns * wide, row // self.columns * tall - top, wide, tall) for row in rows]
+        if found := [cell for cell in cells if cell.overlaps(self.size.region)]:
+            self.refresh(*found)
 
     def in_sight(self) -> Sequence[Picture]:
         """As in Gallery."""
