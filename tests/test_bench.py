@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from engines.requests import Generate, Warm, to_json
-from tui import looking_bench, probe
+from tui import looking_bench, probe, wire_bench
 from tui.figures import Figure, Spread
 from tui.sweep_bench import OTHERS
 from tui.typing_bench import SLIDES
@@ -174,3 +174,13 @@ def test_a_figure_in_words_and_as_json() -> None:
     assert told["median"] == 0.3 and told["ratio"] == 3.0 and told["difference"] == 0.2 and told["met"] is False
     assert "3.00x" in figure.line() and "goal at most 2x: missed" in figure.line()
     assert Spread(tuple(float(i) for i in range(100))).at(0.99) == 99.0
+
+
+def test_wire() -> None:
+    """Both sides were in both terminals, and each part of the session sent something."""
+    _, kitty, sixel = figures("wire")
+    for figure in (kitty, sixel):
+        assert figure["unit"] == "B" and figure["ratio"] > 0 and figure["met"] in (True, False)
+        assert set(figure["parts"]) == set(figure["stock"]) == set(wire_bench.PARTS) and figure["previews"] >= 2
+        assert all(size > 1000 for size in (*figure["parts"].values(), *figure["stock"].values()))
+        assert sum(figure["parts"].values()) == figure["median"]

@@ -242,6 +242,26 @@ async def test_previews_are_dropped_first_and_the_picture_comes(drawn: Line, mon
     assert uploads.number((app.view, "preview")) is None
 
 
+async def test_a_refresh_is_a_few_bytes_and_a_preview_a_few_more(drawn: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stock widget sends 182 kB a refresh of 30x15 cells."""
+    monkeypatch.setattr(graphics, "current", graphics.Graphics(Decision("kitty", "a test", cell=(10, 20))))
+    app = Shown()
+    drawn.open.set()
+    async with app.run_test(size=(30, 15)) as pilot:
+        app.view.mode = "kitty"
+        app.view.show_pixels(noise(512, 512))  # of all pictures the one with most bytes
+        await until(pilot, lambda: app.view._placed)
+        await at_rest(pilot, drawn)
+        assert 1000 < graphics.current.sent <= 20_000
+        app.view.show_pixels(noise(512, 512), sharp=True)
+        await until(pilot, lambda: app.view._placed and app.view._placed[0] != (app.view, "preview"))
+        await at_rest(pilot, drawn)
+        before = len(drawn.getvalue().encode())
+        app.view.refresh()
+        await at_rest(pilot, drawn)
+        assert 0 < len(drawn.getvalue().encode()) - before < 5000
+
+
 def flat_of(number: int) -> Pixels:
     return Pixels(16, 16, bytes([number * 10] * 768))
 

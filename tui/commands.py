@@ -290,7 +290,7 @@ def bench(
     what: Annotated[
         list[str],
         typer.Argument(
-            metavar="[engine|start|memory|paint|keys|prompt|live|sweep|models]…", help="All if none is named."
+            metavar="[engine|start|memory|paint|keys|prompt|live|sweep|models|wire]…", help="All if none is named."
         ),
     ] = [],  # noqa: B006
     model: ModelId = "",
@@ -300,7 +300,7 @@ def bench(
     json: Json = False,
     debug: Debug = False,
 ) -> int:
-    """Measure how quick this machine is: engine, start, memory, first paint, keys, live, sweeps, models."""
+    """Measure how quick this machine is: engine, start, memory, first paint, keys, live, sweeps, models, bytes."""
     from tui import bench as benches
 
     return benches.run(_begin(debug, device, threads), what, json, model, runs)

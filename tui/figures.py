@@ -118,6 +118,8 @@ class Figure:
 def shown(value: float, unit: Unit, signed: bool = False) -> str:
     """'12.3 ms', '1.24 s', '512 MiB'."""
     sign = "+" if signed and value >= 0 else ""
+    if unit == "B" and abs(value) < 10 * 2**20:
+        return f"{sign}{value / 1000:.0f} kB"
     if unit == "B":
         return f"{sign}{value / 2**20:.0f} MiB"
     if abs(value) < 0.1:

@@ -6,12 +6,14 @@ Nothing that is started here outlives its `with` block or its call, whatever end
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pty
 import random
 import re
 import select
 import signal
+import struct
 import subprocess
 import sys
 import tempfile
@@ -33,6 +35,8 @@ PATIENCE = 2.0
 "Seconds after which a key that was not seen counts as lost."
 KEPT = 65_536
 "Bytes of output in which text is looked for."
+SLOW = 1024
+"Of it that is read at once on a slow line."
 CONTROL = re.compile(rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\^_])|\r|\n")
 "What a terminal obeys instead of showing it."
 ROOT = str(Path(__file__).resolve().parent.parent)
@@ -63,15 +67,49 @@ class Typed:
     "Keys that were not seen within PATIENCE."
 
 
-ASKED, ANSWER = b"\x1b[c", b"\x1b[?62;22c"
+PLAIN: Mapping[bytes, bytes] = {b"\x1b[c": b"\x1b[?62;22c"}
 "What every terminal is asked before it is drawn on, and what a plain one answers (DA1): colours, and no pictures."
+KITTY: Mapping[bytes, bytes] = {
+    b"\x1b[c": b"\x1b[?62;c",
+    b"a=q": b"\x1b_Gi=31;OK\x1b\\",
+    b"\x1b[16t": b"\x1b[6;20;10t",
+    b"\x1b[>0q": b"\x1bP>|kitty(0.41.1)\x1b\\",
+}
+"What a kitty answers, with cells of 10x20 pixels."
+SIXEL: Mapping[bytes, bytes] = {
+    b"\x1b[c": b"\x1b[?62;4;22c",
+    b"\x1b[16t": b"\x1b[6;20;10t",
+    b"\x1b[>0q": b"\x1bP>|XTerm(379)\x1b\\",
+}
+"What an xterm with sixels answers."
 
 
 class Terminal:
-    """A program in a pseudo-terminal that says no more of itself than a plain one. A context manager: it ends the
-    program."""
+    """A program in a pseudo-terminal that says no more of itself than it is told to. A context manager: it ends the
+    program.
 
-    def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
+    Args:
+        command: of the program.
+        environment: its own.
+        answers: what it hears when it asks something.
+        rate: bytes a second that are read of what it writes, at most; 0 for all at once.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        answers: Mapping[bytes, bytes] = PLAIN,
+        rate: float = 0.0,
+    ) -> None:
+        self.answers = answers
+        self.rate = rate
+        self.record: bytearray | None = None
+        "All that is read from when this is set."
+        self.count = 0
+        "Bytes that were read."
+        self._asking = b""
+        self._due = 0.0
         self.began = time.perf_counter()
         "When the program was started."
         self.pid, self._fd = pty.fork()
@@ -102,18 +140,41 @@ class Terminal:
         Raises:
             SafelightError: the program has ended.
         """
+        if (until := self._due - time.perf_counter()) > 0:  # a slow line has not carried what was read last
+            time.sleep(min(until, max(seconds, 0.0)))
+            if until > seconds:
+                return b""
+            seconds -= until
         if not select.select([self._fd], [], [], max(seconds, 0.0))[0]:
             return b""
         try:
-            data = os.read(self._fd, KEPT)
+            data = os.read(self._fd, SLOW if self.rate else KEPT)
         except OSError:  # how Linux says that nobody holds the other end any more
             data = b""
         if not data:
             raise SafelightError("a program that was measured ended too early", f"it said: {self.text()[-200:]}")
-        if ASKED in data:
-            os.write(self._fd, ANSWER)
+        self.count += len(data)
+        if self.rate:
+            self._due = max(self._due, time.perf_counter() - 0.05) + len(data) / self.rate
+        if self.record is not None:
+            self.record += data
+        self._asking = (self._asking + data)[-(len(data) + 7) :]  # a question may be cut in two
+        for question in sorted((q for q in self.answers if q in self._asking), key=self._asking.index):
+            os.write(self._fd, self.answers[question])
+            self._asking = self._asking.replace(question, b"")
+        self._asking = self._asking[-7:]
         self._kept = (self._kept + data)[-KEPT:]
         return data
+
+    def resize(self, rows: int, columns: int) -> None:
+        """As somebody who draws at the window's corner."""
+        fcntl.ioctl(self._fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+    def rest(self, quiet: float, seconds: float) -> None:
+        """Reads until nothing was written for so long, or for `seconds` at most."""
+        until = time.perf_counter() + seconds
+        while self.read(quiet) and time.perf_counter() < until:
+            pass
 
     def text(self) -> str:
         """What was written since `forget`, at most KEPT bytes of it, without what steers the terminal."""

@@ -12,6 +12,7 @@ piece at a time: a picture that takes seconds on a slow line holds no key up.
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import IO, Any
@@ -20,6 +21,12 @@ from textual.app import App
 
 SLACK = 4096
 "Characters that may wait, or be on their way, before there is no room for more: less than a screen, more than a key."
+
+WAITED = 0.05
+"Seconds that a write takes where the terminal reads slower than is written."
+REST = 4.0
+"So many times as long as one had to wait, previews rest: what is on the line by then holds keys up."
+LONGEST_REST = 10.0
 
 _END, _END_WRAPPED = "\x1b_Gm=0,q=2\x1b\\", "\x1bPtmux;\x1b\x1b_Gm=0,q=2\x1b\x1b\\\x1b\\"
 "Ends a picture of which no more comes, and the terminal throws it away; the same for tmux to hand on."
@@ -47,6 +54,7 @@ class Writer(threading.Thread):
         self._begun = ""
         "The piece that went last, where another of the same picture has to follow."
         self._asked: list[tuple[bool, Callable[[], object]]] = []
+        self._rest_until = 0.0
         self._stopping = False
         self._gone = False
 
@@ -124,6 +132,11 @@ class Writer(threading.Thread):
         if room:
             call()
 
+    @property
+    def rests(self) -> float:
+        """Seconds for which nothing should be drawn that can be done without."""
+        return max(0.0, self._rest_until - time.monotonic())
+
     # ── the thread ──────────────────────────────────────────────────────────────────────────────────────────────
 
     def run(self) -> None:
@@ -169,8 +182,11 @@ class Writer(threading.Thread):
         self._tell()
 
     def _out(self, text: str) -> None:
+        began = time.monotonic()
         self._file.write(text)
         self._file.flush()
+        if (waited := (now := time.monotonic()) - began) > WAITED:
+            self._rest_until = now + min(self.rests + REST * waited, LONGEST_REST)
 
     def _tell(self) -> None:
         """Those who asked for room."""

@@ -65,6 +65,12 @@ class Graphics:
         return writer is not None and not writer.has_room(for_pictures=True)
 
     @staticmethod
+    def rests(app: App[Any]) -> float:
+        """Seconds for which no previews should be sent: the line is slow, and keys go first."""
+        writer = writer_of(app)
+        return 0.0 if writer is None else writer.rests
+
+    @staticmethod
     def when_free(app: App[Any], call: Callable[[], object]) -> None:
         """Calls, in any thread, once it has read that."""
         writer = writer_of(app)

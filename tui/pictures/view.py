@@ -209,6 +209,7 @@ class PictureView(Widget):
         self._over_cells = (0, 0)
         self._drawing: Timer | None = None
         self._shown_at = 0.0
+        self._resting = False
         self.mode = mode
 
     @property
@@ -309,6 +310,8 @@ class PictureView(Widget):
                 self._source = fitted.pixels  # a file is not read again for another size
             if fitted.pixels is None:
                 self._say(fitted.error)
+            elif fitted.order.preview and self._rests():
+                pass
             elif fitted.order.mode == "kitty":
                 self._place(fitted)
             else:
@@ -318,13 +321,24 @@ class PictureView(Widget):
         if self._again:
             self._fit()
 
+    def _rests(self) -> bool:
+        """Whether no preview is to be shown now; the newest that there is by then is tried again."""
+        wait = graphics.current.rests(self.app)
+        if self._mode == "kitty":
+            wait = max(wait, self._shown_at + PREVIEW_EVERY - time.monotonic())
+        if wait > 0 and not self._resting:
+            self._resting = True
+            self.set_timer(wait, self._rested)
+        return wait > 0
+
+    def _rested(self) -> None:
+        self._resting = False
+        self._fit()
+
     def _place(self, fitted: _Fitted) -> None:
         """In cells that show a picture of the terminal's. A preview swaps it in place: no cell is written again."""
         terminal, (cols, rows) = graphics.current, fitted.cells
         waits, self._late = self._late is not None, None
-        if fitted.order.preview and (wait := self._shown_at + PREVIEW_EVERY - time.monotonic()) > 0:
-            self.set_timer(wait, self._fit)  # the newest that there is then
-            return
         if fitted.png is not None and terminal.busy(self.app):
             self._late = fitted
             if not waits:
