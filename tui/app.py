@@ -259,7 +259,7 @@ class SafelightApp(App[None]):
     def _display(self, screen: Screen[Any], renderable: RenderableType | None) -> None:
         """As Textual does, but not into a line that is behind."""
         if not self._frames.held(renderable):
-            super()._display(screen, renderable)
+            super()._display(screen, self._frames.changes(renderable))
 
     # ── events ──────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -409,6 +409,7 @@ class SafelightApp(App[None]):
     def _back_in_terminal(self) -> None:
         """All of it is drawn and sent anew."""
         self._send(alt_keys.take(graphics.current.decision))
+        self._frames.forget()
         for view in self._views():
             view.again()
         self.refresh(layout=True)
@@ -419,6 +420,7 @@ class SafelightApp(App[None]):
 
     def on_resize(self) -> None:
         """Another font has cells of another size."""
+        self._frames.forget()
         terminal = graphics.current
         if terminal.decision.mode == "halfblocks" or self.is_headless:
             return

@@ -12,9 +12,10 @@ from typing import Any
 from rich.console import RenderableType
 from textual._compositor import ChopsUpdate, LayoutUpdate
 from textual.app import App
-from textual.geometry import Region
+from textual.geometry import Region, Size
 
-from tui.writing import writer_of
+from tui.changes import Changes, Seen
+from tui.writing import Writer, writer_of
 
 
 class Frames:
@@ -23,6 +24,8 @@ class Frames:
     def __init__(self, app: App[Any]) -> None:
         self._app = app
         self._missed: set[Region] = set()
+        self._seen = Seen()
+        self._seen_by: tuple[Writer | None, Size] = None, Size()
 
     def held(self, renderable: RenderableType | None) -> bool:
         """Whether a frame is not to be drawn now; it comes by itself, later."""
@@ -37,6 +40,20 @@ class Frames:
             writer.when_room(lambda: self._app.call_later(self._catch_up))
         self._missed |= regions
         return True
+
+    def forget(self) -> None:
+        """The terminal may have lost what was drawn."""
+        self._seen.forget()
+
+    def changes(self, renderable: RenderableType | None) -> Any:
+        """What of a frame is to be drawn."""
+        writer = writer_of(self._app)
+        if writer is None or self._app._batch_count or not isinstance(renderable, ChopsUpdate | LayoutUpdate):
+            return renderable
+        if self._seen_by != (writer, self._app.size):
+            self._seen_by = writer, self._app.size
+            self.forget()
+        return Changes(renderable, self._seen)
 
     def _catch_up(self) -> None:
         missed, self._missed = self._missed, set()

@@ -1,0 +1,77 @@
+"""What of a frame the terminal does not show already.
+
+Textual draws all of a widget that has changed, and all of the screen when a dialog opens, often twice: most of it is
+there. It comes in pieces, each the part of a row that belongs to one widget; a piece that is the same, in the same
+place, is not sent again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rich.console import Console
+from textual._compositor import ChopsUpdate, CompositorUpdate, LayoutUpdate
+from textual.strip import Strip
+
+Piece = tuple[int, int, Strip]
+"Row, first column, and what is there."
+
+
+class Seen:
+    """What a terminal shows, as far as it is known."""
+
+    def __init__(self) -> None:
+        self._rows: dict[int, dict[int, tuple[int, str]]] = {}
+
+    def forget(self) -> None:
+        """Something else may have been drawn: everything is sent anew."""
+        self._rows.clear()
+
+    def takes(self, y: int, x: int, width: int, text: str) -> bool:
+        """Whether a piece has to be sent; from then on it is there."""
+        row = self._rows.setdefault(y, {})
+        if row.get(x) == (width, text):
+            return False
+        for start in [start for start, (long, _) in row.items() if start < x + width and start + long > x]:
+            del row[start]
+        row[x] = width, text
+        return True
+
+
+class Changes(CompositorUpdate):
+    """A frame without what is there already."""
+
+    def __init__(self, frame: ChopsUpdate | LayoutUpdate, seen: Seen) -> None:
+        self._frame = frame
+        self._seen = seen
+
+    def render_segments(self, console: Console) -> str:
+        """As in Textual."""
+        pieces = _of_screen(self._frame) if isinstance(self._frame, LayoutUpdate) else _of_spans(self._frame)
+        sent = []
+        for y, x, strip in pieces:
+            text = strip.render(console)
+            if self._seen.takes(y, x, strip.cell_length, text):
+                sent.append(f"\x1b[{y + 1};{x + 1}H{text}")
+        return "".join(sent)
+
+
+def _of_screen(frame: LayoutUpdate) -> Iterator[Piece]:
+    for y, line in enumerate(frame.strips, frame.region.y):
+        x = frame.region.x
+        for strip in line:
+            if strip.cell_length:
+                yield y, x, strip
+            x += strip.cell_length
+
+
+def _of_spans(frame: ChopsUpdate) -> Iterator[Piece]:
+    """As ChopsUpdate goes over them."""
+    for y, left, right in frame.spans:
+        for end, (x, strip) in zip(frame.chop_ends[y], frame.chops[y].items(), strict=False):
+            if strip is None or x >= right or end <= left:
+                continue
+            if x < left or end > right:
+                strip = strip.crop(0, min(end, right) - x)
+            if strip.cell_length:
+                yield y, x, strip
