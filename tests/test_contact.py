@@ -14,6 +14,7 @@ from fake_engine import NOW, FakeEngine, FakeStore, catalogue
 from PIL import Image
 from test_graphics import Wire
 from textual import events
+from textual.geometry import Region
 from textual.pilot import Pilot
 from textual.widgets import Static
 
@@ -28,7 +29,7 @@ from tui.contact import ContactScreen
 from tui.gallery import SIZES, Drawn
 from tui.panes.closer import Closer
 from tui.panes.contact import ContactGrid
-from tui.pictures import kitty
+from tui.pictures import graphics, kitty
 from tui.pictures.deciding import Decision
 from tui.rows import KEPT, Rows
 from tui.settings import Settings
@@ -256,7 +257,7 @@ async def test_a_closer_look_and_finishing(desk: Desk) -> None:
     async with desk.app.run_test(size=WIDE) as pilot:
         await opened(pilot, desk)
         assert "hires x2 at 0.4 · of picture 1" in desk.caption
-        for key in ("space", "z", "alt+j"):
+        for key in ("space", "z"):
             await pilot.press(key)
             await until(pilot, lambda: isinstance(desk.app.screen, Closer))
             assert len(desk.app.screen._looks) == 2, "what it was made of lies under it"  # type: ignore[attr-defined]
@@ -507,3 +508,26 @@ def test_orders_are_read_from_the_store(desk: Desk) -> None:
     assert list(browsing.order(desk.store, "score fake-clip", "mini a")) == [2, 1]
     assert list(browsing.order(desk.store, "score nobody")) == [2, 1]
     assert [p.id for p in browsing.some(desk.store, [2, 77])] == [2] and browsing.newest(desk.store) == 2
+
+
+async def test_a_terminal_that_is_behind_is_left_alone(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    wire = Wire(monkeypatch, Decision("kitty", "", cell=(10, 20)))
+    behind = True
+    monkeypatch.setattr(graphics.Graphics, "busy", staticmethod(lambda app: behind))
+    desk.fill(8)
+    async with desk.app.run_test(size=SMALL) as pilot:
+        await until(pilot, lambda: desk.app.workbench._ready)
+        await pilot.press("alt+comma")
+        await until(pilot, lambda: isinstance(desk.app.screen, ContactScreen) and desk.screen._counted)
+        grid = desk.grid
+        await until(pilot, lambda: all(grid.drawing(picture) for picture in grid.in_sight()))
+        drawn: list[tuple[Region, ...]] = []
+        refresh = grid.refresh
+        monkeypatch.setattr(grid, "refresh", lambda *cells, **rest: (drawn.append(cells), refresh(*cells, **rest))[1])
+        await pilot.pause(0.3)
+        assert not drawn and not wire.count("a=T") and grid.busy
+        await pilot.press("right")
+        assert [len(cells) for cells in drawn] == [2], "the cursor was there, and is here"
+        behind = False
+        await settled(pilot, desk)
+        assert wire.count("a=T") == 8 and all(drawn), "never the whole screen"

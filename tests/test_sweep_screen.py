@@ -18,6 +18,7 @@ from driving import until
 from fake_engine import catalogue
 from PIL import Image
 from sweep_child import FakeDarkroom
+from test_graphics import Wire
 from textual.pilot import Pilot
 from textual.widgets import Input, Static
 
@@ -37,6 +38,7 @@ from tui.grid_screen import GridScreen, MarkList, Marks
 from tui.marking import Marked
 from tui.panes.help import HelpScreen
 from tui.panes.scatter import Scatter
+from tui.pictures.deciding import Decision
 from tui.settings import Settings
 from tui.sweep_screen import SweepScreen
 
@@ -827,6 +829,20 @@ async def test_who_looks_at_pictures_stays_with_them_whoever_comes_to_lead(fille
         await until(pilot, lambda: filled.screen.board.order[0] != first.number)
         assert filled.screen.board.chosen is not None and filled.screen.board.chosen.number == first.number
         assert filled.screen.at is not None and filled.screen.at[0] == first.number
+
+
+async def test_a_kitty_shows_the_sheet_in_its_own_pixels(filled: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    wire = Wire(monkeypatch, Decision("kitty", "", cell=(10, 20)))
+    async with filled.app.run_test(size=WIDE) as pilot:
+        await pilot.press("f8")
+        await shown(pilot, filled, 1)
+        sheet = filled.screen.pictures.sheet
+        await until(pilot, lambda: sheet.in_sight() and all(sheet._stands(p) for p in sheet.in_sight()))
+        await until(pilot, lambda: not sheet.busy)
+        assert wire.terminal.uploads.counts["uploads"] == len({p.id for p in sheet.in_sight()}) == 6
+        await pilot.press("f8")
+        await pilot.pause()
+        assert wire.terminal.uploads.counts["deletes"] == 6
 
 
 def test_a_rating_outlives_a_reading_that_began_before_it(filled: Desk) -> None:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from textual import on
 
 from tui.messages import CloserWanted, PictureChosen, Rated
 from tui.panes.history import HistoryPane
 from tui.sweeps import SweepsScreen
 
+if TYPE_CHECKING:
+    from tui.contact import Left
+
 
 class ContactingScreen(SweepsScreen):
     """Opens it where it was left, unless another picture is shown since."""
 
-    _left: object = None
+    _left: Left | None = None
     "How the contact sheet was left."
     _shown_then: int | None = None
     "The picture that was shown then."
@@ -22,7 +27,7 @@ class ContactingScreen(SweepsScreen):
         from tui.contact import ContactScreen, Left  # nobody waits for it to see the workbench
 
         shown = self.shown.id if self.shown is not None else None
-        left = self._left if isinstance(self._left, Left) else Left()
+        left = self._left or Left()
         at = left.at if shown == self._shown_then else shown
         screen = ContactScreen(
             self.conductor.store, self.post_message, self.title_of, self.mode, left, at, self._clock, self._keymap

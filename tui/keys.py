@@ -222,7 +222,7 @@ TABLE: tuple[Action, ...] = (
     Action("contact-mark", "m", "mark", "Mark the picture, or unmark it.", "contact", footer=True),
     Action("contact-compare", "c", "compare", "Flip through the marked pictures in one place; a single one beside the "
            "cursor's.", "contact", footer=True),
-    Action("contact-closer", "space,z,alt+j", "look closer", "Show it as large as the terminal; space flips to what "
+    Action("contact-closer", "space,z", "look closer", "Show it as large as the terminal; space flips to what "
            "it was made of.", "contact", footer=True),
     Action("contact-take", "t", "take settings", "Take its settings into the form.", "contact", footer=True),
     Action("contact-copy", "y", "copy path", "Copy its path.", "contact", footer=True),

@@ -256,8 +256,10 @@ class ContactGrid(Gallery):
         picture = self._rows.at(row)
         drawn = self.drawing(picture) if picture is not None else None
         if line == self.high:
-            style = base + self.get_component_rich_style("sheet--cursor", partial=True) if here else dim
-            return Strip([mark, *self._told(picture, style)])
+            if here:  # where there are few colours, that of the mark is that of the cursor
+                style = base + self.get_component_rich_style("sheet--cursor", partial=True)
+                return Strip([mark, *self._told(picture, style, style)])
+            return Strip([mark, *self._told(picture, dim, base + self._ink("sheet--mark"))])
         lost = drawn.lost if drawn is not None else "damaged" if self._rows.is_broken(row) else ""
         if drawn is not None and not lost:
             return Strip.join([Strip([mark]), drawn.strips[line].apply_style(base)])
@@ -265,7 +267,7 @@ class ContactGrid(Gallery):
         text = (one_line(lost, wide) or "…") if middle else ""
         return Strip([mark, Segment(text.center(wide), base + self._ink("sheet--failed") if lost else dim)])
 
-    def _told(self, picture: Picture | None, style: Style) -> list[Segment]:
+    def _told(self, picture: Picture | None, style: Style, mark: Style) -> list[Segment]:
         """As much as fits of what a picture is worth, behind its mark."""
         marked = picture is not None and picture.id in self._marked
         text = ""
@@ -273,7 +275,7 @@ class ContactGrid(Gallery):
             longer = f"{text} {part}" if text else part
             if len(longer) <= self.wide - 2 * marked:
                 text = longer
-        sign = [Segment("● ", style + self._ink("sheet--mark"))] if marked else []
+        sign = [Segment("● ", mark)] if marked else []
         return [*sign, Segment(set_cell_size(text, self.wide - 2 * marked), style)]
 
     def _ink(self, name: str) -> Style:
