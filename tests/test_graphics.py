@@ -20,6 +20,7 @@ from tui.keyboard import Keyboard
 from tui.pictures import asking, card, graphics, kitty, sixels
 from tui.pictures.asking import Answers, Tmux
 from tui.pictures.deciding import VARIABLE, Decision, decide
+from tui.pictures.halfblocks import coarse_strips
 
 KITTY = Answers("kitty(0.41.1)", kitty=True, cell=(10, 20), answered=True)
 XTERM = Answers("XTerm(379)", sixel=True, cell=(8, 17), answered=True)
@@ -369,3 +370,50 @@ def test_who_shows_all_colours_is_told_by_its_name(name: str, tmux: Tmux | None,
     decision = decide("auto", Answers(name=name, answered=True, tmux=tmux), {"TERM": "xterm"})
     assert decision.true_colours is true
     assert decide("sixel", Answers(name=name, answered=True, tmux=tmux), {"TERM": "xterm"}).true_colours is true
+
+
+def texts(app: Shown) -> list[str]:
+    return [app.view.render_line(y).text for y in range(app.view.size.height)]
+
+
+async def test_nothing_is_drawn_under_sixels_but_where_something_lies_over_them(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    Wire(monkeypatch, Decision("sixel", "", cell=(8, 17)))
+    for name, size in (("a", (64, 64)), ("b", (64, 64)), ("wide", (96, 32))):
+        Image.effect_noise(size, 90).convert("RGB").save(tmp_path / f"{name}.png")
+    app = Shown()
+    app.CSS = "#box { width: 100%; height: 15; }"
+    app.view.mode = "sixel"
+
+    def cells() -> list[object]:
+        return [segment for y in range(app.view.size.height) for segment in app.view.render_line(y)]
+
+    async with app.run_test(size=(60, 20)) as pilot:
+        seen = []
+        for name in ("a", "b", "wide", "a"):
+            app.view.show_file(str(tmp_path / f"{name}.png"))
+            await settle(app, pilot)
+            await pilot.pause(0.1)
+            assert not any(mark in line for line in texts(app) for mark in "▀▄█")
+            assert any("\u00a0" in line for line in texts(app))
+            seen.append(cells())
+        assert seen[0] == seen[1], "the second covers the first"
+        assert seen[1] != seen[2] and seen[2] != seen[3] and seen[0] != seen[3]
+        app.view.clear("nothing")
+        await settle(app, pilot)
+        assert not any("\u00a0" in line for line in texts(app)), "what is there now is sent, and takes the sixels away"
+        await app.push_screen(Dialog())
+        app.view.show_file(str(tmp_path / "a.png"))
+        await settle(app, pilot)
+        assert any("▀" in line for line in texts(app)), "what sixels can't be drawn for is seen all the same"
+
+
+def test_a_preview_in_sixel_terminals_is_few_bytes() -> None:
+    for colours in ("truecolor", "256"):
+        strips = coarse_strips(noise(512, 512), 76, 38, colours)  # type: ignore[arg-type]
+        assert len(strips) == 38 and {strip.cell_length for strip in strips} == {76}
+        assert sum(len(strip._render_cache or "") for strip in strips) < 40_000
+    smooth = Pixels(64, 64, bytes(value for y in range(64) for x in range(64) for value in (x * 4, y * 4, 90)))
+    assert sum(len(strip._render_cache or "") for strip in coarse_strips(smooth, 76, 38)) < 20_000
+    assert [strip.cell_length for strip in coarse_strips(noise(8, 8), 7, 3)] == [6, 6, 6]

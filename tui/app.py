@@ -219,7 +219,7 @@ class SafelightApp(App[None]):
         self.call_after_refresh(setattr, Keyboard, "waits", False)
         self.app_suspend_signal.subscribe(self, lambda _: self._leave_terminal())
         self.app_resume_signal.subscribe(self, lambda _: self._back_in_terminal())
-        self.set_class(graphics.current.decision.mode == "kitty", "-kitty")
+        self.set_class(graphics.current.decision.mode != "halfblocks", "-pixels")
         if graphics.current.again is not None:
             self.set_interval(SEAT_EVERY, self._look_for_seat)
             self._look_for_seat()
@@ -454,7 +454,7 @@ class SafelightApp(App[None]):
         terminal.uploads.lose()  # the pictures are in the other one
         terminal.decision = decision
         terminal.uploads.wrapped = decision.wrapped
-        self.set_class(decision.mode == "kitty", "-kitty")
+        self.set_class(decision.mode != "halfblocks", "-pixels")
         self.workbench.mode = decision.mode
         for view in self._views():
             view.mode = decision.mode

@@ -80,6 +80,36 @@ def strips_of(
     return strips
 
 
+COARSE_COLOURS = 32
+"Of a picture in coarse strips."
+
+
+def coarse_strips(
+    source: Pixels, cols: int, rows: int, colours: Colours = "truecolor", cells: tuple[int, int] | None = None
+) -> list[Strip]:
+    """The picture in squares of two cells and few colours: a tenth of the bytes of half-blocks, for what is looked at
+    for a moment. Else as `strips_of`."""
+    from PIL import Image
+
+    image = to_image(source)
+    width, height = cells or fit(image.width, image.height, cols, rows)
+    if not width:
+        return []
+    across = -(-width // 2)
+    image = _resized(image, across, height)
+    image = image.quantize(COARSE_COLOURS, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).convert("RGB")
+    if colours == "256":
+        table, palette = _xterm_pixels(), _xterm_palette()
+        squares = [table[n] for n in image.quantize(palette=palette, dither=Image.Dither.NONE).tobytes()]
+    else:
+        squares = _pixels_truecolor(image)
+    strips = []
+    for start in range(0, len(squares), across):
+        row = [square for square in squares[start : start + across] for _ in range(2)][:width]
+        strips.append(_line(row, row))
+    return strips
+
+
 _Pixel: TypeAlias = tuple[Color, str]
 """One colour, ready for rich, and what follows 38; or 48; in an SGR sequence; the same colour is the same object."""
 
@@ -101,8 +131,7 @@ def _pixels_truecolor(image: Image) -> list[_Pixel]:
 def _pixels_256(image: Image) -> list[_Pixel]:
     from PIL import Image
 
-    palette = Image.new("P", (1, 1))
-    palette.putpalette([channel for pixel in _XTERM for channel in pixel])
+    palette = _xterm_palette()
     table = _xterm_pixels()
     return [table[n] for n in image.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG).tobytes()]
 
@@ -170,6 +199,14 @@ def _xterm() -> list[tuple[int, int, int]]:
 
 
 _XTERM = _xterm()
+
+
+def _xterm_palette() -> Image:
+    from PIL import Image
+
+    palette = Image.new("P", (1, 1))
+    palette.putpalette([channel for pixel in _XTERM for channel in pixel])
+    return palette
 
 
 @lru_cache(1)

@@ -12,8 +12,9 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import PurePath
-from typing import Any
+from typing import Any, ClassVar
 
+from rich.color import Color
 from rich.segment import Segment
 from rich.style import Style
 from rich.text import Text
@@ -29,7 +30,7 @@ from engines.events import Pixels
 from tui.clean import clean, one_line
 from tui.pictures import graphics, kitty, sixels
 from tui.pictures.deciding import Mode
-from tui.pictures.halfblocks import Colours, strips_of
+from tui.pictures.halfblocks import Colours, coarse_strips, strips_of
 from tui.pictures.images import load
 
 KEPT = 1024
@@ -41,6 +42,8 @@ PREVIEW, PREVIEW_COLOURS = 128, 64
 "Pixels a side, and colours, of a preview that a terminal enlarges by itself: at most 15 kB."
 STILL = 0.05
 "Seconds without a change after which sixels are drawn: they are many bytes."
+EMPTY_CELL = "\u00a0"
+"Under sixels: looks like a space, and is another text."
 PREVIEW_EVERY = 0.25
 "Seconds between two of them, at least."
 
@@ -102,6 +105,8 @@ def _fitted(order: _Order) -> _Fitted:
         if order.mode == "kitty":
             return _for_kitty(order, pixels)
         cells, size = _box(pixels, order)
+        if order.mode == "sixel" and order.preview:
+            return _Fitted(order, pixels, tuple(coarse_strips(pixels, order.cols, order.rows, order.colours, cells)))
         strips = strips_of(pixels, order.cols, order.rows, order.colours, dark=order.dark, cells=cells)
     except ValueError as error:
         name = PurePath(order.source).name if isinstance(order.source, str) else "the picture"
@@ -155,6 +160,8 @@ class PictureView(Widget):
     }
     """
     ALLOW_SELECT = False
+    _boxes: ClassVar[int] = 0
+    "Counts the places that sixels were drawn in."
 
     class Ready(Message, bubble=False):
         """The worker is done."""
@@ -207,6 +214,9 @@ class PictureView(Widget):
         self._over = ""
         "Sixels that are drawn over the cells when these were."
         self._over_cells = (0, 0)
+        self._bare = False
+        "Whether there is nothing under the sixels."
+        self._box_number = 0
         self._drawing: Timer | None = None
         self._shown_at = 0.0
         self._resting = False
@@ -270,7 +280,7 @@ class PictureView(Widget):
 
     def _leave(self) -> None:
         """Nothing of the terminal's own is shown here any more."""
-        self._placed, self._coming, self._late, self._over = None, None, None, ""
+        self._placed, self._coming, self._late, self._over, self._bare = None, None, None, "", False
         if self._mode == "kitty":
             uploads = graphics.current.uploads
             graphics.current.send(self.app, uploads.forget((self, "preview")) + uploads.leave(self))
@@ -315,8 +325,10 @@ class PictureView(Widget):
             elif fitted.order.mode == "kitty":
                 self._place(fitted)
             else:
-                self._strips = fitted.strips
+                bare = bool(fitted.sixels) and self._is_free
+                self._strips = self._under(fitted) if bare else fitted.strips
                 self._over, self._over_cells = fitted.sixels, fitted.cells
+                self._bare = bare
                 self._changed()
         if self._again:
             self._fit()
@@ -381,6 +393,21 @@ class PictureView(Widget):
             self._changed()
 
     # ── sixels ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _under(self, fitted: _Fitted) -> tuple[Strip, ...]:
+        """Empty cells for sixels to be drawn over, as long as nothing lies there: half the bytes of a picture.
+
+        No other empty cells are like them, for what is drawn in their place must be sent: only that takes the sixels
+        away. Of two pictures in the same cells the second covers the first, and the cells stay.
+        """
+        cols, rows = fitted.cells
+        if not self._bare or self._over_cells != fitted.cells:
+            PictureView._boxes = PictureView._boxes % 0xFFFFFF + 1
+            self._box_number = PictureView._boxes
+        number = self._box_number
+        ink = Color.from_rgb(number >> 16, number >> 8 & 255, number & 255)
+        row = Strip([Segment(EMPTY_CELL * cols, Style.from_color(ink, Color.from_rgb(*fitted.order.ground)))], cols)
+        return (row,) * rows
 
     def _draw_soon(self) -> None:
         """Over the cells, when they are drawn and stay."""
