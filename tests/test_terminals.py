@@ -7,6 +7,7 @@ installed is skipped.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -170,12 +171,24 @@ def test_in_xterm(screen: Screen, program: list[str], terminal: str) -> None:
     exercised(screen)
 
 
-def test_in_xterm_in_tmux(screen: Screen, program: list[str], home: Path) -> None:
-    """Half-blocks: tmux says nothing of the terminal's sixels, and the pane's title stays what it was."""
+def _tmux() -> tuple[int, int] | None:
+    """The version of the tmux that an xterm would start; None if there is none."""
     if shutil.which("tmux") is None:
-        pytest.skip("not installed: tmux")
+        return None
+    said = subprocess.run(["tmux", "-V"], capture_output=True, text=True, check=False).stdout
+    found = re.search(r"(\d+)\.(\d+)", said)
+    return (int(found[1]), int(found[2])) if found else None
+
+
+@pytest.mark.parametrize("sixel", [False, True])
+def test_in_xterm_in_tmux(screen: Screen, program: list[str], home: Path, sixel: bool) -> None:
+    """Half-blocks, for tmux says nothing of the terminal's sixels; sixels where it is told of them, from 3.4 on."""
+    version = _tmux()
+    if version is None or (sixel and version < (3, 4)):
+        pytest.skip("not installed: tmux" + (" 3.4 or later" if sixel else ""))
     name = f"safelight-{os.getpid()}"
-    (home / "tmux.conf").write_text("set -g status off\n")
+    feature = "set -as terminal-features ',xterm*:sixel'\n" if sixel else ""
+    (home / "tmux.conf").write_text(f"set -g status off\n{feature}")
     outer = ["tmux", "-L", name, "-f", str(home / "tmux.conf"), "new"]
     try:
         screen.start("xterm", "-ti", "vt340", *XTERM, "-e", *outer, *program)
