@@ -29,6 +29,7 @@ from tui.contact import ContactScreen
 from tui.gallery import SIZES, Drawn
 from tui.panes.closer import Closer
 from tui.panes.contact import ContactGrid
+from tui.panes.footer import KeyLine
 from tui.pictures import graphics, kitty
 from tui.pictures.deciding import Decision
 from tui.rows import KEPT, Rows
@@ -531,3 +532,15 @@ async def test_a_terminal_that_is_behind_is_left_alone(desk: Desk, monkeypatch: 
         behind = False
         await settled(pilot, desk)
         assert wire.count("a=T") == 8 and all(drawn), "never the whole screen"
+
+
+async def test_the_line_of_keys_is_clicked(desk: Desk) -> None:
+    desk.fill(3)
+    async with desk.app.run_test(size=SMALL) as pilot:
+        await opened(pilot, desk)
+        line = str(desk.screen.query_one(KeyLine).render())
+        await pilot.click(KeyLine, offset=(line.index("sort") + 1, 0))
+        await settled(pilot, desk)
+        assert "by " in desk.title
+        await pilot.click(KeyLine, offset=(line.index("close") + 1, 0))
+        await until(pilot, lambda: desk.app.screen is desk.app.workbench)

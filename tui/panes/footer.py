@@ -55,9 +55,10 @@ class KeyLine(Widget):
 
     async def on_click(self, event: events.Click) -> None:
         """Runs the action under the pointer."""
-        for end, action in self._ends:
-            if event.x < end:
-                await self.app.run_action(action, self.screen.focused or self.screen)
+        action = next((action for end, action in self._ends if event.x < end), None)
+        for active in self.screen.active_bindings.values():
+            if active.binding.action == action:
+                await self.app.run_action(action, active.node)  # a pane's own, or its screen's, or the app's
                 return
 
 
