@@ -139,7 +139,8 @@ class Gallery(ScrollView, can_focus=True, inherit_bindings=False):
             self.refresh()
         if not self._reading and self.is_attached and self.size.width and self._is_wanting:
             self._reading = True
-            self.run_worker(self._read(), group="gallery")
+            # not its coroutine, which would never be awaited where the screen is taken away at once
+            self.run_worker(self._read, group="gallery")  # type: ignore[arg-type]
 
     # ── reading ─────────────────────────────────────────────────────────────────────────────────────────────────
 
