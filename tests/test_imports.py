@@ -37,7 +37,7 @@ def modules(package: str, but: str = "no such") -> list[str]:
         ("tui.cli", [*HEAVY, *SCREEN, "typer"]),
         ("tui.opening", [*HEAVY, *SCREEN, "typer"]),
         ("tui.commands", HEAVY + SCREEN),
-        ("tui.plain", HEAVY + SCREEN),
+        ("tui.plain.opening", HEAVY + SCREEN),
         ("engines.local", [*HEAVY, *SCREEN, "rich", "typer", "ctypes"]),
         ("tui.app", [*HEAVY, "typer"]),
     ],

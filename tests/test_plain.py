@@ -24,13 +24,16 @@ from test_terminal import Terminal, terminals  # noqa: F401
 from engines.errors import InvalidRequest, SafelightError
 from engines.events import Event, Noted
 from engines.requests import Finish, Generate, Job, Picture, Pull, Warm
-from tui import plain, plain_commands, plain_form, plain_voice
 from tui.draft import Draft
 from tui.drafts import DraftFile
-from tui.plain_bench import Bench
-from tui.plain_reading import Lines
-from tui.plain_voice import Voice
-from tui.plain_work import Work
+from tui.plain import commands as plain_commands
+from tui.plain import form as plain_form
+from tui.plain import opening as plain
+from tui.plain import voice as plain_voice
+from tui.plain.bench import Bench
+from tui.plain.reading import Lines
+from tui.plain.voice import Voice
+from tui.plain.work import Work
 
 FAST = "mini-lightning-2step-lora"
 
@@ -630,7 +633,7 @@ def test_it_takes_no_command_and_is_in_the_help() -> None:
 
 def test_neither_textual_nor_torch_are_imported_before_a_picture_is_asked_for(home: Path) -> None:
     code = (
-        "import sys\nfrom tui import plain\ncode = plain.open_plain()\n"
+        "import sys\nfrom tui.plain import opening as plain\ncode = plain.open_plain()\n"
         "print(code, *(m for m in ('textual', 'torch', 'readline') if m in sys.modules))"
     )
     done = subprocess.run(

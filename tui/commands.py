@@ -114,7 +114,7 @@ def alone(
     if plain:
         if context.invoked_subcommand is not None:
             raise InvalidRequest("--plain is line mode, and takes no command", "safelight --plain, and /help there")
-        from tui.plain import open_plain
+        from tui.plain.opening import open_plain
 
         raise typer.Exit(open_plain(device, threads, debug))
     if demo:

@@ -11,14 +11,14 @@ import sys
 from dataclasses import replace
 
 from engines.errors import InvalidRequest, SafelightError, StorageError
-from tui import plain_commands as commands
 from tui import session as sessions
 from tui.draft import Draft
 from tui.drafts import DraftFile
-from tui.plain_bench import Bench
-from tui.plain_reading import Lines
-from tui.plain_voice import Voice, speaks_utf8
-from tui.plain_work import Work
+from tui.plain import commands
+from tui.plain.bench import Bench
+from tui.plain.reading import Lines
+from tui.plain.voice import Voice, speaks_utf8
+from tui.plain.work import Work
 from tui.session import Session
 
 GREETING = (

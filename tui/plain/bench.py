@@ -15,13 +15,13 @@ from engines.requests import Finish, Job, Picture, Pull, Request, Warm
 from engines.steps import Hires
 from tui import draft as drafting
 from tui import fields, finishes, shares, shelf, stack, stocking, wording
-from tui import plain_form as form
 from tui.clean import one_line
 from tui.draft import Draft
 from tui.fetching import Fetches
-from tui.plain_reading import Lines
-from tui.plain_voice import Voice, listed
-from tui.plain_work import Work
+from tui.plain import form
+from tui.plain.reading import Lines
+from tui.plain.voice import Voice, listed
+from tui.plain.work import Work
 
 
 class History(Protocol):

@@ -9,12 +9,11 @@ from dataclasses import dataclass, replace
 from engines.errors import InvalidRequest
 from engines.requests import Warm, check_prompt
 from tui import fields
-from tui import plain_facts as facts
-from tui import plain_form as form
 from tui.clean import one_line
 from tui.draft import Draft
-from tui.plain_bench import Bench
-from tui.plain_voice import listed
+from tui.plain import facts, form
+from tui.plain.bench import Bench
+from tui.plain.voice import listed
 
 FEW = 10
 "Pictures that /history tells if nothing else is asked."

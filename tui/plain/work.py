@@ -16,9 +16,9 @@ from engines.engine import Engine
 from engines.errors import SafelightError
 from engines.events import Cancelled, Closed, Done, Event, Failed, Kept, Noted, Queued, Started
 from engines.requests import Generate, JobId, Picture, Pull, Request
-from tui import plain_facts as facts
-from tui.plain_reading import Lines
-from tui.plain_voice import Voice
+from tui.plain import facts
+from tui.plain.reading import Lines
+from tui.plain.voice import Voice
 
 LOOK = 0.1
 "Seconds between two looks at what was typed while a job runs."

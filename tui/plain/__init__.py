@@ -1,0 +1,1 @@
+"""Line mode: safelight in plain lines, for screen readers, dumb terminals, slow links and scripts."""
