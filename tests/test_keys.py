@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import itertools
 from pathlib import Path
 
@@ -140,7 +141,10 @@ async def test_a_letter_goes_to_every_place(home: Path) -> None:
                 if place.widget is not None:
                     assert bench.app.focused is place.widget, place.name
                 else:
-                    assert place.name in {node.id for node in bench.app.focused.ancestors_with_self} | {"picture"}
+                    ids = {node.id for node in bench.app.focused.ancestors_with_self}
+                    assert {"picture": "centre", "model": "model-choice", "steps": "input-steps"}.get(
+                        place.name, place.name
+                    ) in ids
             await pilot.press("ctrl+@", "§")
             assert bench.app.screen is bench.app.workbench
 
@@ -171,3 +175,35 @@ async def test_the_palette_has_every_action_and_does_it_in_its_pane(home: Path) 
         assert app.workbench.has_class("-page-history")
         await offered["look closer · enter or z or + · on the picture"]()
         await until(pilot, lambda: isinstance(app.screen, Closer))
+
+
+def test_every_key_of_the_table_is_pressed_by_a_test() -> None:
+    """Somewhere in the tests stands each of them, as Textual calls it."""
+    words: set[str] = set()
+    for path in Path(__file__).parent.glob("test_*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                words.add(node.value)
+    assert not [(action.id, key) for action in keys.TABLE for key in action.keys.split(",") if key not in words]
+
+
+async def test_second_ways(home: Path) -> None:
+    """Of what has another key already."""
+    bench = Bench(home)
+    bench.fill(40)
+    async with bench.app.run_test(size=(132, 30)) as pilot:
+        history = bench.app.workbench.history
+        await until(pilot, lambda: bench.app.workbench.shown is not None)
+        await pilot.press("f7", "ctrl+d")
+        page = history._cursor
+        assert page > 1
+        await pilot.press("ctrl+u")
+        assert history._cursor == 0
+        await pilot.press("G")
+        assert history._cursor == 39
+        await pilot.press("ctrl+home")
+        assert history._cursor == 0
+        await pilot.press("ctrl+space")
+        assert isinstance(bench.app.screen, JumpScreen)
+        await pilot.press("escape", "shift+f7")
+        await until(pilot, lambda: isinstance(bench.app.screen, ContactScreen))

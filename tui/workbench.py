@@ -398,7 +398,7 @@ class Workbench(RecallingScreen):
     def beyond(self) -> Sequence[tuple[str, str]]:
         """As in PagedScreen."""
         return (
-            ("prompt", "go_prompt"), ("model", "go_model"), ("settings", "go_settings"), ("queue", "go_queue"),
+            ("prompt", "go_prompt"), ("model", "go_model"), ("steps", "go_settings"), ("queue", "go_queue"),
             ("history", "go_history"), ("picture", "go_picture"),
         )  # fmt: skip
 

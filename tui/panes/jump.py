@@ -15,8 +15,12 @@ from textual.widgets import Static
 
 from tui.clean import one_line
 
-LETTERS = {"scheduler": "d", "score": "o", "seed": "e", "size": "z", "centre": "i", "history": "h", "queue": "q"}
+LETTERS = {"scheduler": "d", "score": "o", "seed": "e", "size": "z", "picture": "i", "history": "h", "queue": "q"}
 "By name, where the first letter is another's; a letter is always the same, so that the hand learns it."
+
+
+NAMES = {"centre": "picture", "sheet": "pictures"}
+"What widgets are called here, where that isn't their id."
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +45,7 @@ def places(screen: Screen[object], beyond: Iterable[tuple[str, str]] = ()) -> li
     found: list[Place] = []
     for widget in screen.focus_chain:
         name = (widget.id or type(widget).__name__).removeprefix("input-").removesuffix("-choice")
+        name = NAMES.get(name, name)
         seen = screen.find_widget(widget).visible_region if widget in screen._compositor.full_map else None
         at = (seen.x, seen.y) if seen else None
         found.append(Place(_letter(name, taken), name, widget, at=at))
