@@ -161,6 +161,16 @@ class Catalogue:
             raise CatalogueError("no model is on this machine", "safelight doctor says what is missing", "model")
         return best
 
+    def came_along(self, entry: Entry) -> bool:
+        """Whether an entry is of the family that came with safelight: some of it lies in the package in one folder."""
+
+        def inside(one: object) -> bool:
+            source = getattr(one, "source", None)
+            return isinstance(source, Folder) and source.path.is_relative_to(SHIPPED.parent)
+
+        families = {model.family for model in self.models.values() if inside(model)}
+        return inside(entry) or getattr(entry, "family", "") in families
+
     def default_scorer(self) -> Scorer:
         """The best scorer that is on this machine. Raises CatalogueError if none is.
 

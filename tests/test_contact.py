@@ -491,7 +491,7 @@ async def test_the_palette_and_the_help_know_it(desk: Desk) -> None:
     desk.fill(1)
     async with desk.app.run_test(size=WIDE) as pilot:
         titles = [command.title for command in desk.app.get_system_commands(desk.app.screen)]
-        assert "contact sheet · alt+," in titles
+        assert "contact sheet · alt+; or shift+f7" in titles
         await opened(pilot, desk)
         titles = [command.title for command in desk.app.get_system_commands(desk.app.screen)]
         assert "compare · c" in titles and "sort · s" in titles and "make · ctrl+g" not in titles
@@ -518,7 +518,7 @@ async def test_a_terminal_that_is_behind_is_left_alone(desk: Desk, monkeypatch: 
     desk.fill(8)
     async with desk.app.run_test(size=SMALL) as pilot:
         await until(pilot, lambda: desk.app.workbench._ready)
-        await pilot.press("alt+comma")
+        await pilot.press("alt+semicolon")
         await until(pilot, lambda: isinstance(desk.app.screen, ContactScreen) and desk.screen._counted)
         grid = desk.grid
         await until(pilot, lambda: all(grid.drawing(picture) for picture in grid.in_sight()))

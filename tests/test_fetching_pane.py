@@ -203,7 +203,7 @@ async def test_a_download_runs_beside_pictures_and_what_waited_for_it_is_made(ho
         await pilot.press("enter")
         bench.engine.advance(2)
         bench.engine.receive(2)
-        await until(pilot, lambda: "step 2/4 · ↓ fetching 50%" in header(bench))
+        await until(pilot, lambda: "step 2/4" in header(bench) and "↓ fetching 50%" in header(bench))
         assert (running := bench.app.workbench._jobs.running) and running.prompt == "a cat!"
         shown = bench.app.export_screenshot().replace("&#160;", " ")
         assert "3.5 of 6.9 GB · 85 MB/s" in shown and "41 s" in shown

@@ -84,5 +84,5 @@ def test_each_model_is_welcomed_with_a_prompt_that_it_can_draw(home: Path) -> No
     assert len(known) == 231 and "apple" in known
     for model in [*bench.catalogue.models.values(), None]:
         told = " ".join(p.text for p in welcoming.words(bench.catalogue, model, known, lambda id: keys.first(id, {})))
-        assert welcoming.example(model) in told
+        assert welcoming.example(bench.catalogue, model) in told
         assert ("231 things" in told) == (model is not None and model.family == "mini")

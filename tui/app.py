@@ -37,12 +37,13 @@ from engines.store import Store
 from tui import alt_keys, announcing, keys
 from tui.announcing import in_tmux
 from tui.ascii_only import PlainFilter
+from tui.ascii_only import plain as plain_text
 from tui.clean import clean
 from tui.drafts import DraftFile
 from tui.filters import CleanFilter
 from tui.frames import Frames
 from tui.keyboard import Keyboard
-from tui.leaving import Signals, end_in_time, is_gone
+from tui.leaving import Signals, end_in_time, is_gone, stop_between
 from tui.ledger import Ledger, usual
 from tui.messages import FromEngine
 from tui.pages import Shelf
@@ -209,6 +210,8 @@ class SafelightApp(App[None]):
         self.set_keymap(self._keymap_chosen)
         self._loop_of_app = asyncio.get_running_loop()
         self.listen()
+        if not self.is_headless:
+            stop_between(self._driver, self._loop_of_app, self._leave_terminal)
         if self._early:
             self.call_after_refresh(self.shut_down, 128 + self._early)
         self._send(alt_keys.take(graphics.current.decision))
@@ -217,7 +220,7 @@ class SafelightApp(App[None]):
         self.set_interval(1.0, self._announce)
         self.call_after_refresh(self._show_notices)
         self.call_after_refresh(setattr, Keyboard, "waits", False)
-        self.app_suspend_signal.subscribe(self, lambda _: self._leave_terminal())
+        self.app_suspend_signal.subscribe(self, lambda _: self._leave_terminal(), immediate=True)
         self.app_resume_signal.subscribe(self, lambda _: self._back_in_terminal())
         self.set_class(graphics.current.decision.mode != "halfblocks", "-pixels")
         if graphics.current.again is not None:
@@ -397,7 +400,8 @@ class SafelightApp(App[None]):
 
     def action_help_quit(self) -> None:
         """What ctrl+c says where it copies nothing."""
-        self.notify("ctrl+q quits · esc cancels the running job", timeout=3, markup=False)
+        quits, cancels = (keys.first(id, self._keymap_chosen) for id in ("quit", "cancel"))
+        self.notify(f"{quits} quits · {cancels} cancels the running job", timeout=3, markup=False)
 
     # ── the terminal ────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -466,7 +470,7 @@ class SafelightApp(App[None]):
         """The title says how far it is; the end of something long is told to who doesn't look."""
         busy, told, made, failed = self.workbench.outside()
         self._send(self._title.turn(self.settings.title))
-        self._send(self._title.show(f"{told} · safelight" if told else "safelight"))
+        self._send(self._title.show(self._lettered(f"{told} · safelight" if told else "safelight")))
         now = time.monotonic()
         self._stretch.made += made
         self._stretch.failed += failed
@@ -476,7 +480,12 @@ class SafelightApp(App[None]):
         said = self._stretch.told(took)
         looks = self._in_sight if self._in_sight is not None else now - self._key_at < self.settings.notify_after
         if said and took >= self.settings.notify_after and not looks:
-            self._send(announcing.notification(said, announcing.way(self.settings.notify, graphics.current.decision)))
+            how = announcing.way(self.settings.notify, graphics.current.decision)
+            self._send(announcing.notification(self._lettered(said), how))
+
+    def _lettered(self, text: str) -> str:
+        """As the terminal's letters are: to one without UTF-8 the bytes of a letter may be orders."""
+        return plain_text(text) if self.plain else text
 
     def _send(self, text: str) -> None:
         if text and self._driver is not None:
@@ -491,6 +500,16 @@ class SafelightApp(App[None]):
             self.run_worker(partial(in_tmux, clean(text)), thread=True, group="clipboard", exit_on_error=False)
 
     # ── leaving ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def action_suspend(self) -> None:
+        """Back to the shell, whose `fg` goes on."""
+        if not self.is_headless:
+            os.kill(os.getpid(), signal.SIGTSTP)
+
+    def action_redraw(self) -> None:
+        """All of the screen is sent anew, and pictures with it."""
+        self._leave_terminal()
+        self._back_in_terminal()
 
     async def action_quit(self) -> None:
         """Saves the draft, lets the engine put its queue away, and goes."""

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 from rich.console import Console
 from textual._compositor import ChopsUpdate, CompositorUpdate, LayoutUpdate
+from textual.geometry import Region
 from textual.strip import Strip
 
 Piece = tuple[int, int, Strip]
@@ -22,10 +23,21 @@ class Seen:
 
     def __init__(self) -> None:
         self._rows: dict[int, dict[int, tuple[int, str]]] = {}
+        self._watched: dict[int, Region] = {}
+        "Cells that somebody has drawn over, by who it is."
 
     def forget(self) -> None:
         """Something else may have been drawn: everything is sent anew."""
         self._rows.clear()
+        self._watched.clear()
+
+    def watch(self, who: object, box: Region) -> None:
+        """Whether these cells are drawn from now on is asked with `is_touched`."""
+        self._watched[id(who)] = box
+
+    def is_touched(self, who: object) -> bool:
+        """Whether any of the cells was drawn since, or nothing is known of them."""
+        return id(who) not in self._watched
 
     def takes(self, y: int, x: int, width: int, text: str) -> bool:
         """Whether a piece has to be sent; from then on it is there."""
@@ -35,6 +47,9 @@ class Seen:
         for start in [start for start, (long, _) in row.items() if start < x + width and start + long > x]:
             del row[start]
         row[x] = width, text
+        for who, box in [*self._watched.items()]:
+            if box.y <= y < box.bottom and x < box.right and x + width > box.x:
+                del self._watched[who]
         return True
 
 

@@ -234,9 +234,9 @@ class ContactScreen(Screen[bool]):
             prompt = r.prompt or PurePath(r.init or picture.path).name
             number = f"{self.grid.cursor + 1:,}"
             first = Content.assemble(
-                (f"{number} ", "$foreground 60%"), (one_line(prompt, max(1, room - len(number) - 1)), "bold")
+                (f"{number} ", "$foreground 70%"), (one_line(prompt, max(1, room - len(number) - 1)), "bold")
             )
-            text = Content("\n").join([first, Content.styled(one_line(" · ".join(facts), room), "$foreground 60%")])
+            text = Content("\n").join([first, Content.styled(one_line(" · ".join(facts), room), "$foreground 70%")])
         self.query_one("#contact-caption", Static).update(text, layout=False)
 
     def on_resize(self) -> None:
@@ -322,7 +322,7 @@ class ContactScreen(Screen[bool]):
             if rated.id in self._marked:
                 self._marked[rated.id] = rated
             self._caption()
-            self.run_worker(self._rate(rated), group="rate")
+            self.app.run_worker(self._rate(rated), group="rate")  # which outlives this screen
 
     async def _rate(self, picture: Picture) -> None:
         try:

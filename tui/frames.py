@@ -45,6 +45,14 @@ class Frames:
         """The terminal may have lost what was drawn."""
         self._seen.forget()
 
+    def watch(self, who: object, box: Region) -> None:
+        """As in Seen."""
+        self._seen.watch(who, box)
+
+    def is_touched(self, who: object) -> bool:
+        """As in Seen; cells that are to be drawn later count, too."""
+        return bool(self._missed) or self._seen.is_touched(who)
+
     def changes(self, renderable: RenderableType | None) -> Any:
         """What of a frame is to be drawn."""
         writer = writer_of(self._app)

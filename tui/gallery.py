@@ -7,6 +7,7 @@ itself, 128 pixels a side, in the same cells: it is sent once, and scrolling sen
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import OrderedDict
 from collections.abc import Collection, Hashable, Sequence
 from dataclasses import dataclass
@@ -239,7 +240,8 @@ class Gallery(ScrollView, can_focus=True, inherit_bindings=False):
         made = await asyncio.to_thread(_encoded, pictures, known, (self.wide, self.high), side)
         if not self.is_attached or (step, side) != (self.step, self._side) or not _is_kitty():
             return []
-        written, changed = "", []
+        written, changed = "", list[int]()
+        arriving: list[tuple[int, Drawn]] = []
         for picture, sent in zip(pictures, made, strict=True):
             key: Hashable = (self, picture.id, side)
             if sent.lost:
@@ -252,21 +254,38 @@ class Gallery(ScrollView, can_focus=True, inherit_bindings=False):
                 continue
             written += text
             strips = _centred(kitty.rows_of(number, *sent.cells), self.wide, self.high)
-            self._keep((picture.id, step), Drawn(strips, number=number))
-            changed.append(picture.id)
+            arriving.append((picture.id, Drawn(strips, number=number)))
             self._sent[picture.id, side] = key
         for picture in seen:
             if (picture.id, side) in self._sent:
                 self._sent.move_to_end((picture.id, side))
         while len(self._sent) > 2 * len(seen) + SENT_AT_ONCE:
             written += terminal.uploads.forget(self._sent.popitem(last=False)[1])
-        terminal.write(self.app, written)
-        return changed
+        # cells name a picture when the terminal has all of it: what comes later would not be seen in them
+        await self._arrival(written)
+        if self.parent is None or (step, side) != (self.step, self._side):
+            return changed
+        for id, drawn in arriving:
+            self._keep((id, step), drawn)
+        return changed + [id for id, _ in arriving]
+
+    async def _arrival(self, written: str) -> None:
+        """Sends it, and waits until it is written, or nobody looks any more."""
+        arrived, loop = asyncio.Event(), asyncio.get_running_loop()
+
+        def tell() -> None:
+            with contextlib.suppress(RuntimeError):  # the loop may be closed
+                loop.call_soon_threadsafe(arrived.set)
+
+        graphics.current.send(self.app, written, tell)
+        while not arrived.is_set() and self.is_attached:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(arrived.wait(), BUSY)
 
     def on_unmount(self) -> None:
         """Nothing is left in the terminal."""
         uploads = graphics.current.uploads
-        graphics.current.write(self.app, "".join(uploads.forget(key) for key in self._sent.values()))
+        graphics.current.send(self.app, "".join(uploads.forget(key) for key in self._sent.values()))
         self._sent.clear()
 
     def render_lines(self, crop: Region) -> list[Strip]:

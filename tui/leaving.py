@@ -6,11 +6,13 @@ may keep the process, or the terminal in a state that its shell can't use.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import signal
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 DEADLINE = 1.75
@@ -43,6 +45,32 @@ class Signals:
         for number, handler in self._before.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
         self._before.clear()
+
+
+def stop_between(driver: object, loop: asyncio.AbstractEventLoop, leave: Callable[[], object]) -> None:
+    """Ctrl+Z and `fg` act between two turns of the loop, and not wherever a signal finds the main thread: Textual's
+    handler waits there for the thread that writes, which may wait for a lock that the main thread holds.
+
+    Args:
+        driver: Textual's.
+        loop: of the app.
+        leave: is called before the terminal is given back.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return
+    for number, name in ((signal.SIGTSTP, "_sigtstp_application"), (signal.SIGCONT, "_sigcont_application")):
+        if (does := getattr(driver, name, None)) is not None:
+            first = leave if number == signal.SIGTSTP else None
+            signal.signal(number, partial(_hand_on, loop, does, first))
+
+
+def _hand_on(
+    loop: asyncio.AbstractEventLoop, does: Callable[[], object], first: Callable[[], object] | None, *_: object
+) -> None:
+    with contextlib.suppress(RuntimeError):  # the loop may be closed
+        if first is not None:
+            loop.call_soon_threadsafe(first)
+        loop.call_soon_threadsafe(does)
 
 
 def end_in_time(

@@ -51,8 +51,9 @@ def open_workbench(device: str = "", threads: int = 0, debug: bool = False, tour
         asked.wait(session.settings.probe_seconds)
         freely = "TEXTUAL_COLOR_SYSTEM" not in os.environ and not os.environ.get("NO_COLOR")
         if tour:  # a larger scorer that happens to be here would be waited for
-            scorers = {id: one for id, one in session.catalogue.scorers.items() if id.startswith("mini")}
-            session = replace(session, catalogue=replace(session.catalogue, scorers=scorers))
+            known = session.catalogue
+            scorers = {id: one for id, one in known.scorers.items() if known.came_along(one)}
+            session = replace(session, catalogue=replace(known, scorers=scorers))
         _choose_colours()
         sys.setswitchinterval(SWITCH_INTERVAL)
 

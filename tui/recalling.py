@@ -50,7 +50,7 @@ class RecallingScreen(FollowingScreen):
         for picture in reversed(made):
             self._jobs.estimates.learn(picture, earlier=True)
         subjects = () if made else await asyncio.to_thread(welcoming.subjects)
-        if self.gone or self.shown is not None or self._jobs.pictures:
+        if self.gone or self.shown is not None or len(self._jobs):
             return
         if made:
             self._show_picture(made[0], NEWEST)
@@ -107,7 +107,7 @@ class RecallingScreen(FollowingScreen):
         request, draft = message.picture.request, self.draft
         if not request.model:
             told = "this picture is a file as it was: it has no settings to take"
-            self.notify(f"{told} · alt+q begins with the shown one", timeout=4, markup=False)
+            self.notify(f"{told} · {self.first_key('draw-over')} begins with the shown one", timeout=4, markup=False)
             return
         whole = Draft.from_request(request, keep=draft)
         if request.drawn:  # what was done to it afterwards is no setting of its drawing
@@ -126,7 +126,7 @@ class RecallingScreen(FollowingScreen):
         self.form.replace(taken)
         if message.what == "all" and not self.roomy:
             self.show_form()  # where there is no room for both, what was taken is to be seen
-        self.notify(f"{told} taken · alt+z brings the form back", timeout=3, markup=False)
+        self.notify(f"{told} taken · {self.first_key('previous-draft')} brings the form back", timeout=3, markup=False)
 
     @on(CopyRequested)
     def _copy(self, message: CopyRequested) -> None:

@@ -19,14 +19,9 @@ NEXT = ("sdxl-lightning-4step-unet", "sdxl-turbo", "sdxl-base")
 "Real models to begin with, the quickest first."
 
 
-def is_embedded(model: Model | None) -> bool:
-    """Whether a model is of the family that comes with safelight."""
-    return model is not None and model.family == "mini"
-
-
-def example(model: Model | None) -> str:
+def example(catalogue: Catalogue, model: Model | None) -> str:
     """A prompt that works."""
-    return EMBEDDED if is_embedded(model) else ELSEWHERE
+    return EMBEDDED if model is not None and catalogue.came_along(model) else ELSEWHERE
 
 
 def subjects() -> tuple[str, ...]:
@@ -55,9 +50,9 @@ def words(
     said = [Paragraph("Welcome to the darkroom.", "bold $primary", 5)] if first else []
     said += [
         Paragraph("Type what you want to see and press Enter. Enter in an empty prompt makes this one:", "", 9),
-        Paragraph(example(model), "bold", 8, indent=2),
+        Paragraph(example(catalogue, model), "bold", 8, indent=2),
     ]
-    if is_embedded(model):
+    if model is not None and catalogue.came_along(model):
         some = ", ".join(known[i] for i in range(0, len(known), max(1, len(known) // 5)))
         can = (
             f"The model that comes along is small: one of {len(known)} things ({some}, …), as cartoon, 3d or flat, on "

@@ -136,7 +136,7 @@ class Workbench(RecallingScreen):
     def action_make(self) -> None:
         """The draft becomes requests; where nothing was made yet and nothing is written, the example is taken."""
         if self.picture.welcomes and not self.draft.prompt.strip():
-            self.form.prompt.take(welcoming.example(self.catalogue.models.get(self.draft.model)))
+            self.form.prompt.take(welcoming.example(self.catalogue, self.catalogue.models.get(self.draft.model)))
         self._make(self.draft)
 
     def action_make_again(self) -> None:
@@ -351,7 +351,7 @@ class Workbench(RecallingScreen):
         """An empty form with the same model."""
         seed = self._live.seed if self.live else ""  # which live goes on with
         self.form.replace(replace(self._default, model=self.draft.model, seed=seed))
-        self.notify("new draft · alt+z brings the old one back", timeout=3, markup=False)
+        self.notify(f"new draft · {self.first_key('previous-draft')} brings the old one back", timeout=3, markup=False)
         self.go("form")
 
     def settle(self, default: Draft, signs: bool) -> None:

@@ -11,6 +11,8 @@ piece at a time: a picture that takes seconds on a slow line holds no key up.
 
 from __future__ import annotations
 
+import os
+import select
 import threading
 import time
 from collections import deque
@@ -47,6 +49,7 @@ class Writer(threading.Thread):
     def __init__(self, file: IO[str]) -> None:
         super().__init__(daemon=True, name="textual-output")
         self._file = file
+        self._number = _number_of(file)
         self._changed = threading.Condition()
         self._texts: deque[str] = deque()
         self._pieces: deque[tuple[str, Callable[[], object] | None]] = deque()
@@ -186,8 +189,11 @@ class Writer(threading.Thread):
 
     def _out(self, text: str) -> None:
         began = time.monotonic()
-        self._file.write(text)
-        self._file.flush()
+        if self._number is None:
+            self._file.write(text)
+            self._file.flush()
+        else:
+            _write_all(self._number, text.encode("utf-8", "replace"))
         if (waited := (now := time.monotonic()) - began) > WAITED:
             rest = LONG_REST if waited > HOLDS_UP else REST * waited
             self._rest_until = now + min(self.rests + rest, LONG_REST)
@@ -199,6 +205,24 @@ class Writer(threading.Thread):
             self._asked = [one for one in self._asked if one not in told]
         for _, call in told:
             call()
+
+
+def _number_of(file: IO[str]) -> int | None:
+    try:
+        return file.fileno()
+    except (OSError, ValueError, AttributeError):  # a file in memory
+        return None
+
+
+def _write_all(number: int, data: bytes) -> None:
+    """All of it, where a write that a signal or somebody's O_NONBLOCK cuts short takes only some: what is lost here is
+    counted as shown. Raises OSError if the terminal is gone."""
+    view = memoryview(data)
+    while view:
+        try:
+            view = view[os.write(number, view) :]
+        except BlockingIOError:
+            select.select([], [number], [])
 
 
 def writer_of(app: App[Any]) -> Writer | None:

@@ -10,7 +10,9 @@ from collections.abc import Callable
 from typing import Any
 
 from textual.app import App
+from textual.geometry import Region
 
+from tui.frames import Frames
 from tui.pictures.asking import Tmux
 from tui.pictures.deciding import Decision
 from tui.pictures.kitty import Uploads, pieces
@@ -58,6 +60,16 @@ class Graphics:
         if then is not None:
             then()
 
+    def watch(self, app: App[Any], who: object, box: Region) -> None:
+        """What is drawn into these cells from now on is `is_touched`'s matter."""
+        if (frames := _frames_of(app)) is not None:
+            frames.watch(who, box)
+
+    def is_touched(self, app: App[Any], who: object) -> bool:
+        """Whether anything was drawn into what somebody watches; also where nobody knows."""
+        frames = _frames_of(app)
+        return frames is None or frames.is_touched(who)
+
     @staticmethod
     def busy(app: App[Any]) -> bool:
         """Whether the terminal has not read yet what was written before: more would only make keys late."""
@@ -78,6 +90,12 @@ class Graphics:
             call()
         else:
             writer.when_room(call, for_pictures=True)
+
+
+def _frames_of(app: App[Any]) -> Frames | None:
+    """What knows which cells were drawn; None where it is not asked."""
+    frames = getattr(app, "_frames", None)
+    return frames if isinstance(frames, Frames) and writer_of(app) is not None else None
 
 
 current = Graphics()

@@ -217,6 +217,8 @@ class PictureView(Widget):
         self._bare = False
         "Whether there is nothing under the sixels."
         self._box_number = 0
+        self._drawn_over: tuple[str, Region] | None = None
+        "The sixels that were drawn last, and where."
         self._drawing: Timer | None = None
         self._shown_at = 0.0
         self._resting = False
@@ -254,6 +256,7 @@ class PictureView(Widget):
 
     def again(self) -> None:
         """The terminal may have lost what it held: all of it is sent once more."""
+        self._drawn_over = None
         self._placed = self._coming = None
         self._fit()
 
@@ -281,6 +284,7 @@ class PictureView(Widget):
     def _leave(self) -> None:
         """Nothing of the terminal's own is shown here any more."""
         self._placed, self._coming, self._late, self._over, self._bare = None, None, None, "", False
+        self._drawn_over = None
         if self._mode == "kitty":
             uploads = graphics.current.uploads
             graphics.current.send(self.app, uploads.forget((self, "preview")) + uploads.leave(self))
@@ -418,14 +422,24 @@ class PictureView(Widget):
 
     def _draw(self) -> None:
         self._drawing = None
-        if not self._over or not self.is_mounted or not self._is_free:
-            return
+        if not self._over or not self.is_mounted or self.size != self._fitted_to or not self._is_free:
+            return  # of another size: what fits is on its way
+        box = self._box_on_screen
+        if self._drawn_over == (self._over, box) and not graphics.current.is_touched(self.app, self):
+            return  # it is there still
         if graphics.current.busy(self.app):
             self._drawing = self.set_timer(STILL, self._draw)
             return
+        graphics.current.write(self.app, sixels.at(box.x, box.y, self._over))
+        self._drawn_over = self._over, box
+        graphics.current.watch(self.app, self, box)
+
+    @property
+    def _box_on_screen(self) -> Region:
+        """The cells that sixels are drawn over."""
         cols, rows = self._over_cells
         left, top = (self.size.width - cols) // 2, (self.size.height - rows) // 2
-        graphics.current.write(self.app, sixels.at(self.region.x + left, self.region.y + top, self._over))
+        return Region(self.region.x + left, self.region.y + top, cols, rows)
 
     @property
     def _is_free(self) -> bool:
