@@ -115,3 +115,20 @@ async def test_a_path_is_copied_through_the_terminal_and_through_tmux(
         await pilot.press("ctrl+o")
         await pilot.pause()
         assert not any("\x1b]52" in text for text in wire) and len(asked) == 1
+
+
+async def test_a_terminal_without_utf8_gets_no_bytes_that_it_could_obey(home: Path, wire: list[str]) -> None:
+    """The second byte of \u00db is CSI there, that of \u00dc ends a title."""
+    bench = Bench(home, held=True)
+    async with bench.app.run_test(size=WIDE) as pilot:
+        await pilot.pause()
+        write(bench, "\u00db9;30H \u00dc gr\u00fcn")
+        await pilot.press("enter")
+        await until(pilot, lambda: bench.app.workbench._jobs.running)
+        for plain in (False, True):
+            wire.clear()
+            bench.app.plain = plain
+            bench.app._title.leave()
+            bench.app._announce()
+            titles = [text for text in wire if "\x1b]2;" in text]
+            assert titles and all(text.isascii() is plain for text in titles)

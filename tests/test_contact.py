@@ -544,3 +544,21 @@ async def test_the_line_of_keys_is_clicked(desk: Desk) -> None:
         assert "by " in desk.title
         await pilot.click(KeyLine, offset=(line.index("close") + 1, 0))
         await until(pilot, lambda: desk.app.screen is desk.app.workbench)
+
+
+async def test_stars_that_are_given_last_are_kept_though_the_sheet_is_closed_at_once(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk.fill(3)
+    rate = desk.store.rate
+
+    def slowly(id: int, rating: int | None) -> None:
+        time.sleep(0.3)
+        rate(id, rating)
+
+    monkeypatch.setattr(desk.store, "rate", slowly)
+    async with desk.app.run_test(size=SMALL) as pilot:
+        await opened(pilot, desk)
+        await pilot.press("3", "5", "escape")
+        await until(pilot, lambda: not isinstance(desk.app.screen, ContactScreen))
+        await until(pilot, lambda: desk.store.pictures()[0].rating == 5)

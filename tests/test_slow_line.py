@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import pty
 import re
 import threading
 import time
+import tty
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -301,3 +304,23 @@ def test_a_terminal_that_reads_nothing_freezes_nothing(
     for _ in range(10):
         terminal.read()
     assert terminal.restored()
+
+
+def test_a_write_that_is_cut_short_goes_on(tmp_path: Path) -> None:
+    """Somebody has made the terminal non-blocking, as another program of the same shell may."""
+    master, slave = pty.openpty()
+    tty.setraw(slave)
+    os.set_blocking(slave, False)
+    file = os.fdopen(os.dup(slave), "w")
+    writer = Writer(file)
+    writer.start()
+    text = "".join(f"<{number}>" for number in range(40_000))
+    writer.write(text)
+    read = b""
+    while len(read) < len(text):
+        read += os.read(master, 65536)
+    assert read.decode() == text
+    writer.stop()
+    file.close()
+    for number in (master, slave):
+        os.close(number)

@@ -368,3 +368,33 @@ def test_xterm_is_told_to_send_alt_as_others_do_and_is_given_back_as_it_was(
     terminal.read()
     assert terminal.restored()
     assert b"\x1b[?1036;1039r" in terminal.output and terminal.output.count(b"\x1b[23;2t") == 1
+
+
+def test_ctrl_z_gives_the_terminal_back_and_fg_takes_it_again(terminals: Callable[..., Terminal], home: Path) -> None:
+    """Pictures are deleted, and sent anew; the title is put back."""
+    settings(home, model=FAST, score=False)
+    terminal = terminals(cols=120, rows=36, answers=KITTY, COLORTERM="")
+    terminal.until(lambda: "what to draw" in terminal.text)
+    terminal.type("a red apple" + ENTER)
+    terminal.until(lambda: re.search(r"seed \d+ · ", terminal.text))
+    terminal.until(lambda: "\U0010eeee".encode() in terminal.output and b"\x1b]2;safelight\x07" in terminal.output)
+    for _ in range(10):
+        terminal.read()
+    before = len(terminal.output)
+    terminal.type("\x1b[18~" + "\x1a")  # in the history, where ctrl+z takes nothing back
+    terminal.until(lambda: b"\x1b[?1049l" in terminal.output[before:])
+    terminal.until(lambda: Path(f"/proc/{terminal.program.pid}/stat").read_text().rpartition(") ")[2][0] == "T")
+    terminal.read()
+    gone = terminal.output[before:]
+    assert [said for said in sequences(gone) if "a=d" in said] and b"\x1b[23;2t" in gone
+    assert terminal.restored()
+    before = len(terminal.output)
+    terminal.program.send_signal(signal.SIGCONT)
+    terminal.until(lambda: [said for said in sequences(terminal.output[before:]) if "a=T" in said])
+    terminal.until(lambda: b"\x1b]2;safelight\x07" in terminal.output[before:])
+    terminal.type(CTRL_Q)
+    terminal.until(terminal.ended)
+    terminal.read()
+    said = sequences(terminal.output)
+    assert len([one for one in said if "a=T" in one]) >= 2
+    assert sequences(terminal.output[before:])[-1].startswith("a=d")
