@@ -171,10 +171,10 @@ def _in_kitty(sent: bytes) -> tuple[int, int]:
 
 
 def _in_half_blocks(sent: bytes) -> tuple[int, int]:
-    """The same: the picture is sixels, previews are half-blocks, each of which draws a row in the middle once."""
+    """The same: the picture is sixels, previews are coarse squares, each of which draws a row in the middle once."""
     final = sent.find(b"\x1bP")
     last = final if final >= 0 else len(sent)
-    rows = Counter(re.findall(rb"\x1b\[(\d+);\d+H[^H\n]*?\xe2\x96[\x80\x84]", sent[:last]))
+    rows = Counter(re.findall(rb"\x1b\[(\d+);\d+H[^H\n]*?(?:\x1b\[48;5;\d+m(?:  )+){4}", sent[:last]))
     return max(rows.values(), default=0), last
 
 

@@ -84,11 +84,9 @@ COARSE_COLOURS = 32
 "Of a picture in coarse strips."
 
 
-def coarse_strips(
-    source: Pixels, cols: int, rows: int, colours: Colours = "truecolor", cells: tuple[int, int] | None = None
-) -> list[Strip]:
-    """The picture in squares of two cells and few colours: a tenth of the bytes of half-blocks, for what is looked at
-    for a moment. Else as `strips_of`."""
+def coarse_strips(source: Pixels, cols: int, rows: int, cells: tuple[int, int] | None = None) -> list[Strip]:
+    """The picture in squares of two cells and few of xterm's colours: a tenth of the bytes of half-blocks, for what is
+    looked at for a moment. Else as `strips_of`."""
     from PIL import Image
 
     image = to_image(source)
@@ -98,11 +96,8 @@ def coarse_strips(
     across = -(-width // 2)
     image = _resized(image, across, height)
     image = image.quantize(COARSE_COLOURS, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).convert("RGB")
-    if colours == "256":
-        table, palette = _xterm_pixels(), _xterm_palette()
-        squares = [table[n] for n in image.quantize(palette=palette, dither=Image.Dither.NONE).tobytes()]
-    else:
-        squares = _pixels_truecolor(image)
+    table = _xterm_pixels()
+    squares = [table[n] for n in image.quantize(palette=_xterm_palette(), dither=Image.Dither.NONE).tobytes()]
     strips = []
     for start in range(0, len(squares), across):
         row = [square for square in squares[start : start + across] for _ in range(2)][:width]

@@ -106,7 +106,7 @@ def _fitted(order: _Order) -> _Fitted:
             return _for_kitty(order, pixels)
         cells, size = _box(pixels, order)
         if order.mode == "sixel" and order.preview:
-            return _Fitted(order, pixels, tuple(coarse_strips(pixels, order.cols, order.rows, order.colours, cells)))
+            return _Fitted(order, pixels, tuple(coarse_strips(pixels, order.cols, order.rows, cells)))
         strips = strips_of(pixels, order.cols, order.rows, order.colours, dark=order.dark, cells=cells)
     except ValueError as error:
         name = PurePath(order.source).name if isinstance(order.source, str) else "the picture"

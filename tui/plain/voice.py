@@ -13,6 +13,7 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 
 from engines.errors import SafelightError
+from tui import lettering
 from tui.clean import clean, one_line
 
 EVERY = 2.0
@@ -118,7 +119,10 @@ def listed(names: Sequence[str], last: str = "and") -> str:
 
 
 def speaks_utf8(environ: Mapping[str, str]) -> bool:
-    """Whether the locale is a UTF-8 one. Where none is named, Python takes C.UTF-8 by itself, which says nothing."""
+    """Whether the locale is a UTF-8 one, or the environment decides (tui.lettering). Where none is named, Python takes
+    C.UTF-8 by itself, which says nothing."""
+    if (wish := environ.get(lettering.VARIABLE, "")) in ("0", "1"):
+        return wish == "0"
     named = [environ.get(name, "") for name in ("LC_ALL", "LANG")]
     if environ.get("LC_CTYPE") == "C.UTF-8" and all(text in ("", "C", "POSIX") for text in named):
         return False
