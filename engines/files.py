@@ -31,6 +31,10 @@ def check_pattern(pattern: str) -> None:
         used = {name for _, name, _, _ in string.Formatter().parse(pattern) if name is not None}
     except ValueError as e:
         raise InvalidRequest(f"file_name can't be read: {e}", f"parts: {', '.join(PARTS)}", "file_name") from e
+    if {"/", "\\"} & set(pattern):
+        raise InvalidRequest(
+            "file_name can't lead to another folder", "folder says where pictures are saved", "file_name"
+        )
     if unknown := used - set(PARTS):
         raise InvalidRequest(
             f"file_name has no part {{{sorted(unknown)[0]}}}", f"parts: {', '.join(PARTS)}", "file_name"

@@ -15,6 +15,7 @@ from textual.widgets import Input, TextArea
 from tui import keys
 from tui.app import SafelightApp
 from tui.contact import ContactScreen
+from tui.frames import Frames
 from tui.panes.board import Leaderboard
 from tui.panes.closer import Closer
 from tui.panes.history import HistoryPane
@@ -26,6 +27,7 @@ from tui.panes.prompt import PromptEditor
 from tui.panes.queue import QueuePane
 from tui.panes.sheet import SheetPane
 from tui.panes.weights import WeightsPane
+from tui.pictures.view import PictureView
 from tui.sweep_screen import SweepScreen
 from tui.workbench import Workbench
 
@@ -207,3 +209,27 @@ async def test_second_ways(home: Path) -> None:
         assert isinstance(bench.app.screen, JumpScreen)
         await pilot.press("escape", "shift+f7")
         await until(pilot, lambda: isinstance(bench.app.screen, ContactScreen))
+
+
+def test_the_name_that_one_sees_is_a_hint_to_the_id() -> None:
+    assert "did you mean 'make-again'?" in keys.keymap([("again", "f10")])[1][0]
+
+
+async def test_the_screen_is_drawn_anew_and_left_by_keys(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+    monkeypatch.setattr(Frames, "forget", lambda self: done.append("forget"))
+    monkeypatch.setattr(PictureView, "again", lambda self: done.append("again"))
+    monkeypatch.setattr(SafelightApp, "action_suspend", lambda self: done.append("suspend"))
+    bench = Bench(home)
+    bench.fill(1)
+    async with bench.app.run_test(size=(132, 30)) as pilot:
+        await until(pilot, lambda: bench.app.workbench.shown is not None)
+        for key in ("shift+f5", "alt+equals_sign"):
+            done.clear()
+            await pilot.press(key)
+            assert "forget" in done and "again" in done
+        done.clear()
+        await pilot.press("ctrl+z")  # the prompt's own
+        assert not done
+        await pilot.press("ctrl+backslash", "f7", "ctrl+z")
+        assert done == ["suspend", "suspend"]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from driving import WIDE, Bench, toasts, until, write
+from textual.widgets._toast import Toast
 
 from tui.panes.closer import Closer
 from tui.panes.history import LARGE, SMALL
@@ -95,3 +96,28 @@ async def test_where_there_is_room_the_historys_rows_are_larger(home: Path, size
             await pilot.resize_terminal(160, 45)
             await until(pilot, lambda: history.virtual_size.height == 3 * SMALL)
             await until(pilot, lambda: all(len(strips) == SMALL for strips in history._thumbnails.values()))
+
+
+@pytest.mark.parametrize("size", [(160, 45), (100, 30), (250, 70)])
+async def test_notices_don_t_lie_over_the_picture(home: Path, size: tuple[int, int]) -> None:
+    bench = Bench(home)
+    bench.fill(2)
+    async with bench.app.run_test(size=size, notifications=True) as pilot:
+        await until(pilot, lambda: bench.app.workbench.shown is not None)
+        bench.app.notify("words " * 30, markup=False)
+        await until(pilot, lambda: bench.app.screen.query(Toast))
+        await pilot.pause(0.1)
+        toast = bench.app.screen.query(Toast).first()
+        assert toast.region and not toast.region.overlaps(bench.app.workbench.picture.view.region)
+
+
+async def test_what_is_gone_is_told_before_it_is_enlarged(home: Path) -> None:
+    bench = Bench(home)
+    bench.fill(2)
+    async with bench.app.run_test(size=WIDE) as pilot:
+        screen = bench.app.workbench
+        await until(pilot, lambda: screen.shown is not None)
+        Path(screen.shown.path).unlink()
+        screen._finish(screen.shown, "upscale up x2")
+        await until(pilot, lambda: "is gone" in toasts(bench.app))
+        assert not bench.engine.submitted or all(not hasattr(r, "steps") for r in bench.engine.submitted)

@@ -19,6 +19,7 @@ from fake_engine import catalogue
 from PIL import Image
 from sweep_child import FakeDarkroom
 from test_graphics import Wire
+from textual.command import CommandPalette
 from textual.pilot import Pilot
 from textual.widgets import Input, Static
 
@@ -891,7 +892,7 @@ async def test_the_palette_and_the_help_know_the_screen_of_sweeps(filled: Desk) 
         await pilot.press("f1")
         await until(pilot, lambda: isinstance(desk.app.screen, HelpScreen))
         await pilot.press("escape", "ctrl+p")
-        await until(pilot, lambda: type(desk.app.screen).__name__ == "CommandPalette")
+        await until(pilot, lambda: isinstance(desk.app.screen, CommandPalette))
         await pilot.press("escape")
         await until(pilot, lambda: isinstance(desk.app.screen, SweepScreen))
 

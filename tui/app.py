@@ -49,6 +49,7 @@ from tui.messages import FromEngine
 from tui.pages import Shelf
 from tui.paging import PagedScreen
 from tui.palette import DEFAULT_THEME, load_themes
+from tui.panes.finder import Finder
 from tui.panes.help import HelpScreen
 from tui.panes.jump import JumpScreen, Place, places
 from tui.pictures import graphics
@@ -73,6 +74,8 @@ SEAT_EVERY = 10.0
 "Seconds after which tmux is asked whether it is shown elsewhere now."
 LATE = 10.0
 "Seconds after which a terminal that was asked answers no more."
+NOTICES = 6
+"Lines about the user's files that are shown at the start."
 CLOSING = 2.5
 "Seconds that a quit waits for the engine; it promises two."
 
@@ -254,10 +257,13 @@ class SafelightApp(App[None]):
             await super().on_event(event)
 
     def _show_notices(self) -> None:
-        for notice in self._notices[:3]:
-            self.notify(clean(notice), severity="warning", timeout=8, markup=False)
-        if len(self._notices) > 3:
-            self.notify(f"and {len(self._notices) - 3} more: safelight doctor lists them", markup=False)
+        told = [clean(notice) for notice in self._notices]
+        for notice in told:
+            log.warning("%s", notice)
+        if len(told) > NOTICES:
+            told[NOTICES - 1 :] = [f"and {len(told) - NOTICES + 1} more: they are in {self._log_file}"]
+        if told:
+            self.notify("\n".join(told), severity="warning", timeout=15, markup=False)
 
     def _display(self, screen: Screen[Any], renderable: RenderableType | None) -> None:
         """As Textual does, but not into a line that is behind."""
@@ -368,6 +374,11 @@ class SafelightApp(App[None]):
         self.ledger.wishes.borrow("theme", name)
         self.theme = name
         self.ledger.changed()
+
+    def action_command_palette(self) -> None:
+        """As in Textual, with a palette of our own."""
+        if not isinstance(self.screen, Finder):
+            self.push_screen(Finder(id="--command-palette"))
 
     def action_jump(self) -> None:
         """Letters on everything that can have the focus."""

@@ -73,8 +73,6 @@ class Left:
     "Which of the sizes; None for one that fits."
     by: str = browsing.NEWEST
     "In which order."
-    words: str = ""
-    "Found by which words."
     marked: Mapping[int, Picture] = field(default_factory=dict)
     "Marked pictures by their ids, in the order of marking."
 
@@ -117,7 +115,7 @@ class ContactScreen(Screen[bool]):
         self._opens_at = at
         self._step = left.step
         self._by = left.by
-        self._words = left.words
+        self._words = ""
         self._marked: dict[int, Picture] = dict(left.marked)
         self._clock = clock
         self._keymap = keymap
@@ -154,7 +152,7 @@ class ContactScreen(Screen[bool]):
     @property
     def left(self) -> Left:
         """As it stands."""
-        return Left(self.grid.at, self.grid.chosen_step, self._by, self._words, self._marked)
+        return Left(self.grid.at, self.grid.chosen_step, self._by, self._marked)
 
     # ── reading ─────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path, PurePath
 
 from textual import on
 
 from engines.entries import Entry
-from engines.errors import SafelightError
+from engines.errors import InvalidRequest, SafelightError
 from engines.requests import Finish, Picture, Request
 from engines.steps import Hires, Step, Upscale
 from tui import draft as drafting
@@ -102,15 +103,18 @@ class FinishingScreen(ComparingScreen):
     def _requested(self, picture: Picture, text: str, draft: Draft) -> tuple[Request, tuple[Step, ...], list[str]]:
         """What is done to a picture, by which steps, and what is worth knowing. One that tells no model is drawn over
         by the form's, and its prompt. Waits for the disk. Raises SafelightError."""
-        steps = finishes.read(text, self.catalogue)
-        steps = tuple(replace(s, prompt=picture.request.prompt) if isinstance(s, Upscale) else s for s in steps)
+        if not Path(picture.path).is_file():
+            raise InvalidRequest(f"{PurePath(picture.path).name} is gone", "somebody deleted or moved it", "picture")
+        asked = finishes.read(text, self.catalogue)
+        # the picture's prompt is for who reads one, and is nothing that was asked for
+        steps = tuple(replace(s, prompt=picture.request.prompt) if isinstance(s, Upscale) else s for s in asked)
         scorer, own = next(iter(picture.scores), None), picture.request.model
         request: Request = Finish(picture.path, steps, score=scorer)
         if not own and any(isinstance(step, Hires) for step in steps):
             plain = replace(draft, init="", strength="", size="", finish="", count="", batch="")
             (drawn,) = drafting.read(plain, self.catalogue).requests
             request = replace(drawn, init=picture.path, strength=0.0, finish=steps, score=scorer)
-        notes = finishes.idle(steps, self.catalogue)
+        notes = finishes.idle(asked, self.catalogue)
         if (model := self.catalogue.models.get(own or draft.model)) is not None:
             notes += finishes.beyond(steps, (picture.width, picture.height), model)
         return request, steps, notes

@@ -236,6 +236,11 @@ class FollowingScreen(ContactingScreen):
             self._memory_told = told
             self.notify(told, title="memory", timeout=8, markup=False)
 
+    def _settle(self) -> None:
+        """As in PagedScreen; what is told of the running job fits the new size at once."""
+        super()._settle()
+        self.call_after_refresh(self._show_progress)
+
     def _show_progress(self) -> None:
         if self._following and (running := self._jobs.running):
             self.picture.show_progress(running, self._jobs.left(running, self._clock()))

@@ -12,6 +12,7 @@ from collections import OrderedDict
 from collections.abc import Collection, Hashable, Sequence
 from dataclasses import dataclass
 
+from rich.style import Style
 from textual.geometry import Region
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
@@ -142,6 +143,14 @@ class Gallery(ScrollView, can_focus=True, inherit_bindings=False):
             self._reading = True
             # not its coroutine, which would never be awaited where the screen is taken away at once
             self.run_worker(self._read, group="gallery")  # type: ignore[arg-type]
+
+    def _ink(self, name: str) -> Style:
+        """A component's colour alone, so that it can stand on any background."""
+        return Style(color=self.get_component_rich_style(name).color)
+
+    def _paper(self, name: str) -> Style:
+        """A component's background alone, mixed with what it stands on."""
+        return Style(bgcolor=self.get_component_rich_style(name).bgcolor, bold=True)
 
     # ── reading ─────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -325,7 +325,9 @@ def keymap(overrides: Iterable[tuple[str, str]]) -> tuple[dict[str, str], list[s
     for id, keys in overrides:
         wanted = [key.strip() for key in keys.split(",") if key.strip()]
         if id not in BY_ID:
-            problems.append(f"keys: there is no action '{id}'")
+            meant = next((a.id for a in TABLE if a.title == id.replace("-", " ")), "")
+            hint = f"; did you mean '{meant}'?" if meant else ""
+            problems.append(f"keys: there is no action '{id}'{hint}")
         elif not wanted:
             problems.append(f"keys: {id} needs a key")
         else:

@@ -54,7 +54,10 @@ class PagedScreen(Screen[None]):
         return ()
 
     def show_page(self, page: Page) -> None:
-        """Makes a page the shown one; on a wide screen that changes nothing to be seen."""
+        """Makes a page the shown one; on a wide screen that changes nothing to be seen, and what is always there turns
+        no page."""
+        if page not in self.pages and self.has_class("-medium"):
+            page = self._page
         self._page = page
         if not self.has_class(f"-page-{page}"):  # else every move of the focus would style the whole screen anew
             self.update_classes({f"-page-{name}": name == page for name in COLUMNS}, animate=False)

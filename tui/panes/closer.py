@@ -138,6 +138,7 @@ class Closer(ModalScreen[None]):
             (cells.width * view.cell[0], cells.height * view.cell[1]),
             0.0 if self._exact else ZOOMS[self._zoom],
             self._centre,
+            view.background_colors[1].rgb,
         )
         path = self._looks[self._at].path
         others = tuple(look.path for look in self._looks)

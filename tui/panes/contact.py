@@ -257,7 +257,7 @@ class ContactGrid(Gallery):
         drawn = self.drawing(picture) if picture is not None else None
         if line == self.high:
             if here:  # where there are few colours, that of the mark is that of the cursor
-                style = base + self.get_component_rich_style("sheet--cursor", partial=True)
+                style = base + self._paper("sheet--cursor")
                 return Strip([mark, *self._told(picture, style, style)])
             return Strip([mark, *self._told(picture, dim, base + self._ink("sheet--mark"))])
         lost = drawn.lost if drawn is not None else "damaged" if self._rows.is_broken(row) else ""
@@ -277,6 +277,3 @@ class ContactGrid(Gallery):
                 text = longer
         sign = [Segment("● ", mark)] if marked else []
         return [*sign, Segment(set_cell_size(text, self.wide - 2 * marked), style)]
-
-    def _ink(self, name: str) -> Style:
-        return Style(color=self.get_component_rich_style(name).color)

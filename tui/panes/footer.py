@@ -29,6 +29,8 @@ class KeyLine(Widget):
         found: dict[str, tuple[int, str, str, str]] = {}
         for active in screen.active_bindings.values():
             binding = active.binding
+            if binding.id == "next-page" and getattr(screen, "roomy", False):
+                continue  # there is one page
             if binding.show and active.enabled and binding.action not in found:
                 key = self.app.get_key_display(binding)
                 key = keys.word(key) if key[1:].isdigit() else key  # a function key that its user has chosen

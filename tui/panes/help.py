@@ -38,6 +38,10 @@ class HelpScreen(ModalScreen[None]):
         scroll.border_subtitle = "esc closes · [keys] in settings.toml changes them".replace("[", r"\[")
         yield scroll
 
+    def on_resize(self) -> None:
+        """Other lines fit."""
+        self.query_one(Static).update(self._text())
+
     def _text(self) -> Content:
         parts: list[Content | str | tuple[str, str]] = []
         for scope, title in sorted(keys.PLACES.items(), key=lambda pair: pair[0] not in self._first):

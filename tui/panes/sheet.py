@@ -232,7 +232,7 @@ class ContactSheet(Gallery):
         if cell is None:
             return Strip([mark, Segment(" " * wide, base)])
         if line == self.high:
-            style = base + self.get_component_rich_style("sheet--cursor", partial=True) if here else dim
+            style = base + self._paper("sheet--cursor") if here else dim
             return Strip([mark, Segment(set_cell_size(one_line(self._told(cell), wide), wide), style)])
         drawn = self.drawing(cell.picture) if cell.picture is not None else None
         lost = "gone" if cell.number in self._board.gone else drawn.lost if drawn is not None else ""
@@ -252,9 +252,6 @@ class ContactSheet(Gallery):
         score = cell.picture.scores.get(self._scorer)
         stars = "★" * (cell.picture.rating or 0)
         return " ".join(part for part in (f"{score:.1f}" if score is not None else "", stars) if part)
-
-    def _ink(self, name: str) -> Style:
-        return Style(color=self.get_component_rich_style(name).color)
 
 
 class Zoom(Vertical, can_focus=True):

@@ -78,6 +78,8 @@ class Wish:
     "How much larger than the room the whole is shown: 1 fits it; 0 shows a pixel as a pixel."
     centre: tuple[float, float]
     "What is in the middle, 0 … 1 across and down."
+    ground: tuple[int, int, int] = (0, 0, 0)
+    "What stands around a picture that is shown pixel for pixel and is smaller than the room."
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +108,7 @@ class Opened:
         """A part of a picture file. Of several files the same part is shown at the same size: the zoom that shows a
         pixel as a pixel is that of the largest of them. ValueError says in one line why not."""
         from PIL.Image import Resampling
+        from PIL.Image import new as new_image
 
         self._known = {known: image for known, image in self._known.items() if known in paths}
         image = self._open(path)
@@ -120,6 +123,10 @@ class Opened:
         # enlarged, a pixel is to be seen as what it is
         how = Resampling.NEAREST if scale >= 1 else Resampling.LANCZOS
         shown = image.resize((wide, high), how, (box[0], box[1], box[2], box[3]), reducing_gap=3.0)
+        if not wish.zoom and (wide < wish.size[0] or high < wish.size[1]):  # else it would be enlarged to fit
+            canvas = new_image("RGB", (max(wide, wish.size[0]), max(high, wish.size[1])), wish.ground)
+            canvas.paste(shown, ((canvas.width - wide) // 2, (canvas.height - high) // 2))
+            shown = canvas
         pixels = Pixels(shown.width, shown.height, shown.tobytes())
         return Part(pixels, image.size, scale, (seen[0], seen[1]), (centre[0], centre[1]))
 
