@@ -44,13 +44,16 @@ PLACES = {
     "board": Leaderboard,
     "sheet": SheetPane,
     "contact": ContactScreen,
+    "closer": Closer,
     "preferences": PreferenceList,
 }
 
 
 @pytest.mark.parametrize("action", [a for a in keys.TABLE if a.scope != "list"], ids=lambda action: action.id)
 def test_every_action_can_be_done(action: keys.Action) -> None:
-    there, does = (Workbench, action.runs[7:].split("(")[0]) if action.runs else (PLACES[action.scope], action.command)
+    does = action.runs.split("(")[0] or action.command
+    there = Workbench if does.startswith("screen.") else PLACES[action.scope]
+    does = does.removeprefix("screen.")
     assert hasattr(there, f"action_{does}")
     assert len(action.title) <= 16
 

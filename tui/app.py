@@ -352,7 +352,9 @@ class SafelightApp(App[None]):
             title = f"{action.title} · {keys.shown(action, self._keymap_chosen)}"
             if action.id != "command-palette" and action.scope in ("app", scope):
                 node = self if action.scope == "app" else screen if over else self.workbench
-                if does := getattr(node, f"action_{action.command}", None):  # of a screen over it there may be fewer
+                if action.runs:
+                    yield SystemCommand(title, action.help, partial(self.run_action, action.runs, node))
+                elif does := getattr(node, f"action_{action.command}", None):  # of a screen over it there may be fewer
                     yield SystemCommand(title, action.help, does)
             elif (selector := keys.PANES.get(action.scope)) and (found := screen.query(selector)):
                 where = keys.PLACES[action.scope].lower()

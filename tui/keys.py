@@ -26,6 +26,7 @@ Scope: TypeAlias = Literal[
     "board",
     "sheet",
     "contact",
+    "closer",
     "list",
     "preferences",
 ]
@@ -197,6 +198,21 @@ TABLE: tuple[Action, ...] = (
     Action("smaller", "minus", "smaller", "Show smaller pictures on the sheet.", "sheet"),
     Action("left", "left,h", "left", "Go to the picture on the left.", "sheet"),
     Action("right", "right,l", "right", "Go to the picture on the right.", "sheet"),
+    Action("nearer", "plus,equals_sign", "closer", "Enlarge what is in the middle.", "closer", footer=True, display="+",
+           runs="zoom(1)"),
+    Action("farther", "minus,underscore", "farther", "Show more of the picture.", "closer", footer=True, display="-",
+           runs="zoom(-1)"),
+    Action("whole", "0", "all of it", "Show all of the picture.", "closer", footer=True),
+    Action("true", "1", "pixel for pixel", "Show a pixel of the picture as a pixel of the terminal.", "closer",
+           footer=True),
+    Action("pan-left", "left,h", "pan left", "Go to what is left of it.", "closer", runs="pan(-1, 0)"),
+    Action("pan-right", "right,l", "pan right", "Go to what is right of it.", "closer", runs="pan(1, 0)"),
+    Action("pan-up", "up,k", "pan up", "Go to what is above it.", "closer", runs="pan(0, -1)"),
+    Action("pan-down", "down,j", "pan down", "Go to what is below it.", "closer", runs="pan(0, 1)"),
+    Action("blink", "space,tab,b", "flip", "Show what it was made of, in the same place, and back.", "closer",
+           footer=True, runs="flip"),
+    Action("leave-closer", "escape,q,enter", "close", "Go back.", "closer", footer=True, display="esc",
+           runs="dismiss(None)"),
     Action("up", "up,k", "up", "Go up.", "list"),
     Action("down", "down,j", "down", "Go down.", "list"),
     Action("page-up", "pageup,ctrl+u", "page up", "Go up by what is in sight.", "list"),
@@ -240,6 +256,9 @@ TABLE: tuple[Action, ...] = (
     Action("contact-hires", "H,f12", "hires", "Make it twice as large and draw over it.", "contact"),
 )  # fmt: skip
 
+FIRST = ("quit", "blink", "leave-closer")
+"Comes before what else its keys would do."
+
 BY_ID: dict[str, Action] = {action.id: action for action in TABLE}
 
 PLACES: dict[Scope, str] = {
@@ -255,6 +274,7 @@ PLACES: dict[Scope, str] = {
     "sheet": "On their pictures",
     "preferences": "In the preferences",
     "contact": "On the contact sheet",
+    "closer": "In the close look",
     "list": "In every list",
     "app": "Everywhere",
 }
@@ -298,7 +318,7 @@ def bindings(scope: Scope) -> list[BindingType]:
             action.title,
             show=action.footer and first,
             key_display=action.display or (key.upper() if _is_function_key(key) else None),
-            priority=_is_function_key(key) or key.startswith("alt+") or action.id == "quit",
+            priority=_is_function_key(key) or key.startswith("alt+") or action.id in FIRST,
             tooltip=action.help,
             id=action.id,
         )
@@ -345,6 +365,7 @@ SCREENS: tuple[frozenset[Scope], ...] = (
     frozenset({"sweep", "board", "sheet"}),
     frozenset({"preferences"}),
     frozenset({"contact"}),
+    frozenset({"closer"}),
 )
 "The scopes of each screen."
 
@@ -354,7 +375,7 @@ def together(one: Scope, other: Scope) -> bool:
     if one == other or "app" in (one, other):
         return True
     if "list" in (one, other):
-        return not {one, other} & {"prompt", "picture"}
+        return not {one, other} & {"prompt", "picture", "closer"}
     screen = next((screen for screen in SCREENS if {one, other} <= screen), frozenset())
     return bool({"workbench", "sweep"} & {one, other} & screen)
 

@@ -14,7 +14,7 @@ from textual.message import Message
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
-from tui import cells
+from tui import cells, keys
 from tui.clean import one_line
 from tui.pictures import images
 from tui.pictures.deciding import Mode
@@ -41,19 +41,13 @@ class Closer(ModalScreen[None]):
     and what it was made of lie upon each other."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,q,ctrl+q,enter", "dismiss(None)", "close", show=False, priority=True),
+        *keys.bindings("closer"),
+        Binding("ctrl+q", "dismiss(None)", "close", show=False, priority=True),
         Binding("alt+j", "dismiss(None)", "close", show=False, priority=True, id="closer"),
-        Binding("plus,equals_sign", "zoom(1)", "closer", show=False),
-        Binding("minus,underscore", "zoom(-1)", "farther", show=False),
-        Binding("0", "whole", "all of it", show=False),
-        Binding("1", "true", "pixel for pixel", show=False),
-        Binding("left,h", "pan(-1, 0)", "left", show=False),
-        Binding("right,l", "pan(1, 0)", "right", show=False),
-        Binding("up,k", "pan(0, -1)", "up", show=False),
-        Binding("down,j", "pan(0, 1)", "down", show=False),
-        Binding("space,tab,b", "flip", "flip", show=False, priority=True),
         Binding("alt+r", "flip", "flip", show=False, priority=True, id="flip"),
     ]
+
+    scopes: ClassVar[tuple[keys.Scope, ...]] = ("closer",)
 
     class Cropped(Message, bubble=False):
         """The worker is done."""
@@ -172,8 +166,8 @@ class Closer(ModalScreen[None]):
         width = max(10, self.size.width - 2)
         which = f"{look.name} ({self._at + 1} of {len(self._looks)})" if len(self._looks) > 1 else look.name
         flip = "space flips · " if len(self._looks) > 1 else ""
-        keys = f"esc closes · {flip}+ - · arrows · 0 all · 1 pixels"
+        told = f"esc closes · {flip}+ - · arrows · 0 all · 1 pixels"
         facts = f"{which} · {part.size[0]}x{part.size[1]} · {scale}"
-        more = one_line(keys, max(1, width - cells.width(facts) - 3))
+        more = one_line(told, max(1, width - cells.width(facts) - 3))
         line = Content.assemble((facts, "bold"), (f" · {more}", "$foreground 75%"))
         self.query_one("#closer-line", Static).update(line)
