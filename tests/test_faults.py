@@ -263,8 +263,7 @@ def test_a_terminal_that_is_gone_ends_it_in_time(terminals: Start, home: Path) -
     terminal.type("a fox" + ENTER * 3)
     terminal.until(lambda: re.search(r"\d/\d+ ", terminal.text))
     began = time.monotonic()
-    os.close(terminal.slave)
-    os.close(terminal.master)
+    terminal.hang_up()
     assert terminal.program.wait(timeout=20) != 0
     assert time.monotonic() - began < 4  # two are promised; the machine may be busy
     assert kept() >= 2

@@ -1,4 +1,4 @@
-"""What of Textual and rich is used though they don't promise it: another version may lack it, and would be told here."""
+"""What of Textual and rich is used though they don't promise it: another version may lack it, and is told of here."""
 
 from __future__ import annotations
 

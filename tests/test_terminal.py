@@ -105,6 +105,12 @@ class Terminal:
         mouse = self.output.rfind(b"\x1b[?1000l") > self.output.rfind(b"\x1b[?1000h")
         return left and cursor and mouse and termios.tcgetattr(self.slave)[3] == self.before[3]
 
+    def hang_up(self) -> None:
+        """The terminal is gone; its numbers may be others' from now on, and are not closed again."""
+        for handle in (self.slave, self.master):
+            os.close(handle)
+        self.slave = self.master = -1
+
     def close(self) -> None:
         if not self.ended():
             self.program.kill()
@@ -237,8 +243,7 @@ def test_a_signal_restores_the_terminal_and_keeps_draft_and_queue(
 def test_a_terminal_that_goes_away_ends_the_program(terminals: Callable[..., Terminal]) -> None:
     terminal = terminals()
     terminal.until(lambda: "ready" in terminal.text)
-    os.close(terminal.slave)
-    os.close(terminal.master)
+    terminal.hang_up()
     assert terminal.program.wait(timeout=60) is not None
 
 

@@ -120,7 +120,7 @@ TABLE: tuple[Action, ...] = (
     Action("next-theme", "ctrl+t", "next theme", "Change to the next theme.", "app"),
     Action("preferences", "alt+comma", "preferences", "Change the settings: looks, engine, terminal, keys.", "app",
            display="alt+,"),
-    Action("redraw", "shift+f5,alt+equals_sign", "redraw", "Draw all of the screen anew, where something else wrote on "
+    Action("redraw", "shift+f5", "redraw", "Draw all of the screen anew, where something else wrote on "
            "it.", "app"),
     Action("suspend", "ctrl+z,ctrl+backslash", "suspend", "Go back to the shell, whose fg goes on; in a text ctrl+z "
            "takes back.", "app"),

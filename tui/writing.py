@@ -28,10 +28,8 @@ WAITED = 0.05
 "Seconds that a write takes where the terminal reads slower than is written."
 REST = 4.0
 "So many times as long as one had to wait, previews rest: what is on the line by then holds keys up."
-HOLDS_UP = 0.25
-"Seconds of waiting that hold a key up; a line that does that has no room for previews."
-LONG_REST = 30.0
-"Seconds that they rest then."
+LONG_REST = 3.0
+"Seconds that they rest at most: a machine that was busy for a moment is no slow line, and sketches are waited for."
 
 _END, _END_WRAPPED = "\x1b_Gm=0,q=2\x1b\\", "\x1bPtmux;\x1b\x1b_Gm=0,q=2\x1b\x1b\\\x1b\\"
 "Ends a picture of which no more comes, and the terminal throws it away; the same for tmux to hand on."
@@ -195,8 +193,7 @@ class Writer(threading.Thread):
         else:
             _write_all(self._number, text.encode("utf-8", "replace"))
         if (waited := (now := time.monotonic()) - began) > WAITED:
-            rest = LONG_REST if waited > HOLDS_UP else REST * waited
-            self._rest_until = now + min(self.rests + rest, LONG_REST)
+            self._rest_until = now + min(self.rests + REST * waited, LONG_REST)
 
     def _tell(self) -> None:
         """Those who asked for room."""
