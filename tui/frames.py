@@ -17,6 +17,9 @@ from textual.geometry import Region, Size
 from tui.changes import Changes, Seen
 from tui.writing import Writer, writer_of
 
+AGAIN = 0.02
+"Seconds after which a frame is tried again that came while others were gathered."
+
 
 class Frames:
     """What of an app's screen is not drawn yet."""
@@ -64,10 +67,17 @@ class Frames:
         return Changes(renderable, self._seen)
 
     def _catch_up(self) -> None:
+        """Not by a refresh of the screen: beside that Textual forgets which of its widgets have changed, and what they
+        show now would not be drawn before they change again."""
+        if self._app._batch_count:
+            self._app.set_timer(AGAIN, self._catch_up)
+            return
         missed, self._missed = self._missed, set()
-        bounds = self._app.size.region
+        screen, bounds = self._app.screen, self._app.size.region
         if seen := {part for region in missed if (part := region.intersection(bounds))}:
-            self._app.screen.refresh(*seen)
+            screen._compositor.update_widgets(screen._dirty_widgets)
+            screen._compositor._dirty_regions.update(seen)
+            screen._compositor_refresh()
 
 
 def _regions(renderable: RenderableType) -> set[Region]:

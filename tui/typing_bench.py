@@ -86,7 +86,7 @@ def _slide(place: Place) -> Figure:
         terminal.wait("○ ready", READY)
         terminal.write("\x1bi")  # alt+i
         terminal.wait("sketch by", READY)
-        terminal.wait(r"seed 7 · ", READY)
+        terminal.wait(r"seed 7 · [\d.]+ s", READY)  # under the picture: the history says when
         said = terminal.text()
         if not re.search("live", said):
             raise failed(place, "live was not on", said)
@@ -98,7 +98,7 @@ def _slide(place: Place) -> Figure:
             terminal.write("\x1b[C" if number % 2 == 0 else "\x1b[D")
             terminal.wait("sketch by", READY)
             late.append(time.perf_counter() - start)
-            terminal.wait(r"seed 7 · ", READY)
+            terminal.wait(r"seed 7 · [\d.]+ s", READY)  # under the picture: the history says when
     return Figure(
         "live", "a slider's key to new pixels", Spread(tuple(late[1:])), goal=f"under {PIXELS:g} s",
         met=max(late[1:]) < PIXELS, told="with the wait of 0.1 s for hands that move on",

@@ -101,7 +101,7 @@ def _workbench(place: Place, home: Path, kind: str) -> tuple[_Session, bytes]:
         terminal.forget()
         terminal.record = bytearray()
         terminal.write("\r")
-        terminal.wait(r"seed 7 · \d", READY)
+        terminal.wait(r"seed 7 · [\d.]+ s", READY)
         parts.ends("previews")
         sent, terminal.record = bytes(terminal.record), None
         previews, last = (_in_kitty if kind == "kitty" else _in_half_blocks)(sent)
