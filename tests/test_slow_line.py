@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import os
@@ -21,9 +22,11 @@ from test_graphics import noise
 from test_picture_view import Shown, settle
 from test_terminal import CTRL_Q, ESCAPE, Terminal, settings, terminals, without_unknown  # noqa: F401
 from textual.drivers import headless_driver
+from textual.geometry import Region
 from textual.pilot import Pilot
 
 from engines.events import Pixels
+from tui.panes.header import Header
 from tui.pictures import graphics
 from tui.pictures.deciding import Decision
 from tui.pictures.kitty import Uploads, pieces
@@ -209,6 +212,22 @@ async def test_frames_do_not_pile_up_and_nothing_of_them_is_lost(home: Path, dra
         await until(pilot, lambda: len(drawn.getvalue()) > length + 5000)
         await at_rest(pilot, drawn)
         assert seen(drawn.getvalue(), WIDE) == shown, "the whole screen, drawn anew, is what was there"
+
+
+async def test_what_changes_beside_a_frame_that_is_caught_up_is_drawn(home: Path, drawn: Line) -> None:
+    """A refresh of the screen would make Textual forget it."""
+    drawn.open.set()
+    bench = Bench(home)
+    async with bench.app.run_test(size=WIDE) as pilot:
+        await until(pilot, lambda: "ready" in "\n".join(seen(drawn.getvalue(), WIDE)))
+        await at_rest(pilot, drawn)
+        for number in range(3):
+            bench.app.workbench.query_one(Header).show_state(f"zebra {number}")
+            await asyncio.sleep(0)  # the screen has heard of it, and has not drawn it
+            bench.app._frames._missed = {Region(0, 5, 10, 1)}
+            bench.app._frames._catch_up()
+            await pilot.pause(0.3)
+            assert f"zebra {number}" in seen(drawn.getvalue(), WIDE)[0]
 
 
 async def at_rest(pilot: Pilot[None], drawn: Line) -> None:
