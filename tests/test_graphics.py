@@ -416,3 +416,27 @@ def test_a_preview_in_sixel_terminals_is_few_bytes() -> None:
     smooth = Pixels(64, 64, bytes(value for y in range(64) for x in range(64) for value in (x * 4, y * 4, 90)))
     assert sum(len(strip._render_cache or "") for strip in coarse_strips(smooth, 76, 38)) < 10_000
     assert [strip.cell_length for strip in coarse_strips(noise(8, 8), 7, 3)] == [6, 6, 6]
+
+
+async def test_a_picture_is_drawn_over_the_preview_that_it_grew_out_of(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """No empty cells flash between them; the next picture has nothing under it."""
+    wire = Wire(monkeypatch, Decision("sixel", "", cell=(8, 17)))
+    Image.effect_noise((64, 64), 90).convert("RGB").save(tmp_path / "a.png")
+    app = Shown()
+    app.CSS = "#box { width: 100%; height: 15; }"
+    app.view.mode = "sixel"
+    async with app.run_test(size=(60, 20)) as pilot:
+        app.view.show_pixels(noise(64, 64))
+        await settle(app, pilot)
+        grown = [app.view.render_line(y) for y in range(app.view.size.height)]
+        assert any(segment.style and segment.style.bgcolor for line in grown for segment in line)
+        app.view.show_file(str(tmp_path / "a.png"))
+        await settle(app, pilot)
+        await pilot.pause(0.1)
+        assert wire.count("\x1bP0;0;0q") == 1
+        assert [app.view.render_line(y) for y in range(app.view.size.height)] == grown
+        app.view.show_file(str(tmp_path / "a.png"))
+        await settle(app, pilot)
+        assert any("\u00a0" in line for line in texts(app))

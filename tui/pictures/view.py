@@ -106,7 +106,7 @@ def _fitted(order: _Order) -> _Fitted:
             return _for_kitty(order, pixels)
         cells, size = _box(pixels, order)
         if order.mode == "sixel" and order.preview:
-            return _Fitted(order, pixels, tuple(coarse_strips(pixels, order.cols, order.rows, cells)))
+            return _Fitted(order, pixels, tuple(coarse_strips(pixels, order.cols, order.rows, cells)), cells=cells)
         strips = strips_of(pixels, order.cols, order.rows, order.colours, dark=order.dark, cells=cells)
     except ValueError as error:
         name = PurePath(order.source).name if isinstance(order.source, str) else "the picture"
@@ -216,6 +216,8 @@ class PictureView(Widget):
         self._over_cells = (0, 0)
         self._bare = False
         "Whether there is nothing under the sixels."
+        self._coarse: tuple[int, int] | None = None
+        "Columns and rows of the preview that is shown, if one is."
         self._box_number = 0
         self._drawn_over: tuple[str, Region] | None = None
         "The sixels that were drawn last, and where."
@@ -256,7 +258,7 @@ class PictureView(Widget):
 
     def again(self) -> None:
         """The terminal may have lost what it held: all of it is sent once more."""
-        self._drawn_over = None
+        self._drawn_over = self._coarse = None
         self._placed = self._coming = None
         self._fit()
 
@@ -284,7 +286,7 @@ class PictureView(Widget):
     def _leave(self) -> None:
         """Nothing of the terminal's own is shown here any more."""
         self._placed, self._coming, self._late, self._over, self._bare = None, None, None, "", False
-        self._drawn_over = None
+        self._drawn_over = self._coarse = None
         if self._mode == "kitty":
             uploads = graphics.current.uploads
             graphics.current.send(self.app, uploads.forget((self, "preview")) + uploads.leave(self))
@@ -330,9 +332,12 @@ class PictureView(Widget):
                 self._place(fitted)
             else:
                 bare = bool(fitted.sixels) and self._is_free
-                self._strips = self._under(fitted) if bare else fitted.strips
+                grown = bare and self._coarse == fitted.cells  # what it grew out of stays until it is drawn over that
+                if not grown:
+                    self._strips = self._under(fitted) if bare else fitted.strips
                 self._over, self._over_cells = fitted.sixels, fitted.cells
-                self._bare = bare
+                self._bare = bare and not grown
+                self._coarse = fitted.cells if fitted.order.preview else None
                 self._changed()
         if self._again:
             self._fit()
