@@ -338,6 +338,15 @@ def moves(**does: str) -> list[BindingType]:
     ]
 
 
+def list_moves() -> list[BindingType]:
+    """The same for a list of rows whose `move` takes how many rows down, and `page` how many screenfuls."""
+    first, last = "move(-1000000000)", "move(1000000000)"
+    return moves(
+        up="move(-1)", down="move(1)", page_up="page(-1)", page_down="page(1)",
+        row_start=first, row_end=last, first=first, last=last,
+    )  # fmt: skip
+
+
 def keymap(overrides: Iterable[tuple[str, str]]) -> tuple[dict[str, str], list[str]]:
     """The overrides that can be used, by action id, and a line for each that can't."""
     chosen: dict[str, str] = {}

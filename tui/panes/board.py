@@ -45,16 +45,7 @@ class Leaderboard(ScrollView, can_focus=True):
     COMPONENT_CLASSES: ClassVar[set[str]] = {"board--dim", "board--cursor", "board--mark", "board--first"}
     BINDINGS: ClassVar[list[BindingType]] = [
         *keys.bindings("board"),
-        *keys.moves(
-            up="move(-1)",
-            down="move(1)",
-            page_up="page(-1)",
-            page_down="page(1)",
-            row_start="move(-1000000)",
-            row_end="move(1000000)",
-            first="move(-1000000)",
-            last="move(1000000)",
-        ),
+        *keys.list_moves(),
     ]
 
     class Moved(Message):

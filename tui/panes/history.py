@@ -42,16 +42,7 @@ class HistoryPane(ScrollView, can_focus=True):
     COMPONENT_CLASSES: ClassVar[set[str]] = {"history--dim", "history--cursor", "history--mark"}
     BINDINGS: ClassVar[list[BindingType]] = [
         *keys.bindings("history"),
-        *keys.moves(
-            up="move(-1)",
-            down="move(1)",
-            page_up="page(-1)",
-            page_down="page(1)",
-            row_start="move(-1000000000)",
-            row_end="move(1000000000)",
-            first="move(-1000000000)",
-            last="move(1000000000)",
-        ),
+        *keys.list_moves(),
     ]
 
     def __init__(self, shelf: Shelf, titles: Callable[[str], str], clock: Callable[[], float] = time.time) -> None:

@@ -37,16 +37,7 @@ class QueuePane(ScrollView, can_focus=True):
     }
     BINDINGS: ClassVar[list[BindingType]] = [
         *keys.bindings("queue"),
-        *keys.moves(
-            up="move(-1)",
-            down="move(1)",
-            page_up="page(-1)",
-            page_down="page(1)",
-            row_start="move(-1000000)",
-            row_end="move(1000000)",
-            first="move(-1000000)",
-            last="move(1000000)",
-        ),
+        *keys.list_moves(),
     ]
 
     def __init__(self) -> None:
