@@ -163,10 +163,10 @@ class SafelightApp(App[None]):
         for theme in themes:
             self.register_theme(theme)
         self._themes = [theme.name for theme in themes]
-        self._wanted_theme = settings.theme
+        self._notices = [*notices, *problems, *self._begin_with(settings.theme)]
         self.ledger = Ledger(Wishes(settings, folders.settings), self._settle, self._spawn, self._say, notices)
         self._keymap_chosen, clashes = keys.keymap(settings.keys)
-        self._notices = [*notices, *problems, *clashes]
+        self._notices += clashes
         default = usual(settings, catalogue)
         pictures = Path(settings.folder).expanduser().absolute() if settings.folder else folders.pictures
         self.workbench = Workbench(
@@ -204,12 +204,7 @@ class SafelightApp(App[None]):
         return [*super().get_line_filters(), CLEAN, *([PLAIN] if self.plain else [])]
 
     def on_mount(self) -> None:
-        """Theme, keys and signals; the engine's events from here on."""
-        known = self._wanted_theme in self._themes
-        if known or self._themes:
-            self.theme = self._wanted_theme if known else DEFAULT_THEME
-        if not known:
-            self._notices.append(f"there is no theme '{self._wanted_theme}'; there are {', '.join(self._themes)}")
+        """Keys and signals; the engine's events from here on."""
         self.set_keymap(self._keymap_chosen)
         self._loop_of_app = asyncio.get_running_loop()
         self.listen()
@@ -234,6 +229,16 @@ class SafelightApp(App[None]):
             self.set_interval(PERIOD, self._tidy.look)
         if self._guide is not None:
             self.call_after_refresh(self._guide.begin)
+
+    def _begin_with(self, wanted: str) -> list[str]:
+        """Wears a theme before any style is read, which would be read anew after it; what is wrong with the theme."""
+        name = wanted if wanted in self._themes else DEFAULT_THEME
+        if name in self._themes:
+            self.set_reactive(App.theme, name)
+            self.stylesheet.set_variables(self.get_css_variables())
+            dark = self.current_theme.dark
+            self.update_classes({"-dark-mode": dark, "-light-mode": not dark, f"-theme-{name}": True}, update=False)
+        return [] if name == wanted else [f"there is no theme '{wanted}'; there are {', '.join(self._themes)}"]
 
     def show_around(self, pace: float = 1.0, patience: float = 90.0) -> Guide:
         """It will type by itself, at so many times the pace of people, until somebody else does."""

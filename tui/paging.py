@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from textual import events, on
+from textual.geometry import Size
 from textual.screen import Screen
 from textual.widget import Widget
 
@@ -28,6 +29,29 @@ class PagedScreen(Screen[None]):
     VERTICAL_BREAKPOINTS = HEIGHTS
 
     _page: Page = "form"
+    _shown = False
+    "Whether it was shown before."
+    _styled = False
+    "Whether all of it is styled already when Textual is about to style it."
+
+    def fit(self, size: Size) -> None:
+        """The classes of a size, before anything is mounted; later Textual sets them.
+
+        Else what is mounted is styled for another size first, and again.
+        """
+        for length, points in ((size.width, WIDTHS), (size.height, HEIGHTS)):
+            name = [name for least, name in points if length >= least][-1]
+            self.update_classes({one: one == name for _, one in points}, update=False)
+
+    def update_node_styles(self, animate: bool = True) -> None:
+        """As in Textual, but not for what was mounted just now, which is styled."""
+        styled, self._styled = self._styled, False
+        if not styled:
+            super().update_node_styles(animate)
+
+    def on_screen_resume(self) -> None:
+        """After this Textual's own handler styles all of a screen, also one that comes up for the first time."""
+        self._styled, self._shown = not self._shown, True
 
     def first_of(self, page: Page) -> Widget:
         """What gets the focus when a page is turned to."""

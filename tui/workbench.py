@@ -90,6 +90,7 @@ class Workbench(RecallingScreen):
 
     def compose(self) -> ComposeResult:
         """Form, queue and history, picture: the order in which Tab goes."""
+        self.fit(self.app.size)
         yield Header()
         yield Tabs()
         with Container(id="body"):
