@@ -35,10 +35,11 @@ class PagedScreen(Screen[None]):
     "Whether all of it is styled already when Textual is about to style it."
 
     def fit(self, size: Size) -> None:
-        """The classes of a size, before anything is mounted; later Textual sets them.
+        """The classes of a size and of the first page, before anything is mounted; later Textual sets them.
 
         Else what is mounted is styled for another size first, and again.
         """
+        self.update_classes({f"-page-{self._page}": True}, update=False)
         for length, points in ((size.width, WIDTHS), (size.height, HEIGHTS)):
             name = [name for least, name in points if length >= least][-1]
             self.update_classes({one: one == name for _, one in points}, update=False)

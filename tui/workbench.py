@@ -92,7 +92,7 @@ class Workbench(RecallingScreen):
         """Form, queue and history, picture: the order in which Tab goes."""
         self.fit(self.app.size)
         yield Header()
-        yield Tabs()
+        yield Tabs(self.pages)
         with Container(id="body"):
             yield Form(self.catalogue, self._file, self._keymap, self.signs)
             with Container(id="side"):

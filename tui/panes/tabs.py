@@ -16,9 +16,9 @@ class Tabs(Widget):
 
     ALLOW_SELECT = False
 
-    def __init__(self) -> None:
+    def __init__(self, pages: tuple[Page, ...] = ("form", "picture", "history")) -> None:
         super().__init__(id="tabs")
-        self._pages: tuple[Page, ...] = ("form", "picture", "history")
+        self._pages = pages
         self._page: Page = "form"
 
     def show(self, pages: tuple[Page, ...], page: Page) -> None:
