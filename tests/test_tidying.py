@@ -21,8 +21,10 @@ def collected(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def test_full_collections_wait_for_a_pause(collected: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     now = [1000.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    young = [tidying.ENOUGH]
+    monkeypatch.setattr(gc, "get_count", lambda: (young[0], 0, 0))
     tidy = Tidy()
-    for _ in range(100):  # 200 seconds of typing
+    for _ in range(int(200 / tidying.PERIOD)):  # 200 seconds of typing
         now[0] += tidying.PERIOD
         tidy.key_pressed()
         tidy.look()
@@ -33,6 +35,10 @@ def test_full_collections_wait_for_a_pause(collected: list[int], monkeypatch: py
     now[0] += tidying.PERIOD
     tidy.look()
     assert collected[-1] == 0
+    looked, young[0] = len(collected), tidying.ENOUGH - 1
+    now[0] += tidying.PERIOD
+    tidy.look()
+    assert len(collected) == looked, "a few are not worth it"
 
 
 def test_without_a_pause_one_comes_all_the_same(collected: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
