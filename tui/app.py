@@ -94,6 +94,9 @@ linux_driver.XTermParser = Keyboard  # type: ignore[attr-defined]
 
 linux_driver.WriterThread = Writer  # type: ignore[assignment, attr-defined]
 
+Keyboard.awaits = [lambda: Writer.newest is not None and Writer.newest.awaits]
+Keyboard.hear = [lambda: None if Writer.newest is None else Writer.newest.hear()]
+
 CLEAN, PLAIN = CleanFilter(), PlainFilter()
 "One for good: Textual caches what it drew for each filter."
 
@@ -104,6 +107,7 @@ def begin_in(
     again: Callable[[Tmux], Decision] | None = None,
     colours: bool = True,
     late: bool = False,
+    asks: bool = False,
 ) -> graphics.Graphics:
     """Makes the terminal ours before the window opens in it.
 
@@ -113,7 +117,9 @@ def begin_in(
         again: as in Graphics.
         colours: whether it may have all colours that it is known to show.
         late: whether answers of the terminal may still come.
+        asks: whether it answers.
     """
+    Writer.asks = asks
     Keyboard.ahead, Keyboard.waits = typed, True
     Keyboard.expects = time.monotonic() + LATE if late else 0.0
     if decision.mode == "kitty" or (decision.true_colours and colours):
@@ -272,8 +278,9 @@ class SafelightApp(App[None]):
 
     def _display(self, screen: Screen[Any], renderable: RenderableType | None) -> None:
         """As Textual does, but not into a line that is behind."""
-        if not self._frames.held(renderable):
-            super()._display(screen, self._frames.changes(renderable))
+        due = self._frames.due(renderable)
+        if due is not None or renderable is None:
+            super()._display(screen, self._frames.changes(due))
 
     # ── events ──────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -7,7 +7,7 @@ place, is not sent again.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from rich.console import Console
 from textual._compositor import ChopsUpdate, CompositorUpdate, LayoutUpdate
@@ -39,35 +39,58 @@ class Seen:
         """Whether any of the cells was drawn since, or nothing is known of them."""
         return id(who) not in self._watched
 
-    def takes(self, y: int, x: int, width: int, text: str) -> bool:
-        """Whether a piece has to be sent; from then on it is there."""
+    def has(self, y: int, x: int, width: int, text: str) -> bool:
+        """Whether a piece is there."""
+        return self._rows.get(y, {}).get(x) == (width, text)
+
+    def take(self, y: int, x: int, width: int, text: str) -> None:
+        """A piece is sent: from now on it is there."""
         row = self._rows.setdefault(y, {})
-        if row.get(x) == (width, text):
-            return False
         for start in [start for start, (long, _) in row.items() if start < x + width and start + long > x]:
             del row[start]
         row[x] = width, text
         for who, box in [*self._watched.items()]:
             if box.y <= y < box.bottom and x < box.right and x + width > box.x:
                 del self._watched[who]
-        return True
 
 
 class Changes(CompositorUpdate):
-    """A frame without what is there already."""
+    """A frame without what is there already.
 
-    def __init__(self, frame: ChopsUpdate | LayoutUpdate, seen: Seen) -> None:
+    Args:
+        frame: Textual's.
+        seen: what is there.
+        budget: characters after which the rest of it is left for later; None for all of it at once.
+        left: is given the cells of that rest.
+    """
+
+    def __init__(
+        self,
+        frame: ChopsUpdate | LayoutUpdate,
+        seen: Seen,
+        budget: int | None = None,
+        left: Callable[[set[Region]], object] = lambda regions: None,
+    ) -> None:
         self._frame = frame
         self._seen = seen
+        self._budget = budget
+        self._left = left
 
     def render_segments(self, console: Console) -> str:
         """As in Textual."""
         pieces = _of_screen(self._frame) if isinstance(self._frame, LayoutUpdate) else _of_spans(self._frame)
-        sent = []
+        sent: list[str] = []
+        length = 0
         for y, x, strip in pieces:
             text = strip.render(console)
-            if self._seen.takes(y, x, strip.cell_length, text):
-                sent.append(f"\x1b[{y + 1};{x + 1}H{text}")
+            if self._seen.has(y, x, strip.cell_length, text):
+                continue
+            length += len(text)
+            if sent and self._budget is not None and length > self._budget:
+                self._left({Region(x, y, strip.cell_length, 1) for y, x, strip in ((y, x, strip), *pieces)})
+                break
+            self._seen.take(y, x, strip.cell_length, text)
+            sent.append(f"\x1b[{y + 1};{x + 1}H{text}")
         return "".join(sent)
 
 

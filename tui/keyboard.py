@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import ClassVar
 
 from textual._xterm_parser import XTermParser
 from textual.events import Key
 from textual.message import Message
+
+from tui.behind import ANSWER as READ
 
 ESC = "\x1b"
 ANSWER = re.compile(r"\x1bP>\||\x1b_G")
@@ -36,6 +38,10 @@ class Keyboard(XTermParser):
     "Until when answers may come that were not there in time, on time.monotonic's clock."
     waits: ClassVar[bool] = False
     "Whether keys are kept until there is something to type into."
+    awaits: ClassVar[list[Callable[[], bool]]] = []
+    "What knows whether the terminal is about to say that it has read what was drawn."
+    hear: ClassVar[list[Callable[[], object]]] = []
+    "What is called each time that it says so."
 
     def __init__(self, debug: bool = False) -> None:
         super().__init__(debug)
@@ -64,16 +70,17 @@ class Keyboard(XTermParser):
     def feed(self, data: str) -> Iterable[Message]:
         """As in Parser."""
         if self.waits and data:
-            Keyboard.ahead += data
+            Keyboard.ahead += self._without_read(data)
             return
+        given = bool(data)
         data, self._begun = self._begun + data, ""
-        if self.expects and (begun := BEGUN.search(data)) is not None:
-            if time.monotonic() < self.expects:
-                data, self._begun = data[: begun.start()], begun[0]
-                if not data:
-                    return
-            else:
-                Keyboard.expects = 0.0
+        data = self._without_read(data)
+        if self.expects and time.monotonic() >= self.expects:
+            Keyboard.expects = 0.0
+        if (self.expects or any(awaits() for awaits in self.awaits)) and (begun := BEGUN.search(data)) is not None:
+            data, self._begun = data[: begun.start()], begun[0]
+        if not data and (self._begun or given):
+            return
         text = self._without_answers(data)
         if data and not text:  # nothing at all would be the end
             return
@@ -88,6 +95,14 @@ class Keyboard(XTermParser):
                 self._timeout_time = 0.0
                 yield from self.tick()
             yield from super().feed(ESC + piece)
+
+    def _without_read(self, data: str) -> str:
+        """What is left without the answers of `tui.behind`, each told."""
+        if READ not in data:
+            return data
+        for hear in self.hear * data.count(READ):
+            hear()
+        return data.replace(READ, "")
 
     def _without_answers(self, data: str) -> str:
         """What is left of a read without answers to the questions of `tui.pictures.asking`, whole or in part."""

@@ -64,7 +64,7 @@ def open_workbench(device: str = "", threads: int = 0, debug: bool = False, tour
     wish = "halfblocks" if plain else session.settings.pictures
     again = None if answers.tmux is None else lambda seen: decide(wish, replace(answers, tmux=seen), os.environ)
     late = not answers.answered
-    terminal = window.begin_in(decide(wish, answers, os.environ), answers.typed, again, freely, late)
+    terminal = window.begin_in(decide(wish, answers, os.environ), answers.typed, again, freely, late, answers.answered)
     notices = [*session.notices]
     store = session.store()
     try:

@@ -3,7 +3,7 @@
 Textual's own thread takes thirty texts and lets the event loop wait from then on: a reader that stalled for four
 seconds froze everything for two. Here whatever is written is taken at once. That it does not pile up is for those who
 write: they ask whether there is room, and are told when there is (`tui/frames.py` for the screen, `tui/pictures/` for
-pictures).
+pictures). There is none either while a line that swallows everything is behind (`tui/behind.py`).
 
 There are two lanes. What is drawn goes in its order. Pictures in kitty's protocol, which come in pieces, go between, a
 piece at a time: a picture that takes seconds on a slow line holds no key up.
@@ -17,9 +17,11 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import IO, Any
+from typing import IO, Any, ClassVar
 
 from textual.app import App
+
+from tui.behind import QUESTION, Behind
 
 SLACK = 4096
 "Characters that may wait, or be on their way, before there is no room for more: less than a screen, more than a key."
@@ -35,6 +37,10 @@ _END, _END_WRAPPED = "\x1b_Gm=0,q=2\x1b\\", "\x1bPtmux;\x1b\x1b_Gm=0,q=2\x1b\x1b
 "Ends a picture of which no more comes, and the terminal throws it away; the same for tmux to hand on."
 _LEFT = "\x1b[?1049l"
 "Leaves the screen that the pictures are on."
+_LEAVING = "\x1b[?2004l"
+"What Textual writes first when it is about to leave, while the keyboard is still read."
+LAST_ANSWERS = 0.6
+"Seconds that are waited then for answers, which the shell would take for typed."
 
 
 class Writer(threading.Thread):
@@ -44,8 +50,15 @@ class Writer(threading.Thread):
         file: the terminal.
     """
 
+    asks: ClassVar[bool] = False
+    "Whether the terminal answers questions, as far as was seen before the app began."
+    newest: ClassVar[Writer | None] = None
+    "The one that writes to the terminal, for whoever hears it answer."
+
     def __init__(self, file: IO[str]) -> None:
         super().__init__(daemon=True, name="textual-output")
+        self._behind = Behind(self.asks)
+        Writer.newest = self
         self._file = file
         self._number = _number_of(file)
         self._changed = threading.Condition()
@@ -60,6 +73,7 @@ class Writer(threading.Thread):
         self._asked: list[tuple[bool, Callable[[], object]]] = []
         self._rest_until = 0.0
         self._stopping = False
+        self._leaving = False
         self._gone = False
 
     # ── what Textual calls ──────────────────────────────────────────────────────────────────────────────────────
@@ -68,11 +82,13 @@ class Writer(threading.Thread):
         """Takes a text; it is written after those before it."""
         with self._changed:
             if text and not self._gone:
+                if _LEAVING in text:
+                    self._hear_all()
                 if _LEFT in text:
                     self._end_pictures()
                 self._texts.append(text)
                 self._unread += len(text)
-                self._changed.notify()
+                self._changed.notify_all()
 
     def isatty(self) -> bool:
         """As a terminal says."""
@@ -90,8 +106,13 @@ class Writer(threading.Thread):
         with self._changed:
             self._end_pictures()
             self._stopping = True
-            self._changed.notify()
+            self._changed.notify_all()
         self.join()
+
+    def _hear_all(self) -> None:
+        """Nothing is asked any more; what was asked is answered, or it takes too long."""
+        self._leaving = True
+        self._changed.wait_for(lambda: self._gone or not self._behind.waits, LAST_ANSWERS)
 
     def _end_pictures(self) -> None:
         """Nothing of a picture is sent any more, and what deletes one now."""
@@ -118,15 +139,45 @@ class Writer(threading.Thread):
                 return
             self._pieces.extend((piece, None) for piece in some[:-1])
             self._pieces.append((some[-1], then))
-            self._changed.notify()
+            self._changed.notify_all()
 
-    def has_room(self, for_pictures: bool = False) -> bool:
-        """Whether the terminal has read what was drawn before, and all pictures if one is to follow."""
+    def has_room(self, for_pictures: bool = False, small: bool = False) -> bool:
+        """Whether the terminal has read what was drawn before, and all pictures if one is to follow.
+
+        Args:
+            small: as in Behind.
+        """
         with self._changed:
-            return self._has_room(for_pictures)
+            return self._has_room(for_pictures, small)
 
-    def _has_room(self, for_pictures: bool) -> bool:
-        return self._unread <= SLACK and not (for_pictures and (self._pieces or self._sending))
+    def _has_room(self, for_pictures: bool, small: bool = False) -> bool:
+        if self._unread > SLACK or (for_pictures and (self._pieces or self._sending)):
+            return False
+        return self._behind.has_room(small=small)
+
+    @property
+    def budget(self) -> int | None:
+        """As in Behind."""
+        with self._changed:
+            return self._behind.budget
+
+    @property
+    def slow(self) -> bool:
+        """As in Behind."""
+        with self._changed:
+            return self._behind.slow
+
+    @property
+    def awaits(self) -> bool:
+        """Whether the terminal is about to answer."""
+        return self._behind.waits
+
+    def hear(self) -> None:
+        """The terminal has answered."""
+        with self._changed:
+            self._rest_after(self._behind.hear())
+            self._changed.notify_all()
+        self._tell()
 
     def when_room(self, call: Callable[[], object], for_pictures: bool = False) -> None:
         """Calls once there is room, in any thread; at once, if there is."""
@@ -158,9 +209,14 @@ class Writer(threading.Thread):
 
     def _wait(self) -> bool:
         with self._changed:
-            while not (self._texts or self._pieces or self._stopping):
-                self._changed.wait()
-            return bool(self._texts or self._pieces)
+            while not (self._texts or self._stopping or self._may_send()):
+                waited = self._asked or self._pieces
+                if not self._changed.wait(self._behind.patience if waited else None) and not self._pieces:
+                    break
+            return not self._stopping or bool(self._texts or self._pieces)
+
+    def _may_send(self) -> bool:
+        return bool(self._pieces) and self._behind.has_room(len(self._pieces[0][0]))
 
     def _once(self) -> None:
         """All that is to be drawn, and one piece of a picture."""
@@ -171,9 +227,9 @@ class Writer(threading.Thread):
             self._out(text)
             with self._changed:
                 self._unread -= len(text)
-            self._tell()
+        self._tell()
         with self._changed:
-            if not self._pieces:
+            if not self._may_send():
                 return
             piece, then = self._pieces.popleft()
             self._sending = True
@@ -186,14 +242,21 @@ class Writer(threading.Thread):
         self._tell()
 
     def _out(self, text: str) -> None:
+        data = text.encode("utf-8", "replace")
+        with self._changed:
+            if not self._leaving and self._behind.ask(len(data)):
+                text, data = text + QUESTION, data + QUESTION.encode()
         began = time.monotonic()
         if self._number is None:
             self._file.write(text)
             self._file.flush()
         else:
-            _write_all(self._number, text.encode("utf-8", "replace"))
-        if (waited := (now := time.monotonic()) - began) > WAITED:
-            self._rest_until = now + min(self.rests + REST * waited, LONG_REST)
+            _write_all(self._number, data)
+        self._rest_after(time.monotonic() - began)
+
+    def _rest_after(self, waited: float) -> None:
+        if waited > WAITED:
+            self._rest_until = time.monotonic() + min(self.rests + REST * waited, LONG_REST)
 
     def _tell(self) -> None:
         """Those who asked for room."""

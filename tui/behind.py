@@ -1,0 +1,173 @@
+"""How far behind a terminal is, by what it answers.
+
+ssh takes whatever it is given: what was drawn waits in its buffers and in those of the network, and so does the key
+that is drawn next, for seconds on a line of 256 kbit/s. Nothing here can look into those buffers, but every terminal
+answers a question when it has read what was sent before it. So a question goes with what is drawn, and the time to its
+answer, beyond what an answer takes when nothing waits, is what a key would wait.
+
+The question is DSR, `CSI 5 n`, answered by `CSI 0 n` (ECMA-48 8.3.35; xterm's ctlseqs). How much may be on its way is
+what the line carries in its own round trip and TARGET, as in BBR (Cardwell et al., ACM Queue 14(5), 2016) and LEDBAT
+(RFC 6817), and grows only while it is used up, as in RFC 7661.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+
+QUESTION = "\x1b[5n"
+ANSWER = "\x1b[0n"
+TARGET = 0.06
+"Seconds that a key may wait for what was drawn before it; what is beyond that holds back what comes next."
+LEAST = 2048
+"Bytes that are worth sending, however slow the line is: less than a screen, more than a key."
+FAST = 1 << 16
+"Bytes on their way from which on a line is no slow one: the largest frames are less."
+EVERY = 1000
+"Bytes after which another question is asked while one is on its way."
+SAMPLES = 10
+"Answers of which the one that came over the quickest line counts: the others had less to wait for."
+KEYS = 4 * LEAST
+"Bytes that may be on their way beyond the rest, if they are small."
+TRIP_FOR = 30.0
+"Seconds after which a round trip that was quicker than all since is forgotten: another network may be in use."
+PATIENCE = 2.0
+"Seconds without an answer after which more is sent all the same: the line stands still, or an answer was lost."
+TRIES = 4
+"So often; then the terminal is asked no more until it has answered all that it was asked."
+LOST = 6.0
+"Seconds after which a question is taken for lost while others are answered: all answers are alike."
+
+
+class Behind:
+    """What is on its way to a terminal. Not for several threads at once.
+
+    Args:
+        asks: whether the terminal is known to answer questions; one that is not is never behind.
+        clock: seconds.
+    """
+
+    def __init__(self, asks: bool, clock: Callable[[], float] = time.monotonic) -> None:
+        self._asks = asks
+        self._clock = clock
+        self._known = False
+        "Whether it has answered one of these questions."
+        self._tries = 0
+        self._sent = self._read = self._asked = 0
+        "Bytes since the beginning: sent, read for sure, and before the last question."
+        self._questions: deque[tuple[int, int, float]] = deque()
+        "For each that isn't answered: bytes before it, how many of them were on their way, and when it was asked."
+        self._trips = (float("inf"), float("inf"))
+        "The shortest times from a question to its answer: in the last TRIP_FOR or less, and in those before."
+        self._trips_since = clock()
+        self._window = FAST
+        "Bytes that may be on their way."
+        self._rates: deque[float] = deque(maxlen=SAMPLES)
+        "Bytes a second that came across while an answer was waited for."
+        self._heard_at = self._moved_at = clock()
+        self._owed = 0
+        "Answers that may still come to questions that were given up."
+
+    @property
+    def waits(self) -> bool:
+        """Whether an answer is expected."""
+        return bool(self._questions)
+
+    @property
+    def slow(self) -> bool:
+        """Whether a key would wait for a large frame."""
+        return self._known and self._window < FAST
+
+    @property
+    def trip(self) -> float:
+        """Seconds to the terminal and back, when nothing is in the way."""
+        shortest = min(self._trips)
+        return shortest if shortest < float("inf") else 0.0
+
+    def ask(self, count: int) -> bool:
+        """So many bytes are about to be sent: whether a question is to be sent after them."""
+        now = self._clock()
+        self._sent += count
+        if not self._known and len(self._questions) >= TRIES:
+            self._give_up()
+        if not self._asks or (self._questions and self._sent - self._asked < EVERY):
+            return False
+        if not self._questions:
+            self._moved_at = now
+        self._sent += len(QUESTION)
+        self._asked = self._sent
+        self._questions.append((self._sent, self._sent - self._read, now))
+        return True
+
+    def hear(self) -> float:
+        """An answer has come. Returns the seconds that the line was busy with what it is the answer to."""
+        now = self._clock()
+        self._tries, self._heard_at, self._moved_at = 0, now, now
+        if not self._questions:
+            self._owed -= 1
+            self._asks = self._owed <= 0
+            return 0.0
+        self._known = True
+        before, count, asked = self._questions.popleft()
+        read, self._read = self._read, before
+        took = now - asked
+        self._note_trip(took, now)
+        late = max(0.0, took - self.trip)
+        if count >= EVERY or not self._rates:
+            self._rates.append(count / max(took, 1e-4))
+        if late > TARGET:
+            self._window = min(self._window, max(LEAST, int(max(self._rates) * (self.trip + TARGET))))
+        elif count * 2 > self._window:
+            self._window += before - read
+        return (before - read) / self._window * (self.trip + TARGET) if self.slow else late
+
+    def _note_trip(self, took: float, now: float) -> None:
+        last, before = self._trips
+        if now - self._trips_since > TRIP_FOR:
+            last, before, self._trips_since = took, last, now
+        self._trips = min(last, took), before
+
+    def has_room(self, count: int = LEAST, small: bool = False) -> bool:
+        """Whether more may be sent now.
+
+        Args:
+            count: so many bytes.
+            small: whether it is little, such as a key, which is let through where a picture isn't.
+        """
+        if not self._known or not self._questions:
+            return True
+        now, oldest = self._clock(), self._questions[0][2]
+        if now - self._moved_at > self.trip + PATIENCE:
+            self._tries, self._moved_at = self._tries + 1, now
+            if self._tries >= TRIES:
+                self._give_up()
+            return True
+        if now - oldest > LOST and now - self._heard_at < 1:
+            self._questions.clear()
+            self._read = self._sent
+            return True
+        if self.slow:
+            flying = self._sent - self._read
+            return flying <= self._window + KEYS if small else flying + count <= self._window
+        return now - oldest <= self.trip + TARGET * (4 if small else 2)
+
+    def _give_up(self) -> None:
+        self._owed = len(self._questions)
+        self._asks = self._known = False
+        self._questions.clear()
+        self._read = self._sent
+
+    @property
+    def budget(self) -> int | None:
+        """Bytes that may be drawn at once; None where it is no matter."""
+        if not self.slow:
+            return None
+        return max(LEAST, self._window - (self._sent - self._read))
+
+    @property
+    def patience(self) -> float | None:
+        """Seconds after which there is room although nothing was heard; None if that isn't waited for."""
+        if not self._questions or not self._known:
+            return None
+        return max(0.0, self._moved_at + self.trip + PATIENCE - self._clock()) + 0.001
