@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import array
 import atexit
+import gc
+import importlib
 import json
 import os
 import signal
@@ -27,14 +29,19 @@ _servers: dict[tuple[tuple[str, str], ...], _Server] = {}
 
 
 def run(
-    arguments: Sequence[str], stdin: str | None = "", environment: dict[str, str] | None = None
+    arguments: Sequence[str],
+    stdin: str | None = "",
+    environment: dict[str, str] | None = None,
+    program: str = "tui.cli",
 ) -> subprocess.CompletedProcess[str]:
-    """`safelight ARGUMENTS` in this process's environment and more; what it wrote, and how it ended."""
+    """`safelight ARGUMENTS` in this process's environment and more; what it wrote, and how it ended. `program` names
+    another module, whose `main` is run.
+    """
     wanted = {**os.environ, **(environment or {})}
     key = tuple(sorted((k, v) for k, v in wanted.items() if k.startswith("HF_")))
     if key not in _servers:
         _servers[key] = _Server(wanted)
-    return _servers[key].run(arguments, stdin or "", wanted)
+    return _servers[key].run(arguments, stdin or "", wanted, program)
 
 
 class _Server:
@@ -49,12 +56,13 @@ class _Server:
         atexit.register(self.close)
 
     def run(
-        self, arguments: Sequence[str], stdin: str, environment: dict[str, str]
+        self, arguments: Sequence[str], stdin: str, environment: dict[str, str], program: str
     ) -> subprocess.CompletedProcess[str]:
         with tempfile.TemporaryFile() as into, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
             into.write(stdin.encode())
             into.seek(0)
-            told = json.dumps({"arguments": list(arguments), "environment": environment, "cwd": os.getcwd()}).encode()
+            wanted = {"program": program, "arguments": list(arguments), "environment": environment, "cwd": os.getcwd()}
+            told = json.dumps(wanted).encode()
             files = array.array("i", [into.fileno(), out.fileno(), err.fileno()])
             self._socket.sendmsg(
                 [struct.pack("!I", len(told))], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, files.tobytes())]
@@ -78,16 +86,23 @@ class _Server:
 def _serve(connection: socket.socket) -> None:
     """Imports, then forks for every request until the other end is closed."""
     sys.path.insert(0, str(ROOT))
+    import compel  # noqa: F401
     import diffusers
     import transformers
+    from PIL import Image
 
+    import engines.diffusion.darkroom
+    import engines.local  # noqa: F401
     import tui.commands
+    import tui.listing
     import tui.report  # noqa: F401
 
+    Image.init()
     for name in ("AutoencoderKL", "AutoencoderTiny", "UNet2DConditionModel", "EulerDiscreteScheduler"):
         getattr(diffusers, name)
     for name in ("CLIPTextModel", "CLIPTextModelWithProjection", "CLIPTokenizer", "CLIPModel"):
         getattr(transformers, name)
+    gc.freeze()  # what is here is the same in every child
     while True:
         head, ancillary, _, _ = connection.recvmsg(4, socket.CMSG_SPACE(3 * 4))
         if len(head) != 4:
@@ -123,9 +138,7 @@ def _become(wanted: dict[str, object], files: list[int]) -> None:
         sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
         sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115
         sys.__stdin__, sys.__stdout__, sys.__stderr__ = sys.stdin, sys.stdout, sys.stderr
-        from tui.cli import main
-
-        code = main() or 0
+        code = importlib.import_module(str(wanted["program"])).main() or 0
     except SystemExit as e:
         code = e.code if isinstance(e.code, int) else 1
     except BaseException:

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import forked
 import psutil
 import pytest
 
@@ -97,8 +98,7 @@ def test_a_sweep_of_no_pictures_is_not_measured(tmp_path: Path, text: str) -> No
     """The file is the cells' requests, all of them."""
     file = tmp_path / "cells"
     file.write_text(text, encoding="utf-8")
-    command = [sys.executable, "-m", "engines.diffusion.sweep_bench", str(file)]
-    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
+    done = forked.run([str(file)], program="engines.diffusion.sweep_bench")
     assert done.returncode == 2 and json.loads(done.stdout)["error"].startswith("pictures are needed")
 
 
@@ -120,8 +120,7 @@ def test_the_bare_work_of_a_sketch_is_what_the_engine_does(tmp_path: Path) -> No
 def sketch_bench(file: Path, asked: list[Generate]) -> tuple[int, dict[str, Any]]:
     """The exit code and the last object of the engine's side of the live bench."""
     file.write_text("".join(to_json(one) + "\n" for one in asked), encoding="utf-8")
-    command = [sys.executable, "-m", "engines.diffusion.sketch_bench", str(file)]
-    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
+    done = forked.run([str(file)], program="engines.diffusion.sketch_bench")
     assert done.stdout, done.stderr
     last = json.loads(done.stdout.splitlines()[-1])
     return done.returncode, last.get("result", last)

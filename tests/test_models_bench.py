@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
+import forked
 import pytest
 
 from engines import catalogue, folders, identify
@@ -31,8 +30,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def loader(folder: Path, what: str, *more: str) -> list[dict[str, Any]]:
     """The objects that one command of the loading side prints."""
-    command = [sys.executable, "-m", "engines.diffusion.models_bench", what, str(folder), *more]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = forked.run([what, str(folder), *more], program="engines.diffusion.models_bench")
     assert done.stdout, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]
 
