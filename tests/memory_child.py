@@ -1,10 +1,10 @@
 """How much memory an enlargement takes, in a process that does nothing else:
 
-    python tests/memory_child.py NET DTYPE SIDE TILE [WANTED]
+    python tests/memory_child.py NET DTYPE SIDE TILE [WANTED] [, NET DTYPE SIDE TILE [WANTED]]…
 
 NET is mini, compact (realesr-general-x4v3's size), rrdb, rrdb2 or rrdb1 (Real-ESRGAN's width with two blocks, which
-has the peak of one with 23; factors 4, 2 and 1). It prints one JSON object: MiB of the peak above what the process had,
-of what `need` says, and of the pictures.
+has the peak of one with 23; factors 4, 2 and 1). For each it prints one JSON object on a line: MiB of the peak above
+what the process had, of what `need` says, and of the pictures.
 
 NET may also be x4: the diffusion upscaler with its decoder's true widths and a quarter of its UNet's, for one step,
 with attention that is materialised; `need` is then what one evaluation is reckoned with. x4narrow has a tiny one's
@@ -104,4 +104,5 @@ def main(name: str, dtype: str, side: str, tile: str, wanted: str = "") -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    for case in " ".join(sys.argv[1:]).split(","):
+        main(*case.split())

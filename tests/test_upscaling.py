@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import art
 import numpy as np
@@ -28,6 +28,8 @@ from engines.diffusion.nets import Net
 from engines.diffusion.upscaling import Progress
 from engines.errors import InvalidRequest, LoadError, OutOfMemory, Stopped
 
+Case: TypeAlias = tuple[object, ...]
+"What tests/memory_child.py is asked: network, data type, side, tile and, if it is resampled, the side that is wanted."
 CPU = devices.choose("cpu")
 MINI = Path(nets.__file__).parent.parent / "mini" / "upscaler" / "mini_x4.safetensors"
 
@@ -491,53 +493,62 @@ def test_tiles_fit_their_budget(width: int, height: int, budget: int, halo: int,
         tiling.fitted(padded, smaller, halo, net.align)  # can be made
 
 
-def measured(*arguments: object, keeping: bool = True) -> dict[str, float]:
-    """What tests/memory_child.py tells, in MiB; `keeping` lets glibc keep what was freed, as it likes to."""
+def measured(*cases: Case, keeping: bool = True) -> list[dict[str, float]]:
+    """What tests/memory_child.py tells of each, in MiB; `keeping` lets glibc keep what was freed, as it likes to."""
     root = Path(__file__).parent.parent
-    command = [sys.executable, str(root / "tests" / "memory_child.py"), *map(str, arguments)]
+    asked = " , ".join(" ".join(map(str, case)) for case in cases)
+    command = [sys.executable, str(root / "tests" / "memory_child.py"), *asked.split()]
     environment = os.environ | {"PYTHONPATH": str(root)} | ({} if keeping else {"MALLOC_MMAP_THRESHOLD_": "1048576"})
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stderr
-    told: dict[str, float] = json.loads(done.stdout)
-    return told
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+CASES: tuple[Case, ...] = (
+    ("mini", "fp32", 1024, 544),
+    ("mini", "bf16", 1024, 544),
+    ("mini", "fp32", 1024, 272, 3000),  # and resampled
+    ("rrdb", "fp32", 160, 160),
+    ("rrdb", "bf16", 320, 192),
+    ("rrdb2", "fp32", 320, 384),
+    ("rrdb1", "fp32", 512, 512),
+)
+GROWING: tuple[Case, ...] = (("mini", "fp32", 512, 272), ("mini", "fp32", 1024, 272))
+
+
+@pytest.fixture(scope="module")
+def bare() -> dict[Case, dict[str, float]]:
+    """What is taken where nothing is kept: one process can tell it of all, one after another."""
+    cases = CASES + GROWING
+    return dict(zip(cases, measured(*cases, keeping=False), strict=True))
 
 
 needs_proc = pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the peak is read from Linux' /proc")
 
 
 @needs_proc
-@pytest.mark.parametrize(
-    "case",
-    [
-        ("mini", "fp32", 1024, 544),
-        ("mini", "bf16", 1024, 544),
-        ("mini", "fp32", 1024, 272, 3000),  # and resampled
-        ("rrdb", "fp32", 160, 160),
-        ("rrdb", "bf16", 320, 192),
-        ("rrdb2", "fp32", 320, 384),
-        ("rrdb1", "fp32", 512, 512),
-    ],
-    ids=lambda case: "-".join(map(str, case)),
-)
-def test_memory_is_foretold(case: tuple[object, ...]) -> None:
+@pytest.mark.timeout(300)  # the first one waits for what all take
+@pytest.mark.parametrize("case", CASES, ids=lambda case: "-".join(map(str, case)))
+def test_memory_is_foretold(case: Case, bare: dict[Case, dict[str, float]]) -> None:
     """Within a quarter of what a process of its own takes at most, and within an eighth where nothing is kept."""
     tries = []
     for _ in range(3):  # what the allocator keeps differs from run to run
-        tries.append(told := measured(*case))
+        (told,) = measured(case)
+        tries.append(told)
         if abs(told["need"] - told["took"]) <= 0.25 * told["took"]:
             break
     else:
         raise AssertionError(tries)
-    told = measured(*case, keeping=False)
+    told = bare[case]
     # the last resample has more in memory than the tiles, so that nothing kept is counted there
     need = told["need"] - (0 if told["need"] == told["pictures"] else told["heap"])
     assert abs(need - told["took"]) <= 0.125 * told["took"], told
 
 
 @needs_proc
-def test_memory_doesnt_grow_with_the_picture() -> None:
+def test_memory_doesnt_grow_with_the_picture(bare: dict[Case, dict[str, float]]) -> None:
     """From 512² to 2048² and from 1024² to 4096² through the same tiles: 51 MiB more of pictures, and nothing else."""
-    small, large = (measured("mini", "fp32", side, 272, keeping=False) for side in (512, 1024))
+    small, large = (bare[case] for case in GROWING)
     assert large["pictures"] - small["pictures"] == 51
     assert abs(large["beyond"] - small["beyond"]) < 12, (small, large)
     assert large["beyond"] < 45
