@@ -84,7 +84,7 @@ lint: $(READY)
 	@echo '== lint-imports';        $(BIN)/lint-imports --no-logo
 
 test: lint
-	@echo '== pytest';              $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
+	@echo '== pytest';              $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # In real terminals under Xvfb: what of them is installed, and what is not is told.
 test-terminals: $(READY)

@@ -54,10 +54,10 @@ def test_without_a_pause_one_comes_all_the_same(collected: list[int], monkeypatc
 
 def test_it_takes_over_from_the_automatic_one() -> None:
     was = gc.isenabled()
+    gc.unfreeze()  # what conftest.py has frozen
     try:
         Tidy().begin()
         assert not gc.isenabled() and gc.get_freeze_count() > 0
     finally:
-        gc.unfreeze()
         if was:
             gc.enable()
