@@ -43,6 +43,13 @@ async def opened(pilot: Pilot[None], row: str = "") -> PreferenceList:
     return rows
 
 
+async def opened_at(pilot: Pilot[None], rows: PreferenceList, row: str) -> None:
+    """The cursor goes to a row, up or down."""
+    at = next(i for i, one in enumerate(rows._rows) if one.id == row)
+    while rows._cursor != at:
+        await pilot.press("down" if rows._cursor < at else "up")
+
+
 def told(pilot: Pilot[None]) -> str:
     return str(pilot.app.screen.query_one("#preferences-about", Static).render())
 
@@ -142,6 +149,49 @@ async def test_what_comes_from_outside_the_file_is_told(
         await until(pilot, lambda: written(file) == {"pictures": "kitty"})
         assert "SAFELIGHT_PICTURES comes before the file" in toasts(bench.app)
         assert shown(rows, "pictures").value == "sixel"
+
+
+# ── lines that are refused ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_line_of_the_file_that_is_refused_is_marked_until_it_is_changed(bench: Bench, file: Path) -> None:
+    file.parent.mkdir()
+    file.write_text('notify = "bel"\nthreads = "two"\ntitle = false\n')
+    async with bench.app.run_test(size=MEDIUM) as pilot:
+        rows = await opened(pilot, "notify")
+        await until(pilot, lambda: shown(rows, "notify").refused)
+        row = shown(rows, "notify")
+        assert (row.value, row.origin) == ("auto", "✗ refused") and '"bel"' in told(pilot)
+        assert "it is auto, bell, osc9, osc777 or off" in told(pilot) and "the default, auto, holds" in told(pilot)
+        assert "✗ refused" in rows.render_line(rows._cursor - rows.scroll_offset.y).text
+        assert "it must be a whole number" in shown(rows, "threads").more and not shown(rows, "title").refused
+        title = pilot.app.screen.query_one("#preferences-title", Static)
+        assert "2 lines of it refused" in str(title.render())
+        await pilot.press("space")
+        assert not shown(rows, "notify").refused
+        await until(pilot, lambda: written(file)["notify"] == "bell" and shown(rows, "notify").origin == "file")
+        await opened_at(pilot, rows, "threads")
+        await pilot.press("x")
+        await until(pilot, lambda: "threads" not in written(file) and shown(rows, "threads").origin == "default")
+        assert "refused" not in str(title.render())
+
+
+async def test_a_key_a_theme_and_a_model_that_cannot_be_are_marked_too(bench: Bench, file: Path) -> None:
+    file.parent.mkdir()
+    file.write_text('theme = "papre"\nmodel = "nosuch"\n[keys]\nmake = 7\nhelp = "ctrl+r"\n')
+    async with bench.app.run_test(size=MEDIUM) as pilot:
+        rows = await opened(pilot)
+        await until(pilot, lambda: shown(rows, "keys.make").refused)
+        assert "7: it must be text" in shown(rows, "keys.make").more
+        assert '"ctrl+r": it can\'t have ctrl+r: it is the key of make-again' in shown(rows, "keys.help").more
+        for name, value in (("theme", "safelight-dark"), ("model", "(empty)")):
+            row = shown(rows, name)
+            assert (row.value, row.origin) == (value, "✗ refused") and "there is none of this name" in row.more
+        for name in ("keys.make", "keys.help"):
+            await opened_at(pilot, rows, name)
+            await pilot.press("x")
+            await until(pilot, lambda name=name: shown(rows, name).origin == "default")  # type: ignore[misc]
+        assert written(file)["keys"] == {}
 
 
 # ── finding ─────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -333,7 +333,7 @@ class SafelightApp(App[None]):
 
         if not isinstance(self.screen, PreferencesScreen | ModalScreen):
             known, themes = self.workbench.catalogue, self.action_choose_theme
-            self.push_screen(PreferencesScreen(self.ledger, self._keymap_chosen, known, themes))
+            self.push_screen(PreferencesScreen(self.ledger, self._keymap_chosen, known, themes, self._themes))
 
     def action_choose_theme(self) -> None:
         """The list of themes, each worn while the cursor is on it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar
 
 from textual import events, on
@@ -25,6 +25,7 @@ from tui.oneline import OneLine
 from tui.panes.footer import KeyLine
 from tui.panes.preferences import PreferenceList
 from tui.settings import MOST, Option
+from tui.wording import plural
 
 LOOK_EVERY = 2.0
 "Seconds after which the file is looked at again: an editor may have saved it."
@@ -64,6 +65,7 @@ class PreferencesScreen(Screen[None]):
         keymap: the keys in force; changed from outside as the file changes.
         catalogue: the models to start with.
         themes: opens the list of themes.
+        known: their names.
     """
 
     scopes: ClassVar[tuple[keys.Scope, ...]] = ("preferences",)
@@ -76,6 +78,7 @@ class PreferencesScreen(Screen[None]):
         keymap: Mapping[str, str],
         catalogue: Catalogue,
         themes: Callable[[], None],
+        known: Sequence[str],
     ) -> None:
         super().__init__()
         self._ledger = ledger
@@ -83,10 +86,13 @@ class PreferencesScreen(Screen[None]):
         self._keymap = keymap
         self._catalogue = catalogue
         self._themes = themes
+        self._known = {"theme": known, "model": catalogue.models}
         self._text = ""
         "What is looked for."
         self._refused: dict[str, str] = {}
         "Why the last thing that was asked of a row can't be, by its id."
+        self._bad = 0
+        "How many lines of the file can't be used."
 
     def compose(self) -> ComposeResult:
         """Where it is written, the list, and what the row under the cursor is about."""
@@ -111,10 +117,7 @@ class PreferencesScreen(Screen[None]):
 
     def on_resize(self) -> None:
         """The path is cut to what there is."""
-        path = ending(str(self._wishes.path), max(10, self.size.width - len(TITLE) - 6))
-        self.query_one("#preferences-title", Static).update(
-            Content.assemble((f" {TITLE}", "bold $primary"), (f" · {path}", "$foreground 80%"))
-        )
+        self._show_title()
         if self.query_one(PreferenceInput).display:  # it would stand beside its row
             self.query_one(PreferenceInput).action_leave()
 
@@ -126,7 +129,20 @@ class PreferencesScreen(Screen[None]):
     def show(self) -> None:
         """The rows as they are now."""
         if self.query(PreferenceList):
-            self.rows.show(preference_rows.rows(self._wishes, self._keymap, self._text))
+            found = preference_rows.rows(self._wishes, self._keymap, "", self._known)
+            self._bad = sum(row.refused for row in found)
+            self._show_title()
+            text = self._text
+            self.rows.show(
+                preference_rows.rows(self._wishes, self._keymap, text, self._known) if text.strip() else found
+            )
+
+    def _show_title(self) -> None:
+        bad = f" · ✗ {plural(self._bad, 'line')} of it refused" if self._bad else ""
+        path = ending(str(self._wishes.path), max(10, self.size.width - len(TITLE) - len(bad) - 6))
+        self.query_one("#preferences-title", Static).update(
+            Content.assemble((f" {TITLE}", "bold $primary"), (f" · {path}", "$foreground 80%"), (bad, "bold $error"))
+        )
 
     @on(PreferenceList.Moved)
     @on(PreferenceInput.Left)
@@ -142,7 +158,8 @@ class PreferencesScreen(Screen[None]):
         line = self.query_one(PreferenceInput)
         wrong = self._wrong(line.option, line.value) if line.option else self._refused.get(row.id, "")
         told = "enter keeps it · esc leaves it" if line.option else row.more
-        more = (wrong, "bold $error") if wrong else (told, "bold $warning" if row.waits else "$foreground 80%")
+        plain = "bold $error" if row.refused else "bold $warning" if row.waits else "$foreground 80%"
+        more = (wrong, "bold $error") if wrong else (told, "$foreground 80%" if line.option else plain)
         about = Content.assemble(one_line(row.sentence), "\n", more)
         self.query_one("#preferences-about", Static).update(about)
 
@@ -174,7 +191,7 @@ class PreferencesScreen(Screen[None]):
                 self._step(option)
             case "reset-setting" if option is not None:
                 self._ledger.set(option, None)
-            case "reset-setting" if action is not None and action.id in dict(self._wishes.now.keys):
+            case "reset-setting" if action is not None and row is not None and row.origin != "default":
                 self._refuse(self._ledger.set_key(action, ""))
 
     def _step(self, option: Option) -> None:

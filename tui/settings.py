@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, TypeVar
@@ -188,6 +188,16 @@ BY_NAME: dict[str, Option] = {option.name: option for option in OPTIONS}
 
 
 @dataclass(frozen=True, slots=True)
+class Refused:
+    """A line of a file that can't be used."""
+
+    found: str
+    "What stands there, as TOML writes it, more or less."
+    why: str
+    "What is wrong with it."
+
+
+@dataclass(frozen=True, slots=True)
 class Read:
     """What a file says."""
 
@@ -197,6 +207,8 @@ class Read:
     "The settings that it has a usable line for."
     problems: tuple[str, ...] = ()
     "A line for each thing in it that can't be used."
+    refused: Mapping[str, Refused] = field(default_factory=dict)
+    "The same for each setting and each key that is known, by its name: 'threads', 'keys.make'."
     readable: bool = True
     "Whether it could be read at all; a file that is missing says nothing."
 
@@ -225,20 +237,31 @@ def look(path: Path) -> Read:
     except (OSError, ValueError, RecursionError) as e:
         return Read(problems=(f"{path}: {e}",), readable=False)
     problems: list[str] = []
+    refused: dict[str, Refused] = {}
     values: dict[str, Any] = {}
     for name, value in table.items():
         option = BY_NAME.get(name)
         if name == "keys":
             keys = value if isinstance(value, dict) else {}
-            problems += [f"{path}: keys.{k} must be text" for k, v in keys.items() if not isinstance(v, str)]
+            odd = {
+                f"keys.{k}": Refused(_written(v), "it must be text") for k, v in keys.items() if not isinstance(v, str)
+            }
+            problems += [f"{path}: {key} must be text" for key in odd]
+            refused |= odd
             problems += [] if isinstance(value, dict) else [f"{path}: keys must be a table"]
             values[name] = tuple((k, v) for k, v in keys.items() if isinstance(v, str))
         elif option is None:
             problems.append(f"{path}: no setting is called '{name}'")
         elif not option.of_kind(value):
             problems.append(f"{path}: {name} must be {_KINDS[option.kind]}")
+            refused[name] = Refused(_written(value), f"it must be {_KINDS[option.kind]}")
         elif wrong := option.wrong(value):
             problems.append(f"{path}: {name} can't be {value!r}: {wrong}")
+            refused[name] = Refused(_written(value), wrong)
         else:
             values[name] = float(value) if option.kind == "number" else value
-    return Read(replace(Settings(), **values), frozenset(values), tuple(problems))
+    return Read(replace(Settings(), **values), frozenset(values), tuple(problems), refused)
+
+
+def _written(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else f'"{value}"' if isinstance(value, str) else str(value)

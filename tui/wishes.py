@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from tui.settings import BY_NAME, OPTIONS, Option, Read, Settings, Value
+from tui.settings import BY_NAME, OPTIONS, Option, Read, Refused, Settings, Value
 
 Origin: TypeAlias = Literal["default", "file", "command line", "environment", "this session"]
 
@@ -30,6 +30,7 @@ class Wishes:
         "What was asked for: by the file, or here; what acts at the next start only differs from what holds."
         self._environment = os.environ if environment is None else environment
         self._named: frozenset[str] = frozenset()
+        self._refused: dict[str, Refused] = {}
         self._unwritten: set[str] = set()
 
     def value(self, option: Option) -> Value:
@@ -61,6 +62,12 @@ class Wishes:
         outside = self.origin(option) in ("command line", "environment")
         return not outside and self.wanted_value(option) != getattr(self.now, option.name)
 
+    def refused(self, name: str) -> Refused | None:
+        """What the file has for a setting, or for 'keys.' and an action's id, and can't be; None if that was changed
+        here since."""
+        changed = {name, name.partition(".")[0]} & self._unwritten
+        return None if changed else self._refused.get(name)
+
     def learn(self, read: Read) -> tuple[str, ...]:
         """What the file says now; what couldn't be written before holds all the same. The names of what acts at once
         and is another now, 'keys' among them."""
@@ -69,6 +76,7 @@ class Wishes:
         before = self.wanted
         kept = {name: getattr(before, name) for name in self._unwritten}
         self._named = read.named
+        self._refused = dict(read.refused)
         self.wanted = replace(read.settings, given=before.given, **kept)
         return self._take()
 
@@ -76,11 +84,13 @@ class Wishes:
         """Another value, or the default for None; what acts at once by that."""
         self.wanted = replace(self.wanted, **{name: BY_NAME[name].default if value is None else value})  # type: ignore[arg-type]
         self._named = self._named - {name} if value is None else self._named | {name}
+        self._refused.pop(name, None)
         self._unwritten.discard(name)
         return self._take()
 
     def take_keys(self, keys: tuple[tuple[str, str], ...]) -> None:
         """Other keys, which have been looked at."""
+        self._refused = {name: it for name, it in self._refused.items() if name.removeprefix("keys.") not in dict(keys)}
         self.wanted = replace(self.wanted, keys=keys)
         self.now = replace(self.now, keys=keys)
 

@@ -16,7 +16,7 @@ from textual.strip import Strip
 
 from tui import keys
 from tui.clean import one_line
-from tui.preference_rows import Row
+from tui.preference_rows import REFUSED, Row
 
 NAME, ORIGIN = 18, 14
 "Cells of the first column and of the third; what is between them is the value's."
@@ -32,6 +32,7 @@ class PreferenceList(ScrollView, can_focus=True):
     ALLOW_SELECT = False
     COMPONENT_CLASSES: ClassVar[set[str]] = {
         "preferences--dim", "preferences--cursor", "preferences--mark", "preferences--head", "preferences--own",
+        "preferences--bad",
     }  # fmt: skip
     BINDINGS: ClassVar[list[BindingType]] = [
         *keys.bindings("preferences"),
@@ -165,14 +166,15 @@ class PreferenceList(ScrollView, can_focus=True):
         if here:
             paper = Style(bgcolor=self._ink("preferences--cursor").bgcolor)
             base, dim = base + paper, dim + paper
-        own = base + self._ink("preferences--own") if row.origin != "default" else base
+        own = base + self._ink("preferences--own") if row.origin not in ("default", REFUSED) else base
         wide, sentence = self._columns()
-        origin = "at next start" if row.waits else row.origin
+        origin = "at next start" if row.waits and not row.refused else row.origin
+        bad = base + self._ink("preferences--bad")
         cells = [
             Segment("▌" if here else " ", base + self._ink("preferences--mark")),
             Segment(_cell(row.title, NAME), base),
             Segment(_cell(row.value, wide), dim if row.value.startswith("(") else own),
-            Segment(_cell(origin, ORIGIN), dim),
+            Segment(_cell(origin, ORIGIN), bad if row.refused else dim),
             Segment(one_line(row.sentence, sentence) if sentence else "", dim),
         ]
         return Strip(cells).adjust_cell_length(width, base)
