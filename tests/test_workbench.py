@@ -13,6 +13,7 @@ import pytest
 from driving import MEDIUM, NARROW, WIDE, Bench, text, toasts, until, write
 from fake_engine import NOW, FakeEngine, FakeStore
 from textual import events
+from textual.containers import VerticalScroll
 from textual.widget import Widget
 from textual.widgets import Input, Static
 
@@ -25,6 +26,7 @@ from engines.options import Options
 from engines.requests import Generate, Job, Picture, Warm
 from engines.store import Store
 from tui.app import SafelightApp
+from tui.choice import FilterInput
 from tui.draft import Draft
 from tui.form import Form
 from tui.offers import OfferList
@@ -657,6 +659,28 @@ async def test_help_and_palette_and_themes(bench: Bench) -> None:
         assert "cancel all · alt+x" in commands and "theme paper" in commands
         await pilot.press("f2", *"??")
         assert bench.app.workbench.draft.prompt == "??"
+
+
+async def test_typing_finds_in_the_help_and_escape_clears_before_it_closes(bench: Bench) -> None:
+    async with bench.app.run_test(size=MEDIUM) as pilot:
+        await pilot.press("f1")
+        await until(pilot, lambda: isinstance(bench.app.screen, HelpScreen) and bench.app.focused is not None)
+        help = bench.app.screen
+        everything = str(help.query_one(Static).render())
+        await pilot.press("end", "pagedown")
+        assert help.query_one(VerticalScroll).scroll_y > 0
+        await pilot.press(*"/queue go")  # q is a letter of it
+        found = str(help.query_one(Static).render()).splitlines()
+        assert found == ["On the workbench", " F6                Go to the queue."]
+        assert help.query_one(VerticalScroll).scroll_y == 0
+        await pilot.press("escape", *"zzz")
+        assert "no key has 'zzz'" in str(help.query_one(Static).render())
+        await pilot.press("question_mark")
+        assert help.query_one(FilterInput).value == "zzz?" and bench.app.screen is help
+        await pilot.press("escape")
+        assert bench.app.screen is help and str(help.query_one(Static).render()) == everything
+        await pilot.press("escape")
+        assert bench.app.screen is bench.app.workbench
 
 
 async def test_quit_keeps_the_draft_and_says_what_is_left(held: Bench) -> None:
