@@ -27,7 +27,15 @@ def test_what_is_put_in_the_place_of_textuals_own_is_there() -> None:
 
 def test_what_is_overridden_or_read_is_there() -> None:
     for owner, names in {
-        App: ("_display", "_fatal_error", "panic", "copy_to_clipboard", "_close_messages_no_wait"),
+        App: (
+            "_display",
+            "_fatal_error",
+            "panic",
+            "copy_to_clipboard",
+            "_close_messages_no_wait",
+            "_check_bindings",
+            "_unnotify",
+        ),
         Screen: ("_compositor_refresh",),
         CommandPalette: ("_GATHER_COMMANDS_GROUP", "_select_or_command"),
         MessagePump: ("_get_dispatch_methods",),

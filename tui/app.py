@@ -40,6 +40,7 @@ from tui.ascii_only import PlainFilter
 from tui.ascii_only import plain as plain_text
 from tui.clean import clean
 from tui.drafts import DraftFile
+from tui.elsewhere import Elsewhere
 from tui.filters import CleanFilter
 from tui.frames import Frames
 from tui.keyboard import Keyboard
@@ -180,6 +181,7 @@ class SafelightApp(App[None]):
         )
         self.workbench.library = folders.config / "snippets.toml"
         self.workbench.signs = settings.weights == "signs"
+        self._elsewhere = Elsewhere(self, self._keymap_chosen)
         self._turns = Turns(self, super().on_event)
         self._frames = Frames(self)
         self._flush_at = 0.0
@@ -334,6 +336,8 @@ class SafelightApp(App[None]):
         if not isinstance(self.screen, PreferencesScreen | ModalScreen):
             known, themes = self.workbench.catalogue, self.action_choose_theme
             self.push_screen(PreferencesScreen(self.ledger, self._keymap_chosen, known, themes, self._themes))
+        elif isinstance(self.screen, ModalScreen):
+            self._elsewhere.tell("the preferences open when this is closed")
 
     def action_choose_theme(self) -> None:
         """The list of themes, each worn while the cursor is on it."""
@@ -353,6 +357,10 @@ class SafelightApp(App[None]):
         """None of its keys does anything while a key is waited for."""
         waiting = any(getattr(screen, "takes_keys", False) for screen in self.screen_stack[-1:])
         return False if waiting else super().check_action(action, parameters)
+
+    async def _check_bindings(self, key: str, priority: bool = False) -> bool:
+        """As Textual does; a key that nobody takes tells what it is for."""
+        return await super()._check_bindings(key, priority) or (not priority and await self._elsewhere.take(key))
 
     # ── keys ────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.await_complete import AwaitComplete
+from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
 from textual.widgets import Input
@@ -16,6 +18,8 @@ from tui.offers import Offer, OfferList
 
 class ThemeList(ChoiceList):
     """As any list. What was there before comes back unless one is taken."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("ctrl+t", "move(1)", "next theme", show=False, id="next-theme")]
 
     def __init__(self, names: Sequence[str], dark: Sequence[str], value: str) -> None:
         offers = [Offer(name, name, note="dark" if name in dark else "light") for name in names]

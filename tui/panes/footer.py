@@ -5,9 +5,11 @@ from __future__ import annotations
 from textual import events
 from textual.content import Content
 from textual.screen import Screen
+from textual.timer import Timer
 from textual.widget import Widget
 
 from tui import keys
+from tui.clean import one_line
 
 
 class KeyLine(Widget):
@@ -19,6 +21,9 @@ class KeyLine(Widget):
         super().__init__(id="keys")
         self._shown: list[tuple[str, str, str]] = []
         self._ends: list[tuple[int, str]] = []
+        self._said = ""
+        "What stands in place of the keys for a moment."
+        self._quiet: Timer | None = None
 
     def on_mount(self) -> None:
         """Follows the focus."""
@@ -38,12 +43,27 @@ class KeyLine(Widget):
         shown = [(key, title, action) for _, key, title, action in sorted(found.values())]
         if shown != self._shown:
             self._shown = shown
+            self._said = ""
             self.refresh()
+
+    def say(self, text: str, seconds: float) -> None:
+        """Shows a line in place of the keys, until others are shown or the time is over."""
+        if self._quiet is not None:
+            self._quiet.stop()
+        self._said = text
+        self._quiet = self.set_timer(seconds, self._hush)
+        self.refresh()
+
+    def _hush(self) -> None:
+        self._said = ""
+        self.refresh()
 
     def render(self) -> Content:
         """'^g make  esc cancel …'"""
         parts: list[str | tuple[str, str]] = []
         self._ends = []
+        if self._said:
+            return Content.styled(f" {one_line(self._said, max(1, self.size.width - 2))}", "italic $foreground 80%")
         used = 0
         airy = sum(len(key) + len(title) + 3 for key, title, _ in self._shown) <= self.size.width
         for key, title, action in self._shown:
