@@ -661,6 +661,20 @@ async def test_help_and_palette_and_themes(bench: Bench) -> None:
         assert bench.app.workbench.draft.prompt == "??"
 
 
+async def test_the_row_of_a_picture_whose_file_was_deleted_says_so(bench: Bench) -> None:
+    bench.fill(3)
+    files = [Path(picture.path) for picture in bench.store.made]
+    files[1].unlink()
+    async with bench.app.run_test(size=WIDE) as pilot:
+        history = bench.app.workbench.history
+        rows = lambda: [history.render_line(3 * row + 1).text for row in range(3)]  # noqa: E731
+        await until(pilot, lambda: "✗ file gone" in rows()[1])
+        assert not any("gone" in rows()[at] for at in (0, 2))
+        files[2].rename(files[1])  # one is back, another one gone
+        await pilot.press("f7", "down")
+        await until(pilot, lambda: "✗ file gone" in rows()[0] and "gone" not in rows()[1])
+
+
 async def test_typing_finds_in_the_help_and_escape_clears_before_it_closes(bench: Bench) -> None:
     async with bench.app.run_test(size=MEDIUM) as pilot:
         await pilot.press("f1")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
-from pathlib import PurePath
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path, PurePath
 from typing import ClassVar
 
 from rich.segment import Segment
@@ -32,6 +32,9 @@ SMALL, LARGE = 3, 5
 ROOMY = 50
 "Cells from which on there is room for the larger ones."
 THUMBNAILS = 400
+LOOK_AFTER = 0.3
+"Seconds that the list must rest before it is looked whether the files in sight are there."
+GONE = "✗ file gone"
 EMPTY = ("No pictures yet.", "What you make is kept here;", "Enter takes its settings back.")
 
 
@@ -58,6 +61,9 @@ class HistoryPane(ScrollView, can_focus=True):
         self._browsing = False
         self._reading = False
         self._rest: Timer | None = None
+        self._gone: frozenset[int] = frozenset()
+        "Pictures in sight whose files are not there any more, by id."
+        self._doubt: Timer | None = None
 
     def on_mount(self) -> None:
         """Reads the top of the history."""
@@ -162,7 +168,22 @@ class HistoryPane(ScrollView, can_focus=True):
         if not self._reading and self.is_attached and self.size.width:
             self._reading = True
             self.run_worker(self._read(), group="history")
+        if self._doubt is not None:
+            self._doubt.stop()
+        self._doubt = self.set_timer(LOOK_AFTER, self._look_for_files)
         self.refresh()
+
+    def _look_for_files(self) -> None:
+        self.run_worker(self._find_gone(), group="history-files", exclusive=True)
+
+    async def _find_gone(self) -> None:
+        """Which of the files in sight were deleted outside."""
+        first, last = self._sight()
+        seen = {p.id: p.path for p in map(self._pages.at, range(first, last + 1)) if p}
+        gone = await asyncio.to_thread(_missing, seen)
+        if gone != self._gone:
+            self._gone = gone
+            self.refresh()
 
     def _fit(self) -> None:
         total = self._pages.total
@@ -307,6 +328,8 @@ class HistoryPane(ScrollView, can_focus=True):
                 parts.insert(0, f"{scorer} {score:.1f}" if cells.width(named) <= width else f"score {score:.1f}")
             if picture.rating:
                 parts.insert(0, "★" * picture.rating)
+            if picture.id in self._gone:
+                parts.insert(0, GONE)
             return one_line(" · ".join(parts), width)
         if line == 3:
             guidance = f" · guidance {request.guidance_scale:g}" if request.guidance_scale > 1 else ""
@@ -316,3 +339,16 @@ class HistoryPane(ScrollView, can_focus=True):
             return ""
         seed = f"seed {request.seed} · " if request.model else ""  # a file as it was has none
         return one_line(f"{seed}{ago(picture.created, self._clock())}", width)
+
+
+def _missing(paths: Mapping[int, str]) -> frozenset[int]:
+    """Whose files are not there; one that can't be looked at may be. Runs in a thread."""
+    gone = set()
+    for id, path in paths.items():
+        try:
+            Path(path).stat()
+        except (FileNotFoundError, NotADirectoryError):
+            gone.add(id)
+        except (OSError, ValueError):
+            pass
+    return frozenset(gone)
