@@ -27,6 +27,7 @@ from tui.app import SafelightApp
 from tui.choice import ChoiceList
 from tui.contact import ContactScreen
 from tui.gallery import SIZES, Drawn
+from tui.pages import Pages
 from tui.panes.closer import Closer
 from tui.panes.contact import ContactGrid
 from tui.panes.footer import KeyLine
@@ -562,3 +563,44 @@ async def test_stars_that_are_given_last_are_kept_though_the_sheet_is_closed_at_
         await pilot.press("3", "5", "escape")
         await until(pilot, lambda: not isinstance(desk.app.screen, ContactScreen))
         await until(pilot, lambda: desk.store.pictures()[0].rating == 5)
+
+
+async def test_what_is_shown_after_a_compare_is_under_the_cursor_of_the_history(desk: Desk) -> None:
+    desk.fill(8)
+    async with desk.app.run_test(size=WIDE) as pilot:
+        bench = desk.app.workbench
+        await until(pilot, lambda: bench.shown is not None and bench.history.chosen is not None)
+        await opened(pilot, desk)
+        await press(pilot, desk, "m", "right", "right", "right", "m")
+        await pilot.press("c")
+        await until(pilot, lambda: isinstance(desk.app.screen, Closer))
+        await pilot.press("escape")
+        await until(pilot, lambda: isinstance(desk.app.screen, ContactScreen))
+        await pilot.press("enter")
+        await until(pilot, lambda: bench.shown is not None and bench.shown.id == 5)
+        await until(pilot, lambda: bench.history.chosen is not None and bench.history.chosen.id == 5)
+        await pilot.press("alt+r")  # the one before it, in its place
+        await until(pilot, lambda: bench.shown is not None and bench.shown.id == 8)
+        await until(pilot, lambda: bench.history.chosen is not None and bench.history.chosen.id == 8)
+
+
+async def test_the_history_goes_down_to_a_picture_that_it_has_not_read(desk: Desk) -> None:
+    first = desk.add()
+    with desk.store.transaction() as db:
+        columns = "job_id, path, request, prompt, model, seed, width, height, seconds, made_with, created, thumbnail"
+        many = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 700)"
+        db.execute(f"{many} INSERT INTO pictures ({columns}) SELECT {columns} FROM pictures, n")
+    async with desk.app.run_test(size=WIDE) as pilot:
+        history = desk.app.workbench.history
+        await until(pilot, lambda: history.chosen is not None)
+        assert history._pages.known < 200
+        history.seek(first.id)
+        await until(pilot, lambda: history.chosen is not None and history.chosen.id == first.id)
+        assert history._cursor == 700
+        history.follow()
+        history._pages = Pages()
+        await history._begin()
+        history.seek(first.id)
+        history.action_move(1)  # whoever walks meanwhile is not taken away
+        await until(pilot, lambda: not list(pilot.app.workers))
+        assert history._cursor == 1

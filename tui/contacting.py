@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from textual import on
 
-from tui.messages import CloserWanted, PictureChosen, Rated
+from tui.messages import CloserWanted, Rated
 from tui.panes.history import HistoryPane
 from tui.sweeps import SweepsScreen
 
@@ -38,7 +38,7 @@ class ContactingScreen(SweepsScreen):
             self._shown_then = self.shown.id if self.shown is not None else None
             if chosen and (picture := screen.chosen) is not None:
                 self._shown_then = picture.id
-                self.post_message(PictureChosen(picture))
+                self.show_one(picture)
                 if self.single:
                     self.go("picture")
 

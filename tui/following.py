@@ -269,7 +269,12 @@ class FollowingScreen(ContactingScreen):
         self.picture.show_picture(picture, self.title_of(picture.request.model), note)
 
     def show_one(self, picture: Picture, note: str = "") -> None:
-        """As in ComparingScreen; what is made meanwhile does not take its place."""
+        """As in ComparingScreen; what is made meanwhile does not take its place. The history's cursor goes there."""
+        self.show_chosen(picture, note)
+        self.history.seek(picture.id)
+
+    def show_chosen(self, picture: Picture, note: str = "") -> None:
+        """The same for a picture that the history's cursor is on."""
         self._following = False
         self._show_picture(picture, note)
 

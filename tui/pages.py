@@ -7,6 +7,7 @@ are nothing. The pictures themselves are kept for the rows that were looked at l
 from __future__ import annotations
 
 from array import array
+from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Protocol
@@ -60,6 +61,18 @@ class Pages:
         if picture is not None:
             self._kept.move_to_end(picture.id)
         return picture
+
+    def row(self, id: int) -> int | None:
+        """Where a picture stands, if so much has been read."""
+        at = bisect_left(self._ids, -id, key=lambda known: -known)
+        return at if at < len(self._ids) and self._ids[at] == id else None
+
+    def below(self, id: int) -> tuple[int | None, int] | None:
+        """(before, limit) of the page to read to come nearer to a picture; None if it can't be further down."""
+        ids = self._ids
+        if (ids and ids[-1] <= id) or len(ids) >= self.total:
+            return None
+        return (ids[-1] if ids else None), LONG_PAGE
 
     def wanted(self, first: int, last: int, cursor: int) -> tuple[int | None, int] | None:
         """(before, limit) of the page to read so that rows first … last and the cursor's are at hand; None if so."""

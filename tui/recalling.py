@@ -100,7 +100,7 @@ class RecallingScreen(FollowingScreen):
 
     @on(PictureChosen)
     def _look_at(self, message: PictureChosen) -> None:
-        self.show_one(message.picture)
+        self.show_chosen(message.picture)
 
     @on(TakeBack)
     def _take_back(self, message: TakeBack) -> None:

@@ -64,6 +64,8 @@ class HistoryPane(ScrollView, can_focus=True):
         self._gone: frozenset[int] = frozenset()
         "Pictures in sight whose files are not there any more, by id."
         self._doubt: Timer | None = None
+        self._sought: int | None = None
+        "The picture that the cursor is on its way to."
 
     def on_mount(self) -> None:
         """Reads the top of the history."""
@@ -99,10 +101,34 @@ class HistoryPane(ScrollView, can_focus=True):
 
     def follow(self) -> None:
         """Goes back to the newest picture and stays there."""
-        self._browsing = False
+        self._browsing, self._sought = False, None
         self._cursor = 0
         self.scroll_to(y=0, animate=False)
         self.refresh()
+
+    def seek(self, id: int) -> None:
+        """The cursor goes to a picture that is shown already; down to one that is not read yet, unless it is moved
+        meanwhile."""
+        if self._rest is not None:
+            self._rest.stop()
+        if (row := self._pages.row(id)) is not None:
+            self._go(row)
+        else:
+            self._sought = id
+            self.run_worker(self._seek(id), group="history-seek")
+
+    async def _seek(self, id: int) -> None:
+        try:
+            while self._sought == id and (wanted := self._pages.below(id)):
+                known = self._pages.known
+                self._pages.add(*wanted, await asyncio.to_thread(self._shelf.pictures, *wanted))
+                if self._pages.known == known:
+                    break
+        except SafelightError as e:
+            self.notify(e.message, severity="error", markup=False)
+        if self._sought == id and (row := self._pages.row(id)) is not None:
+            self._fit()
+            self._go(row)
 
     async def _begin(self) -> None:
         try:
@@ -174,7 +200,7 @@ class HistoryPane(ScrollView, can_focus=True):
         self.refresh()
 
     def _look_for_files(self) -> None:
-        self.run_worker(self._find_gone(), group="history-files", exclusive=True)
+        self.run_worker(self._find_gone(), group="history-files")
 
     async def _find_gone(self) -> None:
         """Which of the files in sight were deleted outside."""
@@ -209,17 +235,20 @@ class HistoryPane(ScrollView, can_focus=True):
         """Moves the cursor, keeps it in sight, and tells when it rests."""
         if not self._pages.total:
             return
-        self._browsing = True
-        self._cursor = max(0, min(self._pages.total - 1, self._cursor + by))
+        self._go(max(0, min(self._pages.total - 1, self._cursor + by)))
+        if self._rest is not None:
+            self._rest.stop()
+        self._rest = self.set_timer(0.08, self._tell)
+
+    def _go(self, row: int) -> None:
+        self._browsing, self._sought = True, None
+        self._cursor = row
         top = self._cursor * self._tall
         if top < self.scroll_y:
             self.scroll_to(y=top, animate=False)
         elif top + self._tall > self.scroll_y + self.size.height:
             self.scroll_to(y=top + self._tall - self.size.height, animate=False)
         self._look()
-        if self._rest is not None:
-            self._rest.stop()
-        self._rest = self.set_timer(0.08, self._tell)
 
     def action_page(self, by: int) -> None:
         """A screenful up or down."""
