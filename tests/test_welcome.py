@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from driving import MEDIUM, NARROW, WIDE, Bench, text, toasts, until, write
+from driving import MEDIUM, NARROW, WIDE, Bench, text, until, write
 from textual.pilot import Pilot
 
 from engines import catalogue as catalogues
 from tui import keys, welcoming
+from tui.panes.footer import KeyLine
 from tui.welcome import Welcome
 
 
@@ -40,19 +41,25 @@ async def test_a_first_start_says_what_to_do_and_what_the_model_draws(home: Path
         assert max(map(len, lines)) <= bench.app.workbench.query_one(Welcome).size.width
 
 
-async def test_enter_in_an_empty_prompt_makes_the_example_and_tells_what_comes_next(home: Path) -> None:
+@pytest.mark.parametrize("size", [MEDIUM, WIDE])
+async def test_enter_in_an_empty_prompt_makes_the_example_and_tells_what_comes_next(
+    home: Path, size: tuple[int, int]
+) -> None:
     bench = shipped(home)
-    async with bench.app.run_test(size=WIDE) as pilot:
+    async with bench.app.run_test(size=size) as pilot:
         await welcomed(pilot, bench)
         await pilot.press("enter")
         await until(pilot, lambda: bench.app.workbench.shown is not None)
         assert [request.prompt for request in bench.made] == [welcoming.EMBEDDED]
         assert bench.app.workbench.form.prompt.text == welcoming.EMBEDDED
         assert not bench.app.workbench.picture.welcomes
-        assert toasts(bench.app).count("That is the first one") == 1
+        told = "Enter makes another · ctrl+↑ weighs a word · ctrl+l keeps the seed"
+        line = bench.app.workbench.query_one(KeyLine)
+        await until(pilot, lambda: str(line.render()).strip() == told)
+        assert not bench.app._notifications  # which would lie over the settings
         await pilot.press("enter")
         await until(pilot, lambda: len(bench.store.pictures()) == 2)
-        assert toasts(bench.app).count("That is the first one") == 1
+        assert "make" in str(line.render()) and told not in str(line.render())
 
 
 async def test_what_is_typed_is_made_and_not_the_example(home: Path) -> None:
@@ -75,7 +82,7 @@ async def test_with_a_history_the_newest_picture_is_there_at_the_start(home: Pat
         await pilot.press("enter")  # an empty prompt is one like any other then
         await until(pilot, lambda: bench.made)
         assert bench.made[0].prompt == ""
-        assert "That is the first one" not in toasts(bench.app)
+        assert "another" not in str(bench.app.workbench.query_one(KeyLine).render())
 
 
 def test_each_model_is_welcomed_with_a_prompt_that_it_can_draw(home: Path) -> None:

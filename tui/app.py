@@ -51,6 +51,7 @@ from tui.pages import Shelf
 from tui.paging import PagedScreen
 from tui.palette import DEFAULT_THEME, load_themes
 from tui.panes.finder import Finder
+from tui.panes.footer import KeyLine
 from tui.panes.help import HelpScreen
 from tui.panes.jump import JumpScreen, Place, places
 from tui.pictures import graphics
@@ -263,6 +264,7 @@ class SafelightApp(App[None]):
             self._tidy.key_pressed()
         if isinstance(event, Key):
             self._key_at = time.monotonic()
+            KeyLine.hush()
         typed = isinstance(event, Key | Paste) or (isinstance(event, MouseDown | MouseUp) and self._turns.busy)
         if typed and not event.is_forwarded:
             self._turns.take(event)

@@ -20,9 +20,12 @@ from tui.draft import Draft
 from tui.following import FollowingScreen
 from tui.messages import CopyRequested, PictureChosen, RateRequested, TakeBack
 from tui.pages import Shelf
+from tui.panes.footer import KeyLine
 
 NEWEST = "the newest"
 "What is said of the picture that is there at the start."
+NEXT = 20.0
+"Seconds that it is told what one may do after the first picture, unless a key is pressed."
 
 
 class RecallingScreen(FollowingScreen):
@@ -64,14 +67,14 @@ class RecallingScreen(FollowingScreen):
         self.picture.show_welcome(welcoming.words(self.catalogue, model, self._subjects, self.first_key))
 
     def made_first(self, picture: Picture) -> None:
-        """What one does next is told once."""
+        """What one does next is told once, in the line of keys: there it covers nothing."""
         if self._new:
             self._new = False
             told = (
-                f"That is the first one. Enter again makes another of it; {self.first_key('raise-weight')} weighs the "
-                f"word at the cursor, {self.first_key('lock-seed')} keeps the seed while you do"
+                f"Enter makes another · {self.first_key('raise-weight')} weighs a word · "
+                f"{self.first_key('lock-seed')} keeps the seed"
             )
-            self.notify(told, timeout=12, markup=False)
+            self.query_one(KeyLine).say(told, NEXT)
 
     def key(self, action: str) -> str:
         """All keys of an action in words."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from textual import events
 from textual.content import Content
 from textual.screen import Screen
@@ -16,6 +18,8 @@ class KeyLine(Widget):
     """The shown bindings, nearest to the focus first; as many as fit. Lighter than Textual's footer of widgets."""
 
     ALLOW_SELECT = False
+    _speaking: ClassVar[KeyLine | None] = None
+    "Which shows a line in place of its keys."
 
     def __init__(self) -> None:
         super().__init__(id="keys")
@@ -47,15 +51,24 @@ class KeyLine(Widget):
             self.refresh()
 
     def say(self, text: str, seconds: float) -> None:
-        """Shows a line in place of the keys, until others are shown or the time is over."""
+        """Shows a line in place of the keys, until a key is pressed, others are shown or the time is over."""
         if self._quiet is not None:
             self._quiet.stop()
         self._said = text
-        self._quiet = self.set_timer(seconds, self._hush)
+        self._quiet = self.set_timer(seconds, self._keep_quiet)
+        KeyLine._speaking = self
         self.refresh()
 
-    def _hush(self) -> None:
+    @classmethod
+    def hush(cls) -> None:
+        """A key was pressed."""
+        if cls._speaking is not None:
+            cls._speaking._keep_quiet()
+
+    def _keep_quiet(self) -> None:
         self._said = ""
+        if KeyLine._speaking is self:
+            KeyLine._speaking = None
         self.refresh()
 
     def render(self) -> Content:
