@@ -35,7 +35,7 @@ from tui import boards, grids, marking, runs
 from tui.app import SafelightApp
 from tui.boards import Board
 from tui.draft import Draft
-from tui.grid_screen import GridScreen, MarkList, Marks
+from tui.grid_screen import AxisInput, GridScreen, MarkList, Marks
 from tui.marking import Marked
 from tui.panes.help import HelpScreen
 from tui.panes.scatter import Scatter
@@ -512,6 +512,26 @@ async def test_a_great_many_pictures_are_asked_about_and_prompts_can_be_typed(de
         await until(pilot, lambda: len(sweep.numbers(desk.store)) == 1)
         wanted = sweep.load(desk.store)
         assert [cell.request.prompt for cell in wanted.cells] == ["a red apple", "a pear", "a plum"]
+
+
+async def test_what_stands_in_an_empty_line_is_an_example_or_what_holds_and_looks_like_no_value(desk: Desk) -> None:
+    desk.draft(guidance="6.5")
+    async with desk.app.run_test(size=WIDE) as pilot:
+        await pilot.press("alt+m")
+        await until(pilot, lambda: isinstance(desk.app.screen, GridScreen))
+        form = desk.app.screen
+        for line in form.query(AxisInput):
+            told = line.placeholder
+            assert told.startswith(("e.g. ", "as in the form: ")) or not any(c.isdigit() for c in told), told
+        assert form.query_one("#axis-guidance", Input).placeholder == "as in the form: 6.5"
+        line = form.query_one("#axis-steps", Input)
+        assert line.placeholder == "e.g. 10,20"
+        assert [bool(s.style and s.style.italic) for s in line.render_line(0) if "e.g." in s.text] == [True]
+        marks = form.query_one("#axis-precision", Marks)
+        empty = marks.render()
+        assert "italic" in str(empty.spans[0].style)
+        marks.mark(("fp16",))
+        assert not marks.render().spans
 
 
 async def test_a_list_without_anything_says_so_and_esc_closes_it_alone(desk: Desk) -> None:

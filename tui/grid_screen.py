@@ -35,22 +35,22 @@ LINES: tuple[tuple[str, str, str], ...] = (
     ("prompts", "prompts", "none yet: write one into the form, or mark earlier ones"),
     ("more", "further", "prompts typed here, with | between them"),
     ("models", "models", "the form's"),
-    ("seeds", "seeds", "4, or 7,8,9, or 5-9"),
-    ("guidance", "guidance", "3,5,7"),
-    ("rescale", "rescale", "0,0.5"),
-    ("steps", "steps", "10,20"),
+    ("seeds", "seeds", "e.g. 4, or 7,8,9, or 5-9"),
+    ("guidance", "guidance", "e.g. 3,5,7"),
+    ("rescale", "rescale", "e.g. 0,0.5"),
+    ("steps", "steps", "e.g. 10,20"),
     ("scheduler", "scheduler", "as the models want it"),
-    ("size", "size", "1024x1024,832x1216"),
-    ("loras", "LoRAs", "none, NAME:0.5, A:1+B:0.5"),
-    ("parts", "weights", "freckles=0.8,1,1.2; soft light=1,1.3"),
-    ("mix", "mix", "0.3 0.5 0.7"),
-    ("strength", "strength", "0.3,0.5,0.7 of the form's first picture"),
-    ("variation_strength", "variation", "0.05,0.1 towards one other noise"),
+    ("size", "size", "e.g. 1024x1024,832x1216"),
+    ("loras", "LoRAs", "e.g. none, NAME:0.5, A:1+B:0.5"),
+    ("parts", "weights", "e.g. freckles=0.8,1,1.2; soft light=1,1.3"),
+    ("mix", "mix", "e.g. 0.3 0.5 0.7"),
+    ("strength", "strength", "e.g. 0.3,0.5,0.7 of the form's first picture"),
+    ("variation_strength", "variation", "e.g. 0.05,0.1 towards one other noise"),
     ("precision", "precision", "the form's"),
     ("vae", "VAE", "the form's"),
     ("scorers", "scorers", "none"),
 )
-"(field of Marked, label, what stands there while it is empty)."
+"(field of Marked, label, what stands there while it is empty: what holds then, or an example)."
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +164,7 @@ class Marks(Widget, can_focus=True):
     def render(self) -> Content:
         """'3: mini, mini-lightning-2step-lora, …'."""
         if not self.values:
-            return Content.styled(one_line(self._hint, max(8, self.size.width)), "$foreground 72%")
+            return Content.styled(one_line(self._hint, max(8, self.size.width)), "italic $foreground 72%")
         count = f"{len(self.values)}: " if len(self.values) > 1 else ""
         return Content(one_line(count + ", ".join(self.values), max(8, self.size.width - 2)) + " ▾")
 
@@ -243,7 +243,7 @@ class GridScreen(ModalScreen[Marked | None]):
                     with Horizontal(classes="axis"):
                         yield Label(label)
                         own = one_line(getattr(self._draft, "prompt" if name == "prompts" else name, "") or "")
-                        hint = (own if name == "prompts" else f"{own}, as in the form") if own else hint
+                        hint = f"as in the form: {own}" if own else hint
                         yield Marks(name, hint) if name in self._offers else AxisInput(name, hint)
             yield Static(id="grid-told", markup=False)
 
