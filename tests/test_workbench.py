@@ -675,6 +675,16 @@ async def test_the_row_of_a_picture_whose_file_was_deleted_says_so(bench: Bench)
         await until(pilot, lambda: "✗ file gone" in rows()[0] and "gone" not in rows()[1])
 
 
+async def test_on_a_small_screen_the_focus_is_in_sight_whatever_page_it_comes_from(bench: Bench) -> None:
+    async with bench.app.run_test(size=(40, 10)) as pilot:
+        form = bench.app.workbench.form
+        for way in (("f2", "f7", "f3"), ("f4", "f7", "f2"), ("f2", "ctrl+n", "ctrl+n", "f4"), ("f4", "f7", "f3")):
+            await pilot.press(*way)
+            await pilot.pause()
+            focus = bench.app.focused
+            assert focus is not None and form.region.contains_region(focus.region), (way, focus)
+
+
 async def test_typing_finds_in_the_help_and_escape_clears_before_it_closes(bench: Bench) -> None:
     async with bench.app.run_test(size=MEDIUM) as pilot:
         await pilot.press("f1")

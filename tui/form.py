@@ -100,6 +100,12 @@ class Form(VerticalScroll, can_focus=False):
         """How."""
         return self.query_one(SettingsPane)
 
+    def on_show(self) -> None:
+        """What has the focus was out of reach of scrolling while its page was not shown."""
+        focus = self.screen.focused
+        if focus is not None and self in focus.ancestors:
+            self.scroll_to_widget(focus, animate=False)
+
     @property
     def draft(self) -> Draft:
         """The form as it stands, LoRAs that are off included; what has no field here (batch) is kept as it was."""
