@@ -604,3 +604,13 @@ async def test_the_history_goes_down_to_a_picture_that_it_has_not_read(desk: Des
         history.action_move(1)  # whoever walks meanwhile is not taken away
         await until(pilot, lambda: not list(pilot.app.workers))
         assert history._cursor == 1
+
+
+async def test_a_picture_that_is_gone_says_in_the_close_look_how_to_go_back(desk: Desk) -> None:
+    Path(desk.add().path).unlink()
+    async with desk.app.run_test(size=SMALL) as pilot:
+        await opened(pilot, desk)
+        await pilot.press("z")
+        await until(pilot, lambda: isinstance(desk.app.screen, Closer))
+        line = desk.app.screen.query_one("#closer-line", Static)
+        await until(pilot, lambda: "esc closes" in str(line.render()))

@@ -10,6 +10,7 @@ import pytest
 from driving import MEDIUM, WIDE, Bench, toasts, until
 from textual.pilot import Pilot
 from textual.widgets import Static
+from textual.widgets._toast import Toast
 
 from engines.errors import StorageError
 from tui import keys, preference_rows, settings_file
@@ -174,6 +175,16 @@ async def test_a_line_of_the_file_that_is_refused_is_marked_until_it_is_changed(
         await pilot.press("x")
         await until(pilot, lambda: "threads" not in written(file) and shown(rows, "threads").origin == "default")
         assert "refused" not in str(title.render())
+
+
+async def test_a_notice_covers_nothing_that_is_told_of_the_row(bench: Bench) -> None:
+    async with bench.app.run_test(size=MEDIUM, notifications=True) as pilot:
+        await opened(pilot, "notify")
+        bench.app.notify("\n".join(["a line"] * 6), timeout=60)
+        await until(pilot, lambda: pilot.app.screen.query(Toast))
+        await pilot.pause()
+        toast, about = pilot.app.screen.query_one(Toast), pilot.app.screen.query_one("#preferences-about")
+        assert toast.region.area and not toast.region.overlaps(about.region)
 
 
 async def test_a_key_a_theme_and_a_model_that_cannot_be_are_marked_too(bench: Bench, file: Path) -> None:

@@ -158,6 +158,8 @@ class Closer(ModalScreen[None]):
             self._tell(look, part)
         elif event.path == look.path:
             view.clear(f"Cannot show {one_line(look.name)}: {one_line(event.error)}")
+            flip = " · space flips" if len(self._looks) > 1 else ""
+            self.query_one("#closer-line", Static).update(Content.styled(f"esc closes{flip}", "$foreground 75%"))
         if self._again:
             self._look()
 
