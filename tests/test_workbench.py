@@ -675,6 +675,17 @@ async def test_the_row_of_a_picture_whose_file_was_deleted_says_so(bench: Bench)
         await until(pilot, lambda: "✗ file gone" in rows()[0] and "gone" not in rows()[1])
 
 
+async def test_a_notice_is_shown_once_where_a_dialog_is_open(bench: Bench) -> None:
+    async with bench.app.run_test(size=WIDE, notifications=True) as pilot:
+        shown = lambda: [len(screen.query("Toast")) for screen in bench.app.screen_stack]  # noqa: E731
+        bench.app.notify("told once", timeout=60)
+        await until(pilot, lambda: shown() == [1])
+        await pilot.press("f1")
+        await until(pilot, lambda: shown() == [0, 1])
+        await pilot.press("escape")
+        await until(pilot, lambda: shown() == [1])
+
+
 async def test_on_a_small_screen_the_focus_is_in_sight_whatever_page_it_comes_from(bench: Bench) -> None:
     async with bench.app.run_test(size=(40, 10)) as pilot:
         form = bench.app.workbench.form

@@ -116,6 +116,10 @@ class PagedScreen(Screen[None]):
             if column in ids:
                 self.show_page(page)
 
+    def on_screen_suspend(self) -> None:
+        """What opens over it shows the notices itself, in another place; they come back when it closes."""
+        self.query("ToastHolder").remove()
+
     def on_resize(self, event: events.Resize) -> None:
         """Another size has other pages; a focus that was lost meanwhile comes back."""
         self.call_after_refresh(self._settle)
