@@ -26,6 +26,7 @@ from engines.requests import Generate, Pull, Seconds
 from engines.store import Made, Store
 from tui.app import SafelightApp
 from tui.draft import Draft
+from tui.panes.footer import KeyLine
 from tui.pictures.view import PictureView
 from tui.settings import Settings
 
@@ -102,6 +103,7 @@ def shots(request: pytest.FixtureRequest, tmp_path: Path) -> Shots:
             for theme in THEMES:
                 pilot.app.theme = theme
                 pilot.app.clear_notifications()
+                KeyLine.hush()
                 await still(pilot, lambda: drawn(pilot))
                 await pilot.pause(0.1)
                 await still(pilot, lambda: drawn(pilot))
