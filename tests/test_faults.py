@@ -295,9 +295,10 @@ def test_a_reader_that_has_seen_enough_is_no_error(home: Path) -> None:
 
 
 def test_any_size_two_hundred_times_a_second(terminals: Start, home: Path) -> None:  # noqa: F811
-    """With nothing, a list, the palette, the help, the closer look and the sweeps open; also while it draws."""
+    """With nothing, a list, the palette, the help, the closer look and the sweeps open; also while it draws. What the
+    shell says of the size is of the window as it was."""
     settings(home, model=FAST, score=False)
-    terminal = terminals(cols=100, rows=30)
+    terminal = terminals(cols=100, rows=30, COLUMNS="80", LINES="24")
     terminal.until(lambda: "prompt" in terminal.text)
     terminal.type("a pear" + ENTER)
     terminal.until(lambda: list((home / "pictures").glob("2*.png")) and "ready" in terminal.text)

@@ -55,6 +55,8 @@ def open_workbench(device: str = "", threads: int = 0, debug: bool = False, tour
             scorers = {id: one for id, one in known.scorers.items() if known.came_along(one)}
             session = replace(session, catalogue=replace(known, scorers=scorers))
         _choose_colours()
+        for name in ("COLUMNS", "LINES"):  # Textual would take them for the window's size, for good
+            os.environ.pop(name, None)
         sys.setswitchinterval(SWITCH_INTERVAL)
 
         from tui import app as window
