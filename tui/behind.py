@@ -22,22 +22,26 @@ TARGET = 0.06
 "Seconds that a key may wait for what was drawn before it; what is beyond that holds back what comes next."
 LEAST = 2048
 "Bytes that are worth sending, however slow the line is: less than a screen, more than a key."
-FAST = 1 << 16
-"Bytes on their way from which on a line is no slow one: the largest frames are less."
+BEGINNING = 1 << 15
+"Bytes that may be on their way as long as nothing is known: most frames are less."
+FAST = 400_000
+"Bytes a second from which on a line is no slow one: the largest frames are a tenth of that."
 EVERY = 1000
 "Bytes after which another question is asked while one is on its way."
 SAMPLES = 10
 "Answers of which the one that came over the quickest line counts: the others had less to wait for."
+CAREFULLY = 4
+"Once it was too much, what may be on its way grows by a part of what came across, and not by all of it."
 KEYS = 4 * LEAST
 "Bytes that may be on their way beyond the rest, if they are small."
 TRIP_FOR = 30.0
-"Seconds after which a round trip that was quicker than all since is forgotten: another network may be in use."
+"Seconds after which a round trip that no answer was as quick as since is measured anew, with nothing in the way."
 PATIENCE = 2.0
 "Seconds without an answer after which more is sent all the same: the line stands still, or an answer was lost."
 TRIES = 4
 "So often; then the terminal is asked no more until it has answered all that it was asked."
-LOST = 6.0
-"Seconds after which a question is taken for lost while others are answered: all answers are alike."
+LOST = 1.0
+"Seconds beyond a round trip after which answers are taken for lost while next to nothing is sent."
 
 
 class Behind:
@@ -58,16 +62,21 @@ class Behind:
         "Bytes since the beginning: sent, read for sure, and before the last question."
         self._questions: deque[tuple[int, int, float]] = deque()
         "For each that isn't answered: bytes before it, how many of them were on their way, and when it was asked."
-        self._trips = (float("inf"), float("inf"))
-        "The shortest times from a question to its answer: in the last TRIP_FOR or less, and in those before."
-        self._trips_since = clock()
-        self._window = FAST
-        "Bytes that may be on their way."
-        self._rates: deque[float] = deque(maxlen=SAMPLES)
-        "Bytes a second that came across while an answer was waited for."
-        self._heard_at = self._moved_at = clock()
         self._owed = 0
         "Answers that may still come to questions that were given up."
+        self._owed_until = 0.0
+        self._moved_at = clock()
+        "When it answered, was asked after a pause, or was sent more without an answer."
+        self._trip = 0.0
+        self._trip_at = clock()
+        "When an answer took no longer than that."
+        self._empties = 0.0
+        "Since when the line is left to become empty; 0 if it isn't."
+        self._window = BEGINNING
+        "Bytes that may be on their way."
+        self._growth = 1
+        self._rates: deque[float] = deque(maxlen=SAMPLES)
+        "Bytes a second that came across while an answer was waited for."
 
     @property
     def waits(self) -> bool:
@@ -77,20 +86,24 @@ class Behind:
     @property
     def slow(self) -> bool:
         """Whether a key would wait for a large frame."""
-        return self._known and self._window < FAST
+        return self._known and self._window < FAST * (self._trip + TARGET)
 
     @property
     def trip(self) -> float:
         """Seconds to the terminal and back, when nothing is in the way."""
-        shortest = min(self._trips)
-        return shortest if shortest < float("inf") else 0.0
+        return self._trip
+
+    # ── what is sent, and what comes back ───────────────────────────────────────────────────────────────────────
 
     def ask(self, count: int) -> bool:
         """So many bytes are about to be sent: whether a question is to be sent after them."""
         now = self._clock()
         self._sent += count
         if not self._known and len(self._questions) >= TRIES:
-            self._give_up()
+            self._give_up(float("inf"))
+        if self._owed and now < self._owed_until:
+            return False
+        self._owed = 0
         if not self._asks or (self._questions and self._sent - self._asked < EVERY):
             return False
         if not self._questions:
@@ -103,30 +116,34 @@ class Behind:
     def hear(self) -> float:
         """An answer has come. Returns the seconds that the line was busy with what it is the answer to."""
         now = self._clock()
-        self._tries, self._heard_at, self._moved_at = 0, now, now
+        self._tries, self._moved_at = 0, now
         if not self._questions:
-            self._owed -= 1
-            self._asks = self._owed <= 0
+            self._owed = max(0, self._owed - 1)
             return 0.0
-        self._known = True
         before, count, asked = self._questions.popleft()
         read, self._read = self._read, before
         took = now - asked
-        self._note_trip(took, now)
-        late = max(0.0, took - self.trip)
+        self._note_trip(took, count, now)
+        self._known = True
+        late = max(0.0, took - self._trip)
         if count >= EVERY or not self._rates:
             self._rates.append(count / max(took, 1e-4))
         if late > TARGET:
-            self._window = min(self._window, max(LEAST, int(max(self._rates) * (self.trip + TARGET))))
+            self._window = min(self._window, max(LEAST, int(max(self._rates) * (self._trip + TARGET))))
+            self._growth = CAREFULLY
         elif count * 2 > self._window:
-            self._window += before - read
-        return (before - read) / self._window * (self.trip + TARGET) if self.slow else late
+            self._window += (before - read) // self._growth
+        return (before - read) / self._window * (self._trip + TARGET) if self.slow else late
 
-    def _note_trip(self, took: float, now: float) -> None:
-        last, before = self._trips
-        if now - self._trips_since > TRIP_FOR:
-            last, before, self._trips_since = took, last, now
-        self._trips = min(last, took), before
+    def _note_trip(self, took: float, count: int, now: float) -> None:
+        """The shortest; where none was as short for long, what it takes once the line was left to become empty."""
+        if not self._known or took <= self._trip + TARGET / 4 or (self._empties and count < EVERY):
+            self._trip = took if not self._known or self._empties else min(took, self._trip)
+            self._trip_at, self._empties = now, 0.0
+        elif now - self._trip_at > TRIP_FOR and not self._empties:
+            self._empties = now
+
+    # ── what may be sent ────────────────────────────────────────────────────────────────────────────────────────
 
     def has_room(self, count: int = LEAST, small: bool = False) -> bool:
         """Whether more may be sent now.
@@ -135,28 +152,32 @@ class Behind:
             count: so many bytes.
             small: whether it is little, such as a key, which is let through where a picture isn't.
         """
-        if not self._known or not self._questions:
+        if not self._known:
             return True
-        now, oldest = self._clock(), self._questions[0][2]
-        if now - self._moved_at > self.trip + PATIENCE:
-            self._tries, self._moved_at = self._tries + 1, now
-            if self._tries >= TRIES:
-                self._give_up()
+        now, flying = self._clock(), self._sent - self._read
+        if self._questions:
+            if now - self._moved_at > self._trip + PATIENCE:
+                self._tries, self._moved_at = self._tries + 1, now
+                if self._tries >= TRIES:
+                    self._give_up(float("inf"))
+                return True
+            if self._empties and now - self._empties > self._trip + LOST:
+                self._give_up(now + self._trip + LOST)
+                self._trip_at = now
+        elif not self._owed:
             return True
-        if now - oldest > LOST and now - self._heard_at < 1:
-            self._questions.clear()
-            self._read = self._sent
-            return True
-        if self.slow:
-            flying = self._sent - self._read
-            return flying <= self._window + KEYS if small else flying + count <= self._window
-        return now - oldest <= self.trip + TARGET * (4 if small else 2)
+        if small:
+            return flying <= self._window + (KEYS if self.slow else self._window)
+        if self._empties or flying + count > self._window:
+            return False
+        return self.slow or not self._questions or now - self._questions[0][2] <= self._trip + 2 * TARGET
 
-    def _give_up(self) -> None:
-        self._owed = len(self._questions)
-        self._asks = self._known = False
+    def _give_up(self, until: float) -> None:
+        """Nothing is asked until all that was asked is answered after all, or until a time."""
+        self._owed, self._owed_until = len(self._questions), until
+        self._known = self._known and until < float("inf")
         self._questions.clear()
-        self._read = self._sent
+        self._read, self._empties = self._sent, 0.0
 
     @property
     def budget(self) -> int | None:
@@ -167,7 +188,10 @@ class Behind:
 
     @property
     def patience(self) -> float | None:
-        """Seconds after which there is room although nothing was heard; None if that isn't waited for."""
-        if not self._questions or not self._known:
+        """Seconds after which there may be room although nothing was heard; None if that isn't waited for."""
+        if not self._known or not (self._questions or self._owed):
             return None
-        return max(0.0, self._moved_at + self.trip + PATIENCE - self._clock()) + 0.001
+        until = self._moved_at + self._trip + PATIENCE
+        if self._empties or self._owed:
+            until = min(until, max(self._empties + self._trip + LOST, self._owed_until))
+        return max(0.0, until - self._clock()) + 0.001
