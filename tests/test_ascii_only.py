@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from tui import lettering
-from tui.ascii_only import SIGNS, plain
+from tui.ascii_only import plain
 from tui.pictures import asking
+from tui.signs import DRAWN
 
 C, POSIX, UTF8, LATIN = {"LC_ALL": "C"}, {"LC_CTYPE": "C.UTF-8"}, {"LANG": "de_DE.UTF-8"}, {"LANG": "de_DE@euro"}
 
@@ -62,7 +63,7 @@ def test_what_it_answers() -> None:
 
 
 def test_every_sign_is_one_cell_and_one_of_ascii() -> None:
-    for signs, sign in SIGNS.items():
+    for signs, sign in DRAWN.items():
         assert len(sign) == 1 and sign.isascii() and sign.isprintable()
         assert all(cell_len(one) == 1 for one in signs)
 

@@ -39,13 +39,13 @@ from tui.announcing import in_tmux
 from tui.ascii_only import PlainFilter
 from tui.ascii_only import plain as plain_text
 from tui.clean import clean
-from tui.drafts import DraftFile
+from tui.drafts import DraftFile, usual
 from tui.elsewhere import Elsewhere
 from tui.filters import CleanFilter
 from tui.frames import Frames
 from tui.keyboard import Keyboard
 from tui.leaving import Signals, end_in_time, is_gone, stop_between
-from tui.ledger import Ledger, usual
+from tui.ledger import Ledger
 from tui.messages import FromEngine
 from tui.pages import Shelf
 from tui.paging import PagedScreen

@@ -14,34 +14,7 @@ from rich.segment import Segment
 from textual.color import Color
 from textual.filter import LineFilter
 
-SIGNS = {
-    "─╌┄┈╴╶–—−‐‑·▔": "-",
-    "━═╍┅": "=",
-    "│┃║▏▎▕┆": "|",
-    "┌┐└┘├┤┬┴┼╭╮╰╯╔╗╚╝╠╣╦╩╬┏┓┗┛┣┫┳┻╋◇": "+",
-    "█▉▊▋▐▅▆▇▓▒▙▛▜▟▚▞": "#",
-    "▌▸▶►→›": ">",
-    "◂◀←‹": "<",
-    "↑▴▲": "^",
-    "↓▾▼": "v",
-    "●★•✱": "*",
-    "○◯": "o",
-    "☆": ".",
-    "✗✕×": "x",
-    "✓": "+",
-    "⇄": "/",
-    "◐◑": "%",
-    "∅": "0",
-    "‘’": "'",
-    "“”": '"',
-    "…": "~",
-    "▁▂▃▄▖▗": "_",
-    "▀▘▝": '"',
-    "░\u2800\xa0": " ",
-    "▍": ":",
-}
-"One cell each. An ellipsis is no dot: that would end the sentence."
-_TABLE = {ord(sign): plain for signs, plain in SIGNS.items() for sign in signs}
+from tui import signs
 
 
 class PlainFilter(LineFilter):
@@ -60,7 +33,7 @@ class PlainFilter(LineFilter):
 @lru_cache(4096)
 def plain(text: str) -> str:
     """A line in ASCII, in as many cells: letters lose their accents, what has no likeness is a question mark."""
-    text = text.translate(_TABLE)
+    text = text.translate(signs.TABLE)
     if text.isascii():
         return text
     found = []

@@ -1,4 +1,5 @@
-"""The draft on disk: what is typed is there again after a crash, and two workbenches don't overwrite each other.
+"""What a new draft begins with, and the draft on disk: what is typed is there again after a crash, and two workbenches
+don't overwrite each other.
 
 Each instance has a slot, draft-1.json, draft-2.json, …: the first whose lock file is free. A lock is the kernel's, so
 a killed instance gives its slot back.
@@ -12,10 +13,22 @@ import threading
 from pathlib import Path
 
 from engines import folders
+from engines.catalogue import Catalogue
 from engines.errors import StorageError
 from tui.draft import Draft
+from tui.settings import Settings
 
 SLOTS = 64
+
+
+def usual(settings: Settings, catalogue: Catalogue) -> Draft:
+    """What a new draft begins with; without a model where the settings name none."""
+    return Draft(
+        model=settings.model,
+        score="yes" if settings.score and catalogue.scorers else "no",
+        precision="" if settings.precision == "auto" else settings.precision,
+        blank_negative="" if settings.blank_negative == "zeros" else settings.blank_negative,
+    )
 
 
 class DraftFile:

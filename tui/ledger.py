@@ -6,23 +6,11 @@ import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
-from engines.catalogue import Catalogue
 from engines.errors import SafelightError
 from tui import keys, settings, settings_file
 from tui.clean import clean
-from tui.draft import Draft
-from tui.settings import Option, Settings, Value
+from tui.settings import Option, Value
 from tui.wishes import Wishes
-
-
-def usual(settings: Settings, catalogue: Catalogue) -> Draft:
-    """What a new draft begins with."""
-    return Draft(
-        model=settings.model,
-        score="yes" if settings.score and catalogue.scorers else "no",
-        precision="" if settings.precision == "auto" else settings.precision,
-        blank_negative="" if settings.blank_negative == "zeros" else settings.blank_negative,
-    )
 
 
 class Ledger:

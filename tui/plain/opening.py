@@ -13,7 +13,7 @@ from dataclasses import replace
 from engines.errors import InvalidRequest, SafelightError, StorageError
 from tui import session as sessions
 from tui.draft import Draft
-from tui.drafts import DraftFile
+from tui.drafts import DraftFile, usual
 from tui.plain import commands
 from tui.plain.bench import Bench
 from tui.plain.reading import Lines
@@ -63,14 +63,14 @@ def open_plain(device: str = "", threads: int = 0, debug: bool = False) -> int:
 
 
 def default(session: Session) -> Draft:
-    """The form where nothing was typed yet, as the workbench has it."""
-    settings, known = session.settings, session.catalogue
+    """The form where nothing was typed yet, as the workbench has it. What a blank negative prompt is stays with the
+    setting: another one acts on a form that was kept, too."""
+    new = usual(session.settings, session.catalogue)
     try:
-        model = settings.model or known.default_model().id
+        model = new.model or session.catalogue.default_model().id
     except SafelightError:
         model = ""  # told when a picture is asked for
-    precision = "" if settings.precision == "auto" else settings.precision
-    return Draft(model=model, precision=precision, score="yes" if settings.score and known.scorers else "no")
+    return replace(new, model=model, blank_negative="")
 
 
 def run(bench: Bench, lines: Lines, file: DraftFile) -> int:

@@ -15,16 +15,12 @@ from collections.abc import Mapping, Sequence
 from engines.errors import SafelightError
 from tui import lettering
 from tui.clean import clean, one_line
+from tui.signs import SAID
 
 EVERY = 2.0
 "Seconds between two lines about a job that goes on."
 STILL = 10.0
 "Seconds after which a job that has nothing new to tell is said to go on."
-_PLAINER = {
-    " · ": ", ", "·": ",", "→": "to", "…": "...", "–": "-", "—": "-", "−": "-", "×": "x", "⇄": "and", "█": "",
-    "‘": "'", "’": "'", "“": '"', "”": '"',
-}  # fmt: skip
-"Decoration that the rest of safelight writes → how it is said."
 _SPELLED = {"ß": "ss", "æ": "ae", "Æ": "AE", "ø": "o", "Ø": "O", "ł": "l", "Ł": "L", "đ": "d", "œ": "oe", "Œ": "OE"}
 "Letters that Unicode takes apart into nothing smaller."
 
@@ -105,7 +101,7 @@ class Voice:
 
 def plain(text: str, ascii_only: bool = False) -> str:
     """The text without decoration, and if asked for in ASCII alone."""
-    for sign, said in _PLAINER.items():
+    for sign, said in SAID.items():
         text = text.replace(sign, said)
     if not ascii_only or text.isascii():
         return text
