@@ -18,7 +18,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Label
 
 from engines.events import Pixels
-from tui.pictures import images, view
+from tui.pictures import fitting, images
 from tui.pictures.halfblocks import Colours, fit
 from tui.pictures.view import PictureView, thumbnail_strips
 
@@ -145,16 +145,16 @@ async def test_old_lines_stay_and_the_newest_wins(monkeypatch: pytest.MonkeyPatc
     """While one picture is worked on, five more come in: only the last of them is worked on next."""
     started, go = threading.Event(), threading.Event()
     worked_on: list[Pixels | str] = []
-    original = view._fitted
+    original = fitting.fitted
 
-    def slow(order: view._Order) -> view._Fitted:
+    def slow(order: fitting.Order) -> fitting.Fitted:
         worked_on.append(order.source)
         if len(worked_on) == 2:
             started.set()
             assert go.wait(20)
         return original(order)
 
-    monkeypatch.setattr(view, "_fitted", slow)
+    monkeypatch.setattr(fitting, "fitted", slow)
     app = Shown()
     async with app.run_test(size=(40, 20)) as pilot:
         app.view.show_pixels(flat(RED))
@@ -177,14 +177,14 @@ async def test_old_lines_stay_and_the_newest_wins(monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize("then", ["clear", "file"])
 async def test_a_late_preview_does_not_come_back(then: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     go = threading.Event()
-    original = view._fitted
+    original = fitting.fitted
 
-    def slow(order: view._Order) -> view._Fitted:
+    def slow(order: fitting.Order) -> fitting.Fitted:
         if isinstance(order.source, Pixels) and order.ticket == 1:
             assert go.wait(20)
         return original(order)
 
-    monkeypatch.setattr(view, "_fitted", slow)
+    monkeypatch.setattr(fitting, "fitted", slow)
     path = tmp_path / "a.png"
     Image.new("RGB", (50, 50), GREEN).save(path)
     app = Shown()
@@ -279,7 +279,7 @@ async def test_a_fault_of_ours_is_a_line_of_text_too(monkeypatch: pytest.MonkeyP
     app = Shown()
     async with app.run_test(size=(60, 9)) as pilot:
         with monkeypatch.context() as patch:
-            patch.setattr(view, "strips_of", lambda *_, **__: 1 / 0)
+            patch.setattr(fitting, "strips_of", lambda *_, **__: 1 / 0)
             app.view.show_pixels(flat(RED))
             await settle(app, pilot)
         assert "ZeroDivisionError" in " ".join(texts(app))
@@ -297,7 +297,7 @@ async def test_a_file_is_read_once_and_in_a_thread(monkeypatch: pytest.MonkeyPat
         threads.append(threading.current_thread())
         return original(source, largest)
 
-    monkeypatch.setattr(view, "load", load)
+    monkeypatch.setattr(fitting, "load", load)
     app = Shown()
     async with app.run_test(size=(40, 20)) as pilot:
         app.view.show_file(str(path))

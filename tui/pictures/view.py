@@ -6,144 +6,31 @@ ones stay. One picture is worked on at a time, and of those that come in meanwhi
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Hashable
-from dataclasses import dataclass
 from functools import partial
-from pathlib import PurePath
-from typing import Any, ClassVar
+from typing import Any
 
-from rich.color import Color
 from rich.segment import Segment
 from rich.style import Style
 from rich.text import Text
 from textual.app import App
-from textual.errors import NoWidget
 from textual.geometry import Region, Size
 from textual.message import Message
 from textual.strip import Strip
-from textual.timer import Timer
 from textual.widget import Widget
 
 from engines.events import Pixels
-from tui.clean import clean, one_line
-from tui.pictures import graphics, kitty, sixels
+from tui.clean import clean
+from tui.pictures import fitting, graphics, kitty
 from tui.pictures.deciding import Mode
-from tui.pictures.halfblocks import Colours, coarse_strips, strips_of
+from tui.pictures.fitting import Fitted, Order
+from tui.pictures.halfblocks import Colours, strips_of
 from tui.pictures.images import load
+from tui.pictures.overlay import Overlay
 
-KEPT = 1024
-"A shown file is kept at most this many pixels a side: more than any terminal has half-blocks, and 3 MB at most."
-
-SIZES = (192, 256, 384, 512, 768, KEPT)
-"Pixels a side that the terminal is sent: the least that is enough. Room that grows a little costs no new upload."
-PREVIEW, PREVIEW_COLOURS = 128, 64
-"Pixels a side, and colours, of a preview that a terminal enlarges by itself: at most 15 kB."
-STILL = 0.05
-"Seconds without a change after which sixels are drawn: they are many bytes."
-EMPTY_CELL = "\u00a0"
-"Under sixels: looks like a space, and is another text."
 PREVIEW_EVERY = 0.25
-"Seconds between two of them, at least."
-
-
-@dataclass(frozen=True, slots=True)
-class _Order:
-    """What the worker is to do."""
-
-    ticket: int
-    "Counts what was asked to be shown."
-    source: Pixels | str
-    "Pixels, or the path of a file that is not read yet."
-    cols: int
-    "Cells."
-    rows: int
-    "Cells."
-    colours: Colours
-    "What the terminal can show."
-    dark: bool
-    "What characters stand on."
-    mode: Mode = "halfblocks"
-    "How it is shown."
-    cell: tuple[int, int] = (1, 2)
-    "Pixels of a cell."
-    preview: bool = False
-    "Whether it is one of many that follow each other."
-    whole: bool = False
-    "Whether all of its colours are wanted."
-    ground: tuple[int, int, int] = (0, 0, 0)
-    "What it stands on."
-
-
-@dataclass(frozen=True, slots=True)
-class _Fitted:
-    """What the worker made of it."""
-
-    order: _Order
-    "What was asked."
-    pixels: Pixels | None
-    "The source, read; None if that failed."
-    strips: tuple[Strip, ...] = ()
-    "The picture's rows, without margins."
-    error: str = ""
-    "Why there is no picture."
-    cells: tuple[int, int] = (0, 0)
-    "Columns and rows that a picture in the terminal's own pixels takes."
-    key: Hashable = None
-    "Which picture the terminal is to show in its cells."
-    png: bytes | None = None
-    "That picture; None if the terminal had it when it was looked for."
-    sixels: str = ""
-    "What draws it over the cells."
-
-
-def _fitted(order: _Order) -> _Fitted:
-    """The heavy part; runs in a thread."""
-    try:
-        pixels = order.source if isinstance(order.source, Pixels) else load(order.source, KEPT)
-        if order.mode == "kitty":
-            return _for_kitty(order, pixels)
-        cells, size = _box(pixels, order)
-        if order.mode == "sixel" and order.preview:
-            return _Fitted(order, pixels, tuple(coarse_strips(pixels, order.cols, order.rows, cells)), cells=cells)
-        strips = strips_of(pixels, order.cols, order.rows, order.colours, dark=order.dark, cells=cells)
-    except ValueError as error:
-        name = PurePath(order.source).name if isinstance(order.source, str) else "the picture"
-        return _Fitted(order, None, error=f"Cannot show {one_line(name, 60)}: {error}")
-    if order.mode == "sixel" and not order.preview:
-        room = cells[0] * order.cell[0], cells[1] * order.cell[1]
-        drawn = sixels.encode(pixels, size, room, order.ground)
-        return _Fitted(order, pixels, tuple(strips), cells=cells, sixels=drawn)
-    return _Fitted(order, pixels, tuple(strips))
-
-
-def _for_kitty(order: _Order, pixels: Pixels) -> _Fitted:
-    """With the picture as the terminal takes it, if it has to be sent."""
-    cells, size = _box(pixels, order)
-    if order.preview:
-        data = kitty.png(pixels, (PREVIEW, PREVIEW), PREVIEW_COLOURS)
-        return _Fitted(order, pixels, cells=cells, key="preview", png=data)
-    digest = hashlib.blake2b(pixels.data, digest_size=16, salt=b"%d" % order.whole).digest()
-    enough = [side for side in SIZES if side >= max(size)] or [KEPT]
-    for side in enough:  # a larger one than is needed now is there already, perhaps
-        if graphics.current.uploads.number((digest, side)) is not None:
-            return _Fitted(order, pixels, cells=cells, key=(digest, side))
-    side, key = enough[0], (digest, enough[0])
-    return _Fitted(order, pixels, cells=cells, key=key, png=kitty.png(pixels, (side, side), 0 if order.whole else 256))
-
-
-def _box(pixels: Pixels, order: _Order) -> tuple[tuple[int, int], tuple[int, int]]:
-    """(columns, rows) and (width, height) in pixels that a picture takes where all of it is to be seen."""
-    wide, high = order.cell
-    most = len(kitty.MARKS) if order.mode == "kitty" else max(order.cols, order.rows)
-    cols, rows = min(order.cols, most), min(order.rows, most)
-    scale = min(cols * wide / pixels.width, rows * high / pixels.height)
-    size = max(1, round(pixels.width * scale)), max(1, round(pixels.height * scale))
-    if order.mode == "halfblocks":  # which fill their cells: the nearest shape
-        shape = round(pixels.width * scale / wide), round(pixels.height * scale / high)
-        return (min(cols, max(1, shape[0])), min(rows, max(1, shape[1]))), size
-    return (min(cols, -(-size[0] // wide)), min(rows, -(-size[1] // high))), size
+"Seconds between two previews, at least."
 
 
 class PictureView(Widget):
@@ -160,13 +47,11 @@ class PictureView(Widget):
     }
     """
     ALLOW_SELECT = False
-    _boxes: ClassVar[int] = 0
-    "Counts the places that sixels were drawn in."
 
     class Ready(Message, bubble=False):
         """The worker is done."""
 
-        def __init__(self, fitted: _Fitted) -> None:
+        def __init__(self, fitted: Fitted) -> None:
             super().__init__()
             self.fitted = fitted
 
@@ -209,19 +94,9 @@ class PictureView(Widget):
         "Which picture the terminal shows in how many of its cells."
         self._coming: tuple[Hashable, tuple[int, int]] | None = None
         "Which is on its way there; until it is all there what was shown before is."
-        self._late: _Fitted | None = None
+        self._late: Fitted | None = None
         "What is to be sent when the terminal has read what was sent before."
-        self._over = ""
-        "Sixels that are drawn over the cells when these were."
-        self._over_cells = (0, 0)
-        self._bare = False
-        "Whether there is nothing under the sixels."
-        self._coarse: tuple[int, int] | None = None
-        "Columns and rows of the preview that is shown, if one is."
-        self._box_number = 0
-        self._drawn_over: tuple[str, Region] | None = None
-        "The sixels that were drawn last, and where."
-        self._drawing: Timer | None = None
+        self._sixels = Overlay(self, lambda: self.size == self._fitted_to)  # of another size: what fits is on its way
         self._shown_at = 0.0
         self._resting = False
         self.mode = mode
@@ -258,7 +133,7 @@ class PictureView(Widget):
 
     def again(self) -> None:
         """The terminal may have lost what it held: all of it is sent once more."""
-        self._drawn_over = self._coarse = None
+        self._sixels.lose()
         self._placed = self._coming = None
         self._fit()
 
@@ -285,8 +160,8 @@ class PictureView(Widget):
 
     def _leave(self) -> None:
         """Nothing of the terminal's own is shown here any more."""
-        self._placed, self._coming, self._late, self._over, self._bare = None, None, None, "", False
-        self._drawn_over = self._coarse = None
+        self._placed = self._coming = self._late = None
+        self._sixels.leave()
         if self._mode == "kitty":
             uploads = graphics.current.uploads
             graphics.current.send(self.app, uploads.forget((self, "preview")) + uploads.leave(self))
@@ -302,18 +177,18 @@ class PictureView(Widget):
         self._busy, self._again, self._fitted_to = True, False, self.size
         ground = self.background_colors[1]
         dark = ground.brightness < 0.5
-        order = _Order(
+        order = Order(
             self._ticket, self._source, cols, rows, self._colours, dark, self._mode, graphics.current.decision.cell,
             self._preview, self._sharp, ground.rgb,
         )  # fmt: skip
         self.run_worker(partial(self._work, order), thread=True, group="picture", exit_on_error=False)
 
-    def _work(self, order: _Order) -> None:
+    def _work(self, order: Order) -> None:
         """The thread's top: whatever happens, the view hears of it and goes on."""
         try:
-            fitted = _fitted(order)
+            fitted = fitting.fitted(order)
         except Exception as error:
-            fitted = _Fitted(order, None, error=f"Cannot show the picture: {type(error).__name__}: {error}")
+            fitted = Fitted(order, None, error=f"Cannot show the picture: {type(error).__name__}: {error}")
         self.post_message(self.Ready(fitted))
 
     def on_picture_view_ready(self, event: Ready) -> None:
@@ -331,13 +206,7 @@ class PictureView(Widget):
             elif fitted.order.mode == "kitty":
                 self._place(fitted)
             else:
-                bare = bool(fitted.sixels) and self._is_free
-                grown = bare and self._coarse == fitted.cells  # what it grew out of stays until it is drawn over that
-                if not grown:
-                    self._strips = self._under(fitted) if bare else fitted.strips
-                self._over, self._over_cells = fitted.sixels, fitted.cells
-                self._bare = bare and not grown
-                self._coarse = fitted.cells if fitted.order.preview else None
+                self._strips = self._sixels.take(fitted, self._strips)
                 self._changed()
         if self._again:
             self._fit()
@@ -356,7 +225,7 @@ class PictureView(Widget):
         self._resting = False
         self._fit()
 
-    def _place(self, fitted: _Fitted) -> None:
+    def _place(self, fitted: Fitted) -> None:
         """In cells that show a picture of the terminal's. A preview swaps it in place: no cell is written again."""
         terminal, (cols, rows) = graphics.current, fitted.cells
         waits, self._late = self._late is not None, None
@@ -401,66 +270,6 @@ class PictureView(Widget):
             self._strips = kitty.rows_of(event.number, cols, rows)
             self._changed()
 
-    # ── sixels ──────────────────────────────────────────────────────────────────────────────────────────────────
-
-    def _under(self, fitted: _Fitted) -> tuple[Strip, ...]:
-        """Empty cells for sixels to be drawn over, as long as nothing lies there: half the bytes of a picture.
-
-        No other empty cells are like them, for what is drawn in their place must be sent: only that takes the sixels
-        away. Of two pictures in the same cells the second covers the first, and the cells stay.
-        """
-        cols, rows = fitted.cells
-        if not self._bare or self._over_cells != fitted.cells:
-            PictureView._boxes = PictureView._boxes % 0xFFFFFF + 1
-            self._box_number = PictureView._boxes
-        number = self._box_number
-        ink = Color.from_rgb(number >> 16, number >> 8 & 255, number & 255)
-        row = Strip([Segment(EMPTY_CELL * cols, Style.from_color(ink, Color.from_rgb(*fitted.order.ground)))], cols)
-        return (row,) * rows
-
-    def _draw_soon(self) -> None:
-        """Over the cells, when they are drawn and stay."""
-        if self._over and self.is_mounted:
-            if self._drawing is not None:
-                self._drawing.stop()
-            self._drawing = self.set_timer(STILL, self._draw)
-
-    def _draw(self) -> None:
-        self._drawing = None
-        if not self._over or not self.is_mounted or self.size != self._fitted_to or not self._is_free:
-            return  # of another size: what fits is on its way
-        box = self._box_on_screen
-        if self._drawn_over == (self._over, box) and not graphics.current.is_touched(self.app, self):
-            return  # it is there still
-        if graphics.current.busy(self.app):
-            self._drawing = self.set_timer(STILL, self._draw)
-            return
-        graphics.current.write(self.app, sixels.at(box.x, box.y, self._over))
-        self._drawn_over = self._over, box
-        graphics.current.watch(self.app, self, box)
-
-    @property
-    def _box_on_screen(self) -> Region:
-        """The cells that sixels are drawn over."""
-        cols, rows = self._over_cells
-        left, top = (self.size.width - cols) // 2, (self.size.height - rows) // 2
-        return Region(self.region.x + left, self.region.y + top, cols, rows)
-
-    @property
-    def _is_free(self) -> bool:
-        """Whether all of it is in sight, and nothing lies over it: what sixels are drawn over is gone."""
-        if self.screen is not self.app.screen or not self.size or self.region.bottom >= self.app.size.height:
-            return False
-        region = self.region
-        for y in range(region.y, region.bottom):
-            for x in {region.x, region.x + region.width // 2, region.right - 1}:
-                try:
-                    if self.screen.get_widget_at(x, y)[0] is not self:
-                        return False
-                except NoWidget:
-                    return False
-        return True
-
     def _changed(self) -> None:
         self._lines_key = ()
         if self.is_mounted:
@@ -477,7 +286,7 @@ class PictureView(Widget):
 
     def render_lines(self, crop: Region) -> list[Strip]:
         """The lines as they are, past Textual's styling, which would go through every cell, where there is none."""
-        self._draw_soon()  # what is written over cells has taken the sixels away
+        self._sixels.draw_soon()  # what is written over cells has taken them away
         if not self._strips or self._is_styled or self._colours == "none":
             return super().render_lines(crop)
         lines = self._finished()[crop.y : crop.bottom]
