@@ -440,3 +440,25 @@ async def test_a_picture_is_drawn_over_the_preview_that_it_grew_out_of(
         app.view.show_file(str(tmp_path / "a.png"))
         await settle(app, pilot)
         assert any("\u00a0" in line for line in texts(app))
+
+
+def test_parts_of_sixels_are_the_picture() -> None:
+    """Each by itself: its own size, and the colours that it chooses; in the order of its lines."""
+    whole = sixels.encode(noise(200, 130), (200, 130), (200, 140), (0, 0, 0))
+    some = sixels.parts(whole, 20)
+    assert [row for row, _ in some] == [0, 3, 6]
+    heights = [int(re.match(r'\x1bP[\d;]*q"1;1;200;(\d+)', part)[1]) for _, part in some]  # type: ignore[index]
+    assert heights == [60, 60, 20]
+    colours = dict(re.findall(r"#(\d+);2;([\d;]+)#", whole))
+
+    def lines(text: str) -> list[str]:
+        body = re.sub(r'^\x1bP[^"]*"[\d;]+|\x1b\\$', "", text)
+        return re.sub(r"#\d+;2;\d+;\d+;\d+", "", body).split("-")
+
+    drawn = [line for _, part in some for line in lines(part)]
+    assert [line for line in drawn if line] == [line for line in lines(whole) if line]
+    for _, part in some:
+        defined = dict(re.findall(r"#(\d+);2;(\d+;\d+;\d+)", part))
+        chosen = set(re.findall(r"#(\d+)(?!;2;)(?!\d)", part))
+        assert chosen <= set(defined) and all(colours[number] == value for number, value in defined.items())
+    assert sixels.parts("S", 20) == [(0, "S")]

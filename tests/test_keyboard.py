@@ -73,3 +73,25 @@ def test_a_paste_is_a_paste() -> None:
     parser = Keyboard()
     (paste,) = [e for e in parser.feed("\x1b[200~a cat\non a mat\x1b[201~") if isinstance(e, events.Paste)]
     assert paste.text == "a cat\non a mat"
+
+
+@pytest.mark.parametrize("at", range(1, 4))
+def test_answers_of_a_terminal_that_has_read_are_no_keys(at: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whole, among keys, in two reads; each is told."""
+    told: list[str] = []
+    monkeypatch.setattr(Keyboard, "hear", [lambda: told.append("read")])
+    monkeypatch.setattr(Keyboard, "awaits", [lambda: True])
+    assert keys("a\x1b[0nb\x1b[0n\x1b[C") == ["a", "b", "right"] and len(told) == 2
+    assert keys("\x1b[0n", "\x1b[0n") == [] and len(told) == 4
+    assert keys("a" + "\x1b[0n"[:at], "\x1b[0n"[at:] + "\x1b[A") == ["a", "up"] and len(told) == 5
+
+
+def test_a_key_that_begins_like_an_answer_is_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Keyboard, "awaits", [lambda: True])
+    parser = Keyboard()
+    assert list(parser.feed("\x1b")) == []
+    found = list(parser.tick())
+    parser._timeout_time = 0.0
+    found += list(parser.tick())
+    assert [event.key for event in found if isinstance(event, events.Key)] == ["escape"]
+    assert keys("\x1b[", "A") == ["up"]

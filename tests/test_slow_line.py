@@ -11,7 +11,9 @@ import re
 import threading
 import time
 import tty
+from collections import deque
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,8 @@ from textual.geometry import Region
 from textual.pilot import Pilot
 
 from engines.events import Pixels
+from tui.behind import LEAST, QUESTION, Behind
+from tui.frames import Frames
 from tui.panes.header import Header
 from tui.pictures import graphics
 from tui.pictures.deciding import Decision
@@ -343,3 +347,164 @@ def test_a_write_that_is_cut_short_goes_on(tmp_path: Path) -> None:
     file.close()
     for number in (master, slave):
         os.close(number)
+
+
+# ── a line that swallows everything ─────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def asked(drawn: Line, monkeypatch: pytest.MonkeyPatch) -> Line:
+    """As drawn, on a terminal that answers when a test says so."""
+    monkeypatch.setattr(Writer, "asks", True)
+    drawn.open.set()
+    return drawn
+
+
+class Answering:
+    """Answers what was asked, up to now."""
+
+    def __init__(self, line: Line, bench: Bench) -> None:
+        self._line = line
+        self._bench = bench
+        self._done = 0
+
+    def answer(self) -> bool:
+        writer = writer_of(self._bench.app)
+        assert writer is not None
+        new = self._line.getvalue().count(QUESTION) - self._done
+        for _ in range(new):
+            writer.hear()
+        self._done += new
+        return new > 0
+
+
+def crawl(bench: Bench) -> Behind:
+    """Whatever was learned of the line, it is a slow one from now on."""
+    writer: Any = writer_of(bench.app)
+    with writer._changed:
+        writer._behind._window, writer._behind._rates = LEAST, deque([10_000.0])
+        writer._behind._trip, writer._behind._growth = 0.0, 1_000_000
+    return writer._behind
+
+
+async def test_a_large_frame_goes_in_parts_and_what_is_typed_goes_between(home: Path, asked: Line) -> None:
+    bench = Bench(home)
+    bench.fill(30)
+    async with bench.app.run_test(size=WIDE) as pilot:
+        terminal = Answering(asked, bench)
+        await until(pilot, lambda: terminal.answer() or "30 pictures" in "\n".join(seen(asked.getvalue(), WIDE)))
+        await at_rest(pilot, asked)
+        terminal.answer()
+        behind = crawl(bench)
+        length = len(asked.getvalue())
+        bench.app._frames.forget()
+        bench.app.refresh(layout=True)
+        await at_rest(pilot, asked)
+        first = asked.getvalue()[length:]
+        assert 500 < len(first) < 2 * LEAST and behind.waits and bench.app._frames._missed
+        write(bench, "zebra")
+        await until(pilot, lambda: "zebra" in asked.getvalue()[length:])
+        assert len(asked.getvalue()) - length < 4 * LEAST, "it is there before the rest"
+        sizes, at = [], len(asked.getvalue())
+        while bench.app._frames._missed:
+            terminal.answer()
+            await at_rest(pilot, asked)
+            sizes.append(len(asked.getvalue()) - at)
+            at = len(asked.getvalue())
+        assert len(sizes) > 3 and max(sizes) < 10_000, "all of it is 27 000"
+        terminal.answer()
+        shown = seen(asked.getvalue(), WIDE)
+        with writer_of(bench.app)._changed:  # type: ignore[union-attr]
+            behind._window = 1 << 20
+        length = len(asked.getvalue())
+        bench.app._frames.forget()
+        bench.app.refresh(layout=True)
+        await until(pilot, lambda: len(asked.getvalue()) > length + 5000)
+        await at_rest(pilot, asked)
+        assert seen(asked.getvalue(), WIDE) == shown, "together the parts are what is drawn at once"
+
+
+async def test_a_picture_waits_for_answers_and_keys_do_not(home: Path, asked: Line) -> None:
+    bench = Bench(home)
+    async with bench.app.run_test(size=WIDE) as pilot:
+        terminal = Answering(asked, bench)
+        await until(pilot, lambda: terminal.answer() or "ready" in "\n".join(seen(asked.getvalue(), WIDE)))
+        await at_rest(pilot, asked)
+        terminal.answer()
+        crawl(bench)
+        writer: Any = writer_of(bench.app)
+        some = pieces(Uploads(first=1).show("one", "view", 9, 9, b"x" * 60_000)[1])
+        ends: list[str] = []
+        writer.send(some, lambda: ends.append("there"))
+        await at_rest(pilot, asked)
+        gone = asked.getvalue().count("\x1b_G")
+        assert gone < len(some) // 2 and not ends
+        write(bench, "zebra")
+        await until(pilot, lambda: "zebra" in asked.getvalue())
+        assert asked.getvalue().count("\x1b_G") == gone
+        await until(pilot, lambda: terminal.answer() and ends)
+        assert "".join(re.findall(r"\x1b_G.*?\x1b\\", asked.getvalue())) == "".join(some)
+
+
+def test_nothing_is_asked_at_the_end_and_what_was_asked_is_waited_for(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The shell would take an answer for typed."""
+    monkeypatch.setattr(Writer, "asks", True)
+    line.open.set()
+    writer = Writer(line)
+    writer.start()
+    writer.write("a frame")
+    until_true(lambda: line.getvalue() == "a frame" + QUESTION)
+    leaving = threading.Thread(target=lambda: writer.write("\x1b[?2004l"), daemon=True)
+    leaving.start()
+    leaving.join(0.1)
+    assert leaving.is_alive() and line.getvalue() == "a frame" + QUESTION
+    writer.hear()
+    leaving.join(LONG)
+    writer.write("\x1b[?1049l")
+    writer.stop()
+    assert line.getvalue() == "a frame" + QUESTION + "\x1b[?2004l\x1b[?1049l"
+
+
+def test_a_terminal_that_owes_an_answer_holds_the_end_up_for_a_moment_only(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Writer, "asks", True)
+    line.open.set()
+    writer = Writer(line)
+    writer.start()
+    writer.write("a frame")
+    until_true(lambda: QUESTION in line.getvalue())
+    writer.write("\x1b[?2004l")
+    writer.stop()
+    assert line.getvalue().endswith("\x1b[?2004l")
+
+
+async def test_sixels_go_in_parts_where_the_line_is_slow(drawn: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each at its row, the next when the one before is there; what is drawn over them meanwhile begins them anew."""
+    monkeypatch.setattr(graphics, "current", graphics.Graphics(Decision("sixel", "a test", cell=(10, 20))))
+    monkeypatch.setattr(graphics.Graphics, "slow", staticmethod(lambda app: True))
+    waits = [False]
+    monkeypatch.setattr(graphics.Graphics, "busy", staticmethod(lambda app: waits[0]))
+    drawn.open.set()
+    app: Any = Shown()
+    app._frames = Frames(app)
+    app.CSS = "#box { width: 100%; height: 20; }"
+
+    def places() -> list[Any]:
+        return re.findall(r"\x1b7\x1b\[(\d+);(\d+)H\x1bP", drawn.getvalue())
+
+    async with app.run_test(size=(80, 24)) as pilot:
+        app.view.mode = "sixel"
+        app.view.show_pixels(noise(300, 300), sharp=True)
+        await until(pilot, lambda: len(places()) == 1)
+        waits[0] = True
+        await pilot.pause(0.3)
+        some = len(places())
+        waits[0] = False
+        await until(pilot, lambda: len(places()) >= 4)
+        await at_rest(pilot, drawn)
+    rows = [int(row) for row, _ in places()]
+    assert some <= 2 and {b - a for a, b in pairwise(rows)} == {3}
+    assert len({column for _, column in places()}) == 1

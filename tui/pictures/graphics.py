@@ -77,6 +77,12 @@ class Graphics:
         return writer is not None and not writer.has_room(for_pictures=True)
 
     @staticmethod
+    def slow(app: App[Any]) -> bool:
+        """Whether a key would wait for a whole picture."""
+        writer = writer_of(app)
+        return writer is not None and writer.slow and _frames_of(app) is not None
+
+    @staticmethod
     def rests(app: App[Any]) -> float:
         """Seconds for which no previews should be sent: the line is slow, and keys go first."""
         writer = writer_of(app)

@@ -47,6 +47,8 @@ class Overlay:
         self._box_number = 0
         self._drawn: tuple[str, Region] | None = None
         "The sixels that were drawn last, and where."
+        self._rest: tuple[str, Region, list[tuple[int, str]]] | None = None
+        "What is being drawn, where, and which parts of it are not there yet: on a slow line keys go between."
         self._drawing: Timer | None = None
 
     def take(self, fitted: Fitted, before: tuple[Strip, ...]) -> tuple[Strip, ...]:
@@ -67,7 +69,7 @@ class Overlay:
 
     def lose(self) -> None:
         """The terminal may have lost what was drawn."""
-        self._drawn = self._coarse = None
+        self._drawn = self._coarse = self._rest = None
 
     def draw_soon(self) -> None:
         """Over the cells, when they are drawn and stay."""
@@ -101,9 +103,19 @@ class Overlay:
         if graphics.current.busy(app):
             self._drawing = self._widget.set_timer(STILL, self._draw)
             return
-        graphics.current.write(app, sixels.at(box.x, box.y, self._over))
-        self._drawn = self._over, box
-        graphics.current.watch(app, self._widget, box)
+        if self._rest is None or self._rest[:2] != (self._over, box) or graphics.current.is_touched(app, self._widget):
+            parts = [(0, self._over)]
+            if graphics.current.slow(app) and (cell := graphics.current.decision.cell):
+                parts = sixels.parts(self._over, cell[1])
+            self._rest = self._over, box, parts
+            graphics.current.watch(app, self._widget, box)
+        (row, part), *rest = self._rest[2]
+        graphics.current.write(app, sixels.at(box.x, box.y + row, part))
+        if rest:
+            self._rest = self._over, box, rest
+            self._drawing = self._widget.set_timer(STILL, self._draw)
+        else:
+            self._drawn, self._rest = (self._over, box), None
 
     @property
     def _box(self) -> Region:

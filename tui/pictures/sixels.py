@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 from engines.events import Pixels
@@ -10,7 +11,12 @@ from tui.pictures.halfblocks import to_image
 COLOURS = 256
 "Of a picture's palette, at most; more have no register in most terminals."
 
+LINE = 6
+"Pixels of height that a line of sixels has."
+
 _DEFINED = re.compile(r"#(\d+);2;(\d+);(\d+);(\d+)")
+_CHOSEN = re.compile(r"#(\d+)")
+_WHOLE = re.compile(r'(\x1bP[\d;]*q)"\d+;\d+;(\d+);(\d+)([^\x1b]*)(\x1b\\)')
 
 
 def encode(pixels: Pixels, size: tuple[int, int], room: tuple[int, int], ground: tuple[int, int, int]) -> str:
@@ -36,6 +42,34 @@ def encode(pixels: Pixels, size: tuple[int, int], room: tuple[int, int], ground:
         canvas.paste(image, ((room[0] - size[0]) // 2, (room[1] - size[1]) // 2))
         image = canvas
     return _DEFINED.sub(r"\g<0>#\1", image_to_sixels(image, SixelOptions(colors=COLOURS)))
+
+
+def parts(sixels: str, cell: int) -> list[tuple[int, str]]:
+    """A picture in as many as there are: each begins at a cell, and can be drawn by itself. Together they are a fifth
+    longer, for each defines its colours.
+
+    Args:
+        sixels: what `encode` gave.
+        cell: pixels of height that a cell has.
+
+    Returns:
+        For each its first row of cells, counted from that of the picture, and its sixels.
+    """
+    found = _WHOLE.fullmatch(sixels)
+    if found is None:
+        return [(0, sixels)]
+    begins, wide, high, body, ends = found[1], found[2], int(found[3]), found[4], found[5]
+    colours = {number: f"#{number};2;{r};{g};{b}" for number, r, g, b in _DEFINED.findall(body)}
+    lines = _DEFINED.sub("", body).split("-")
+    every = cell // math.gcd(cell, LINE)
+    some = []
+    for first in range(0, -(-high // LINE), every):
+        drawn = "-".join(lines[first : first + every])
+        used = dict.fromkeys(_CHOSEN.findall(drawn))
+        defined = "".join(colours[number] for number in used if number in colours)
+        height = min(every * LINE, high - first * LINE)
+        some.append((first * LINE // cell, f'{begins}"1;1;{wide};{height}{defined}{drawn}{ends}'))
+    return some
 
 
 def at(column: int, row: int, sixels: str) -> str:
