@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from engines.requests import Generate, Warm, to_json
-from tui import looking_bench, probe, wire_bench
+from tui import line_bench, looking_bench, probe, wire_bench
 from tui.figures import Figure, Spread
 from tui.sweep_bench import OTHERS
 from tui.typing_bench import SLIDES
@@ -183,3 +183,24 @@ def test_wire() -> None:
         assert set(figure["parts"]) == set(figure["stock"]) == set(wire_bench.PARTS) and figure["previews"] >= 2
         assert all(size > 1000 for size in (*figure["parts"].values(), *figure["stock"].values()))
         assert sum(figure["parts"].values()) == figure["median"]
+
+
+def test_line() -> None:
+    """In every kind of terminal each key was seen, none sooner than the line carries it."""
+    for figure in figures("line")[1:]:
+        assert figure["bench"] == "line" and figure["lost"] == 0 and figure["bytes"] > 10_000
+        assert min(figure["values"]) > line_bench.TRIP and len(figure["values"]) == line_bench.KEYS
+
+
+def test_a_line_carries_what_it_is_given_in_its_own_time() -> None:
+    """It takes all at once, brings it late, and answers when it is there."""
+    code = (
+        "import os, sys, tty; tty.setraw(0); os.write(1, b'x' * 5000 + b'\\x1b[5n');"
+        "os.write(1, b'heard' if os.read(0, 9) == b'\\x1b[0n' else b'?'); os.read(0, 9)"
+    )
+    with probe.Distant(probe.python(code), os.environ, probe.PLAIN, pace=20_000, trip=0.1) as terminal:
+        terminal.wait("x{5000}", 20)
+        there = time.perf_counter()
+        terminal.wait("heard", 20)
+        assert time.perf_counter() - there > 0.09
+        assert len(terminal.text()) == 5005

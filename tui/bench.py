@@ -22,7 +22,7 @@ from typing import Any
 from engines import folders
 from engines.entries import Model
 from engines.errors import InvalidRequest, near
-from tui import models_bench, sweep_bench, typing_bench, wire_bench, wording
+from tui import line_bench, models_bench, sweep_bench, typing_bench, wire_bench, wording
 from tui.draft import Draft
 from tui.figures import SAFELIGHT, Figure, Place, Spread, failed, lines, measure, shown
 from tui.making import Progress, emit
@@ -323,4 +323,5 @@ BENCHES: dict[str, Callable[[Place], Iterator[Figure]]] = {
     "sweep": sweep_bench.sweep,
     "models": models_bench.models,
     "wire": wire_bench.wire,
+    "line": line_bench.line,
 }

@@ -20,6 +20,7 @@ import tempfile
 import termios
 import time
 import unicodedata
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,8 @@ PATIENCE = 2.0
 "Seconds after which a key that was not seen counts as lost."
 KEPT = 65_536
 "Bytes of output in which text is looked for."
+PACKET = 1000
+"Bytes that a line carries at once."
 SLOW = 1024
 "Of it that is read at once on a slow line."
 CONTROL = re.compile(rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\^_])|\r|\n")
@@ -67,9 +70,11 @@ class Typed:
     "Keys that were not seen within PATIENCE."
 
 
-PLAIN: Mapping[bytes, bytes] = {b"\x1b[c": b"\x1b[?62;22c"}
-"What every terminal is asked before it is drawn on, and what a plain one answers (DA1): colours, and no pictures."
+PLAIN: Mapping[bytes, bytes] = {b"\x1b[c": b"\x1b[?62;22c", b"\x1b[5n": b"\x1b[0n"}
+"""What every terminal is asked before it is drawn on, and what a plain one answers (DA1): colours, and no pictures; and
+that it has read what came before (DSR)."""
 KITTY: Mapping[bytes, bytes] = {
+    **PLAIN,
     b"\x1b[c": b"\x1b[?62;c",
     b"a=q": b"\x1b_Gi=31;OK\x1b\\",
     b"\x1b[16t": b"\x1b[6;20;10t",
@@ -77,6 +82,7 @@ KITTY: Mapping[bytes, bytes] = {
 }
 "What a kitty answers, with cells of 10x20 pixels."
 SIXEL: Mapping[bytes, bytes] = {
+    **PLAIN,
     b"\x1b[c": b"\x1b[?62;4;22c",
     b"\x1b[16t": b"\x1b[6;20;10t",
     b"\x1b[>0q": b"\x1bP>|XTerm(379)\x1b\\",
@@ -140,6 +146,21 @@ class Terminal:
         Raises:
             SafelightError: the program has ended.
         """
+        if not (data := self._arrived(seconds)):
+            return b""
+        self.count += len(data)
+        if self.record is not None:
+            self.record += data
+        self._asking = (self._asking + data)[-(len(data) + 7) :]  # a question may be cut in two
+        for question in sorted((q for q in self.answers if q in self._asking), key=self._asking.index):
+            self._say(self.answers[question] * self._asking.count(question))
+            self._asking = self._asking.replace(question, b"")
+        self._asking = self._asking[-7:]
+        self._kept = (self._kept + data)[-KEPT:]
+        return data
+
+    def _arrived(self, seconds: float) -> bytes:
+        """As read; nothing is done with it yet."""
         if (until := self._due - time.perf_counter()) > 0:  # a slow line has not carried what was read last
             time.sleep(min(until, max(seconds, 0.0)))
             if until > seconds:
@@ -147,24 +168,22 @@ class Terminal:
             seconds -= until
         if not select.select([self._fd], [], [], max(seconds, 0.0))[0]:
             return b""
+        data = self._written(SLOW if self.rate else KEPT)
+        if self.rate:
+            self._due = max(self._due, time.perf_counter() - 0.05) + len(data) / self.rate
+        return data
+
+    def _written(self, most: int) -> bytes:
         try:
-            data = os.read(self._fd, SLOW if self.rate else KEPT)
+            data = os.read(self._fd, most)
         except OSError:  # how Linux says that nobody holds the other end any more
             data = b""
         if not data:
             raise SafelightError("a program that was measured ended too early", f"it said: {self.text()[-200:]}")
-        self.count += len(data)
-        if self.rate:
-            self._due = max(self._due, time.perf_counter() - 0.05) + len(data) / self.rate
-        if self.record is not None:
-            self.record += data
-        self._asking = (self._asking + data)[-(len(data) + 7) :]  # a question may be cut in two
-        for question in sorted((q for q in self.answers if q in self._asking), key=self._asking.index):
-            os.write(self._fd, self.answers[question])
-            self._asking = self._asking.replace(question, b"")
-        self._asking = self._asking[-7:]
-        self._kept = (self._kept + data)[-KEPT:]
         return data
+
+    def _say(self, data: bytes) -> None:
+        os.write(self._fd, data)
 
     def resize(self, rows: int, columns: int) -> None:
         """As somebody who draws at the window's corner."""
@@ -186,7 +205,7 @@ class Terminal:
 
     def write(self, keys: str) -> None:
         """Types."""
-        os.write(self._fd, keys.encode())
+        self._say(keys.encode())
 
     def painted(self, seconds: float) -> float:
         """Seconds from the start until the first whole frame: until the last row is drawn for the first time.
@@ -246,6 +265,54 @@ class Terminal:
             for letter_bytes in [b for b in waiting if b in before + data]:
                 late.append(at - waiting.pop(letter_bytes))
             before = data[-3:]  # a letter may be cut in two by the end of a read
+
+
+class Distant(Terminal):
+    """A terminal at the end of a line that swallows whatever it is given, as ssh and a network do, and carries it when
+    it can.
+
+    Args:
+        command, environment, answers: as of a Terminal.
+        pace: bytes a second that the line carries.
+        trip: seconds there and back.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        answers: Mapping[bytes, bytes],
+        pace: float,
+        trip: float,
+    ) -> None:
+        super().__init__(command, environment, answers)
+        self._pace = pace
+        self._way = trip / 2
+        self._down: deque[tuple[float, bytes]] = deque()
+        self._up: deque[tuple[float, bytes]] = deque()
+        self._free = 0.0
+        "When the line has carried all that it was given."
+
+    def _arrived(self, seconds: float) -> bytes:
+        until = time.perf_counter() + seconds
+        while True:
+            now = time.perf_counter()
+            while self._up and self._up[0][0] <= now:
+                os.write(self._fd, self._up.popleft()[1])
+            if self._down and self._down[0][0] <= now:
+                return self._down.popleft()[1]
+            due = min([until, *(queue[0][0] for queue in (self._down, self._up) if queue)])
+            if select.select([self._fd], [], [], max(0.0, due - now))[0]:
+                data = self._written(KEPT)
+                for at in range(0, len(data), PACKET):
+                    packet = data[at : at + PACKET]
+                    self._free = max(self._free, time.perf_counter()) + len(packet) / self._pace
+                    self._down.append((self._free + self._way, packet))
+            elif time.perf_counter() >= until:
+                return b""
+
+    def _say(self, data: bytes) -> None:
+        self._up.append((time.perf_counter() + self._way, data))
 
 
 @dataclass(frozen=True, slots=True)
