@@ -290,7 +290,7 @@ def bench(
     what: Annotated[
         list[str],
         typer.Argument(
-            metavar="[engine|start|memory|paint|keys|prompt|live|sweep|models|wire]…", help="All if none is named."
+            metavar="[engine|start|memory|paint|keys|prompt|live|sweep|models|wire|line]…", help="All if none is named."
         ),
     ] = [],  # noqa: B006
     model: ModelId = "",
