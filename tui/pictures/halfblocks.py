@@ -80,7 +80,7 @@ def strips_of(
     return strips
 
 
-COARSE_COLOURS = 32
+COARSE_COLOURS = 24
 "Of a picture in coarse strips."
 
 
