@@ -7,7 +7,6 @@ import time
 from array import array
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import PurePath
 from typing import ClassVar
 
 from textual import on
@@ -23,7 +22,7 @@ from engines import browsing
 from engines.errors import SafelightError
 from engines.requests import Picture
 from engines.store import Store
-from tui import differing, keys
+from tui import captions, differing, keys
 from tui.clean import clean, one_line
 from tui.messages import CloserWanted, CopyRequested, Finishes, FinishRequested, Rated, TakeBack
 from tui.oneline import OneLine
@@ -31,7 +30,7 @@ from tui.panes.closer import Closer, Look
 from tui.panes.contact import ContactGrid
 from tui.panes.footer import KeyLine
 from tui.pictures.deciding import Mode
-from tui.wording import ago, plural
+from tui.wording import plural
 
 FIRST = 400
 "Pictures that are shown while the others are counted."
@@ -43,8 +42,6 @@ LOOK_AGAIN = 2.0
 "Seconds after which what was made meanwhile comes in."
 WORDS = 200
 "Characters to find by, at most."
-MODEL = 12
-"Characters of a model's title that are told at least."
 
 WALKING: list[BindingType] = [
     Binding("left,h", "walk(-1,0)", "left", show=False),
@@ -209,32 +206,15 @@ class ContactScreen(Screen[bool]):
         self.query_one("#contact-title", Static).update(Content(f" {one_line(' · '.join(parts), room)}"), layout=False)
 
     def _worth(self, picture: Picture) -> Sequence[str]:
-        parts = ["★" * picture.rating] if picture.rating else []
-        scorer = self._by.removeprefix(browsing.SCORE) if self._by.startswith(browsing.SCORE) else None
-        score = picture.scores.get(scorer) if scorer else next(iter(picture.scores.values()), None)
-        return [*parts, f"{score:.1f}"] if score is not None else parts
+        return captions.worth(picture, self._by)
 
     @on(ContactGrid.Walked)
     def _caption(self) -> None:
         picture = self.chosen
-        if picture is None:
-            text = Content()
-        else:
-            r, room = picture.request, max(10, self.size.width - 2)
-            stars = ["★" * picture.rating] if picture.rating else []
-            scores = [f"{scorer} {score:.2f}" for scorer, score in picture.scores.items()]
-            others = [f"seed {r.seed}"] if r.model else ["a file as it was"]
-            others += [f"{picture.width}x{picture.height}", *_made_of(picture), ago(picture.created, self._clock())]
-            # of all that stands there a model's title is the longest, and its beginning tells most
-            left = room - len(" · ".join([*stars, *scores, *others])) - 3
-            model = [one_line(self._titles(r.model), max(MODEL, left))] if r.model else []
-            facts = [*stars, *scores, *model, *others]
-            prompt = r.prompt or PurePath(r.init or picture.path).name
-            number = f"{self.grid.cursor + 1:,}"
-            first = Content.assemble(
-                (f"{number} ", "$foreground 70%"), (one_line(prompt, max(1, room - len(number) - 1)), "bold")
-            )
-            text = Content("\n").join([first, Content.styled(one_line(" · ".join(facts), room), "$foreground 70%")])
+        text = Content()
+        if picture is not None:
+            room, title = max(10, self.size.width - 2), self._titles(picture.request.model)
+            text = captions.of(picture, self.grid.cursor + 1, title, self._clock(), room)
         self.query_one("#contact-caption", Static).update(text, layout=False)
 
     def on_resize(self) -> None:
@@ -418,12 +398,3 @@ class ContactScreen(Screen[bool]):
         self.remove_class("-finding")
         self.grid.focus()
         self._tell()
-
-
-def _made_of(picture: Picture) -> list[str]:
-    """What it was made of, where it was not noise alone."""
-    request = picture.request
-    told = [f"over {PurePath(request.init).name}"] if request.init and request.model else []
-    told += [request.finish[-1].told] if request.finish else []
-    told += [f"of picture {picture.parent}"] if picture.parent is not None else []
-    return told
