@@ -21,6 +21,7 @@ import pytest
 from fake_engine import FakeEngine, FakeStore, catalogue
 from test_terminal import Terminal, terminals  # noqa: F401
 
+from engines import folders
 from engines.errors import InvalidRequest, SafelightError
 from engines.events import Event, Noted
 from engines.requests import Finish, Generate, Job, Picture, Pull, Warm
@@ -34,6 +35,8 @@ from tui.plain.bench import Bench
 from tui.plain.reading import Lines
 from tui.plain.voice import Voice
 from tui.plain.work import Work
+from tui.session import Session
+from tui.settings import Settings
 
 FAST = "mini-lightning-2step-lora"
 
@@ -640,6 +643,15 @@ def test_neither_textual_nor_torch_are_imported_before_a_picture_is_asked_for(ho
         [sys.executable, "-c", code], input="/help\n/settings\n", capture_output=True, text=True, check=False
     )
     assert done.stdout.splitlines()[-1] == "0", done.stderr
+
+
+def test_a_form_begins_by_the_settings_but_for_what_is_asked_of_them_each_time(home: Path) -> None:
+    known = catalogue(home)
+    settings = Settings(precision="fp32", blank_negative="empty", score=False)
+    form = plain.default(Session(folders.find(), settings, known, (), False))
+    assert form == Draft(model=known.default_model().id, precision="fp32", score="no")
+    named = plain.default(Session(folders.find(), Settings(model="another"), known, (), False))
+    assert named == Draft(model="another", score="yes" if known.scorers else "no")
 
 
 def test_an_engine_that_ends_is_told(home: Path) -> None:
