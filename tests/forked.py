@@ -14,6 +14,7 @@ import atexit
 import gc
 import importlib
 import json
+import locale
 import os
 import signal
 import socket
@@ -130,6 +131,7 @@ def _become(wanted: dict[str, object], files: list[int]) -> None:
             os.dup2(file, number)
         os.environ.clear()
         os.environ.update(wanted["environment"])  # type: ignore[call-overload]
+        locale.setlocale(locale.LC_CTYPE, "")  # as a Python does that starts
         os.chdir(str(wanted["cwd"]))
         sys.argv = ["safelight", *wanted["arguments"]]  # type: ignore[misc]
         for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE):

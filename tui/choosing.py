@@ -55,7 +55,7 @@ class ChoosingScreen(PagedScreen):
     @property
     def gone(self) -> bool:
         """Whether the panes are closed already, while something was waited for."""
-        return not self.query(Form)
+        return not self.is_running or not self.query(Form)
 
     def ask(self, wanted: Sequence[Entry], draft: Draft | None) -> None:
         """Whether to fetch entries; the draft, if there is one, becomes a picture when they are here."""

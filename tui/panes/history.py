@@ -200,7 +200,7 @@ class HistoryPane(ScrollView, can_focus=True):
         self.refresh()
 
     def _look_for_files(self) -> None:
-        self.run_worker(self._find_gone(), group="history-files")
+        self.run_worker(self._find_gone, group="history-files")
 
     async def _find_gone(self) -> None:
         """Which of the files in sight were deleted outside."""

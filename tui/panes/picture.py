@@ -55,8 +55,9 @@ class PicturePane(Vertical, can_focus=True):
 
     def show_welcome(self, paragraphs: Sequence[Paragraph]) -> None:
         """What a first start says, until something else is shown."""
-        self.query_one(Welcome).show(paragraphs)
-        self._stage(welcome=True)
+        if self.query(Welcome):  # else the window is closing, and this pane is being taken apart
+            self.query_one(Welcome).show(paragraphs)
+            self._stage(welcome=True)
 
     def _stage(self, welcome: bool = False) -> None:
         self.query_one(Welcome).display, self.view.display = welcome, not welcome
