@@ -200,7 +200,8 @@ class HistoryPane(ScrollView, can_focus=True):
         self.refresh()
 
     def _look_for_files(self) -> None:
-        self.run_worker(self._find_gone, group="history-files")
+        # not begun if the window closes now: a coroutine that is made here would never be awaited
+        self.run_worker(self._find_gone, group="history-files")  # type: ignore[arg-type]
 
     async def _find_gone(self) -> None:
         """Which of the files in sight were deleted outside."""
