@@ -6,8 +6,8 @@ answers a question when it has read what was sent before it. So a question goes 
 answer, beyond what an answer takes when nothing waits, is what a key would wait.
 
 The question is DSR, `CSI 5 n`, answered by `CSI 0 n` (ECMA-48 8.3.35; xterm's ctlseqs). How much may be on its way is
-what the line carries in its own round trip and TARGET, as in BBR (Cardwell et al., ACM Queue 14(5), 2016) and LEDBAT
-(RFC 6817), and grows only while it is used up, as in RFC 7661.
+what the line carries in most of its round trip and TARGET, nearly as in BBR (Cardwell et al., ACM Queue 14(5), 2016) and
+LEDBAT (RFC 6817), and grows only while it is used up, as in RFC 7661.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ QUESTION = "\x1b[5n"
 ANSWER = "\x1b[0n"
 TARGET = 0.06
 "Seconds that a key may wait for what was drawn before it; what is beyond that holds back what comes next."
+SHARE = 0.75
+"Of a round trip that what is on its way may fill."
 LEAST = 2048
 "Bytes that are worth sending, however slow the line is: less than a screen, more than a key."
 BEGINNING = 1 << 15
@@ -32,7 +34,7 @@ SAMPLES = 10
 "Answers of which the one that came over the quickest line counts: the others had less to wait for."
 CAREFULLY = 4
 "Once it was too much, what may be on its way grows by a part of what came across, and not by all of it."
-KEYS = 4 * LEAST
+KEYS = 6 * LEAST
 "Bytes that may be on their way beyond the rest, if they are small."
 TRIP_FOR = 30.0
 "Seconds after which a round trip that no answer was as quick as since is measured anew, with nothing in the way."
@@ -86,12 +88,18 @@ class Behind:
     @property
     def slow(self) -> bool:
         """Whether a key would wait for a large frame."""
-        return self._known and self._window < FAST * (self._trip + TARGET)
+        return self._known and self._window < FAST * self._full
 
     @property
     def trip(self) -> float:
         """Seconds to the terminal and back, when nothing is in the way."""
         return self._trip
+
+    @property
+    def _full(self) -> float:
+        """Seconds of the line that may be on their way. On an idle one all of it may be sent at once, right before a
+        key: so it is a part of the round trip, with which the line is not used up, and what a key may wait."""
+        return self._trip * SHARE + TARGET
 
     # ── what is sent, and what comes back ───────────────────────────────────────────────────────────────────────
 
@@ -129,11 +137,11 @@ class Behind:
         if count >= EVERY or not self._rates:
             self._rates.append(count / max(took, 1e-4))
         if late > TARGET:
-            self._window = min(self._window, max(LEAST, int(max(self._rates) * (self._trip + TARGET))))
+            self._window = min(self._window, max(LEAST, int(max(self._rates) * self._full)))
             self._growth = CAREFULLY
         elif count * 2 > self._window:
             self._window += (before - read) // self._growth
-        return (before - read) / self._window * (self._trip + TARGET) if self.slow else late
+        return (before - read) / self._window * self._full if self.slow else late
 
     def _note_trip(self, took: float, count: int, now: float) -> None:
         """The shortest; where none was as short for long, what it takes once the line was left to become empty."""

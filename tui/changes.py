@@ -60,7 +60,7 @@ class Changes(CompositorUpdate):
     Args:
         frame: Textual's.
         seen: what is there.
-        budget: characters after which the rest of it is left for later; None for all of it at once.
+        budget: bytes after which the rest of it is left for later; None for all of it at once.
         left: is given the cells of that rest.
     """
 
@@ -85,7 +85,7 @@ class Changes(CompositorUpdate):
             text = strip.render(console)
             if self._seen.has(y, x, strip.cell_length, text):
                 continue
-            length += len(text)
+            length += len(text.encode())
             if sent and self._budget is not None and length > self._budget:
                 self._left({Region(x, y, strip.cell_length, 1) for y, x, strip in ((y, x, strip), *pieces)})
                 break
