@@ -80,7 +80,7 @@ def strips_of(
     return strips
 
 
-COARSE_COLOURS = 24
+COARSE_COLOURS = 20
 "Of a picture in coarse strips."
 
 
