@@ -6,8 +6,8 @@ answers a question when it has read what was sent before it. So a question goes 
 answer, beyond what an answer takes when nothing waits, is what a key would wait.
 
 The question is DSR, `CSI 5 n`, answered by `CSI 0 n` (ECMA-48 8.3.35; xterm's ctlseqs). How much may be on its way is
-what the line carries in most of its round trip and TARGET, nearly as in BBR (Cardwell et al., ACM Queue 14(5), 2016) and
-LEDBAT (RFC 6817), and grows only while it is used up, as in RFC 7661.
+what the line carries in most of its round trip and TARGET, nearly as in BBR (Cardwell et al., ACM Queue 14(5), 2016)
+and LEDBAT (RFC 6817), and grows only while it is used up, as in RFC 7661.
 """
 
 from __future__ import annotations
