@@ -4,7 +4,8 @@ A server that has imported what a command needs forks for every command: the chi
 folder and streams, and runs the real entry point. What is tested of the start itself, of imports, or of signals
 that come in the middle of it is run by `subprocess`, as is one command of each kind somewhere in the tests.
 
-Libraries read HF_… when they are imported, so there is a server for each such environment.
+Libraries read HF_… when they are imported, and Python its locale when it starts, so there is a server for each such
+environment.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ import atexit
 import gc
 import importlib
 import json
-import locale
 import os
 import signal
 import socket
@@ -39,7 +39,7 @@ def run(
     another module, whose `main` is run.
     """
     wanted = {**os.environ, **(environment or {})}
-    key = tuple(sorted((k, v) for k, v in wanted.items() if k.startswith("HF_")))
+    key = tuple(sorted((k, v) for k, v in wanted.items() if k.startswith(("HF_", "LC_", "LANG"))))
     if key not in _servers:
         _servers[key] = _Server(wanted)
     return _servers[key].run(arguments, stdin or "", wanted, program)
@@ -131,7 +131,6 @@ def _become(wanted: dict[str, object], files: list[int]) -> None:
             os.dup2(file, number)
         os.environ.clear()
         os.environ.update(wanted["environment"])  # type: ignore[call-overload]
-        locale.setlocale(locale.LC_CTYPE, "")  # as a Python does that starts
         os.chdir(str(wanted["cwd"]))
         sys.argv = ["safelight", *wanted["arguments"]]  # type: ignore[misc]
         for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE):

@@ -191,7 +191,8 @@ def test_a_signal_at_the_start_leaves_the_terminal_as_it_was(terminals: Start, a
             assert terminal.restored()
         if after:
             assert b"Traceback" not in terminal.output
-        assert terminal.program.returncode not in (0, 1)
+        if after or terminal.program.returncode != 1:  # 1 is Python's own, when it is interrupted at its first imports
+            assert terminal.program.returncode not in (0, 1)
 
 
 def test_signals_while_it_draws_and_while_it_ends(terminals: Start, home: Path) -> None:  # noqa: F811
