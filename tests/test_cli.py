@@ -572,3 +572,17 @@ def test_a_picture_is_drawn_over_another_finished_and_files_are_enlarged(home: P
     assert done.returncode == 2 and len(done.stdout.splitlines()) == 1, done.stderr
     assert "a picture failed, the rest goes on" in done.stderr and "bad.png can't be read" in done.stderr
     assert "note: mini-x4 has no denoise: that does nothing" in done.stderr
+
+
+def test_a_signal_in_the_middle_of_a_class_is_a_signal() -> None:
+    """Python says `RuntimeError: Error calling __set_name__` instead, whatever was raised there; it is at an import."""
+    code = (
+        "import os, signal, tui.cli as cli\n"
+        "class Part:\n"
+        "    def __set_name__(self, owner, name): os.kill(os.getpid(), signal.SIGTERM); [0 for _ in range(99)]\n"
+        "import tui.commands\n"
+        "tui.commands.run = lambda given: type('Whole', (), {'part': Part()})\n"
+        "cli.main(['models'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (128 + 15, "interrupted\n")

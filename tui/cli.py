@@ -22,6 +22,10 @@ class Interrupted(BaseException):
         self.code = 128 + number
 
 
+_interrupted: Interrupted | None = None
+"What a signal has raised."
+
+
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Runs the command line and ends the process with its exit code, whatever threads are still doing."""
     _open_closed_streams()
@@ -70,6 +74,8 @@ def _run(given: list[str]) -> int:
         complain(f"{what}{e.strerror or e}", "make room, or choose another place; the log has more")
         return 1
     except Exception as e:
+        if _interrupted is not None:  # Python makes a RuntimeError of it in the middle of a class, 3.11 at least
+            raise _interrupted from None
         _log(given)
         if debug:
             import traceback
@@ -153,7 +159,9 @@ def _catch_signals() -> None:
         # a second one means at once
         for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(each, lambda number, frame: os._exit(128 + number))
-        raise Interrupted(number)
+        global _interrupted
+        _interrupted = Interrupted(number)
+        raise _interrupted
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup leaves it
